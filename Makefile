@@ -1,0 +1,26 @@
+# Everything is installed into .venv and kept in .airflow, both in this folder.
+PYTHON ?= python3
+BIN := .venv/bin
+export AIRFLOW_HOME := $(CURDIR)/.airflow
+
+.PHONY: demo test lint airflow wheel clean
+
+demo: .venv/installed
+	$(BIN)/python -m tools.demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+airflow: .venv/installed
+	$(BIN)/python -m tools.serve
+
+# pip compiles bytecode as it installs: without it every Ray process starts several times slower.
+.venv/installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --compile -c constraints.txt -e '.[xgboost,modin,tune,test,dev]'
+	touch $@

@@ -1,0 +1,121 @@
+"""The keeper: a driver on the head that creates the owner and lives as long as it does.
+
+A detached actor's tasks belong to the job of whoever created it. When that job's driver is gone, Ray
+stops the job's idle workers at once and each further task starts a new process. So the creator is a
+driver that stays.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from typing import IO, Any, cast
+
+from airflow_ray.cluster.owner import Owner
+
+# Newer code never talks to an actor of an older protocol: raise this with each change of a message.
+PROTOCOL_VERSION = 1
+OWNER_NAME = f"airflow_ray_owner_v{PROTOCOL_VERSION}"
+KEEPER_NAME = f"airflow_ray_keeper_v{PROTOCOL_VERSION}"
+READY = b"the owner is ready\n"
+MAX_CONCURRENT_CALLS = 10_000
+
+_ON_HEAD: dict[str, Any] = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
+
+
+def keep_owner(address: str, namespace: str) -> None:
+    """Create the owner of ``namespace`` and return when it has ended for good; runs as a driver."""
+    import ray
+    from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError
+
+    ray.init(address, namespace=namespace, log_to_driver=False)
+    owner = (
+        ray.remote(Owner)
+        .options(
+            name=OWNER_NAME,
+            get_if_exists=True,
+            lifetime="detached",
+            max_restarts=-1,
+            max_concurrency=MAX_CONCURRENT_CALLS,
+            **_ON_HEAD,
+        )
+        .remote()
+    )
+    ray.get(owner.ping.remote())
+    sys.stdout.buffer.write(READY)
+    sys.stdout.flush()
+    # Nobody reads on: what Ray writes later must not fill the pipe.
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    while True:
+        try:
+            ray.get(owner.until_end.remote())
+        except ActorUnavailableError:
+            time.sleep(1.0)
+        except ActorDiedError:
+            return
+        except RayActorError:
+            time.sleep(1.0)
+
+
+class Keeper:
+    """A detached actor on the head that starts the keeper process: named, so there is one a namespace."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def ensure_owner(self, pickled_keep_owner: bytes, namespace: str) -> str | None:
+        """Start the keeper process unless it runs and return when the owner is ready.
+
+        :param pickled_keep_owner: :func:`keep_owner`, pickled by value.
+        :returns: None, or what the process wrote before it ended without an owner.
+        """
+        import ray
+
+        if self._process is not None and self._process.poll() is None:
+            return None
+        code = "import pickle, sys; f, args = pickle.load(sys.stdin.buffer); pickle.loads(f)(*args)"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        address = ray.get_runtime_context().gcs_address
+        with cast("IO[bytes]", self._process.stdin) as stdin:
+            pickle.dump((pickled_keep_owner, (address, namespace)), stdin)
+        output = b""
+        for line in cast("IO[bytes]", self._process.stdout):
+            if line == READY:
+                return None
+            output += line
+        return output.decode(errors="replace")
+
+
+def owner_handle(namespace: str) -> Any:
+    """Return the handle of the owner of ``namespace``, which is created if there is none.
+
+    Called while this package is registered to be pickled by value, so that the cluster needs no copy.
+
+    :raises RuntimeError: the owner could not be started; the text is what its process said.
+    """
+    import ray
+    from ray import cloudpickle
+
+    with suppress(ValueError):
+        return ray.get_actor(OWNER_NAME, namespace=namespace)
+    keeper = (
+        ray.remote(Keeper)
+        .options(name=KEEPER_NAME, namespace=namespace, get_if_exists=True, lifetime="detached", **_ON_HEAD)
+        .remote()
+    )
+    output = ray.get(keeper.ensure_owner.remote(cloudpickle.dumps(keep_owner), namespace))
+    if output is not None:
+        raise RuntimeError(output)
+    return ray.get_actor(OWNER_NAME, namespace=namespace)

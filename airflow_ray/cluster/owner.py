@@ -1,0 +1,308 @@
+"""The detached actor that submits the work of one namespace and so owns the results.
+
+An object on Ray lives as long as the process that submitted its task: were that the Airflow worker,
+each result would die with the Airflow task that made it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from contextlib import suppress
+from typing import Any
+
+from airflow_ray.cluster.record import (
+    CANCELLED,
+    FAILED,
+    LOST,
+    PENDING,
+    RUNNING,
+    SUCCEEDED,
+    Record,
+)
+from airflow_ray.cluster.runner import run
+from airflow_ray.cluster.scheduling import Scheduling
+
+MAX_UNREAD_BYTES = 2 * 1024 * 1024
+FOLLOWER_GONE_SECONDS = 30.0
+
+
+def _same(value: Any) -> Any:
+    """Return ``value``: as a task of the owner's, this makes the owner the owner of a client's object."""
+    return value
+
+
+def _classify(error: Exception) -> dict[str, Any]:
+    """Return an error of Ray's as plain data, with the kind that the hook knows it by."""
+    from ray import exceptions as ray_exceptions
+
+    kinds: list[tuple[type[Exception], str]] = [
+        (ray_exceptions.RuntimeEnvSetupError, "runtime_env"),
+        (ray_exceptions.OutOfMemoryError, "out_of_memory"),
+        (ray_exceptions.TaskUnschedulableError, "unschedulable"),
+        (ray_exceptions.ObjectLostError, "input_lost"),
+        (ray_exceptions.WorkerCrashedError, "worker_crashed"),
+        (ray_exceptions.NodeDiedError, "worker_crashed"),
+        (ray_exceptions.LocalRayletDiedError, "worker_crashed"),
+        (ray_exceptions.RayTaskError, "not_picklable"),
+    ]
+    kind = next((kind for cls, kind in kinds if isinstance(error, cls)), "ray")
+    cause = getattr(error, "cause", None) if kind == "not_picklable" else None
+    return {"kind": kind, "type": type(cause or error).__name__, "message": str(cause or error)}
+
+
+class Owner:
+    """Submits work, keeps a record of each piece and the refs of its outputs, and answers about them.
+
+    It never unpickles user code. A ref reaches it inside a list only, since Ray replaces a ref that is
+    an argument itself by its value, and leaves it in a list only.
+    """
+
+    def __init__(self) -> None:
+        import ray
+
+        self._records: dict[str, Record] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._run = ray.remote(num_returns="streaming")(run)
+        self._copy = ray.remote(num_cpus=0)(_same)
+        self._self = ray.get_runtime_context().current_actor
+
+    async def ping(self) -> bool:
+        """Answer as soon as the owner works."""
+        return True
+
+    async def until_end(self) -> None:
+        """Never return: whoever waits for this call learns when the owner ends."""
+        await asyncio.Event().wait()
+
+    async def submit(
+        self,
+        record_id: str,
+        payload: bytes | list[Any],
+        sources: dict[str, tuple[str, str]],
+        inputs: list[tuple[str, str]],
+        options: dict[str, Any],
+        *,
+        as_json: bool = False,
+        multiple_outputs: bool = False,
+        scheduling_timeout: float | None = None,
+    ) -> dict[str, Any] | None:
+        """Run a pickled callable under ``record_id``, in place of any earlier work of that name.
+
+        :param payload: the pickled callable, or its ref in a list where it is large.
+        :param inputs: record id and key of the object for each input slot.
+        :param options: what ``RemoteFunction.options`` takes.
+        :param scheduling_timeout: seconds in PENDING after which the work fails; None waits without limit.
+        :returns: None, or as plain data why nothing was submitted.
+        """
+        refs = []
+        for input_id, key in inputs:
+            ref, error = self._find(input_id, key)
+            if error is not None:
+                return error
+            refs.append(ref)
+        record = await self._new_record(record_id, options)
+        pickled = await self._own(payload[0]) if isinstance(payload, list) else payload
+        try:
+            record.generator = self._run.options(**options).remote(
+                self._self, record_id, record.attempt, pickled, sources, as_json, multiple_outputs, *refs
+            )
+        except (TypeError, ValueError) as error:
+            await self._discard(record_id)
+            return {"kind": "options", "message": str(error)}
+        self._start(self._follow(record, record.generator))
+        self._start(self._watch_scheduling(record, scheduling_timeout))
+        return None
+
+    async def adopt(self, record_id: str, key: str, refs: list[Any], description: dict[str, Any]) -> None:
+        """Copy a client's object, the only one in ``refs``, into an output of ``record_id``."""
+        record = await self._new_record(record_id, {})
+        record.refs[key] = await self._own(refs[0])
+        record.outputs[key] = description
+        await self._succeed(record)
+
+    async def poll(self, record_id: str, offset: int, timeout: float) -> dict[str, Any]:
+        """Return log lines from ``offset`` on and the state, as soon as either is news.
+
+        :param timeout: seconds to wait for news; 0 returns what is known.
+        """
+        record = self._records.get(record_id)
+        if record is None:
+            return {"state": LOST, "lines": [], "offset": offset, "skipped": 0}
+        deadline = time.monotonic() + timeout
+        state, detail = record.state, record.detail
+        changed = record.changed
+        async with changed:
+            record.read_offset, record.read_at = offset, time.monotonic()
+            changed.notify_all()
+            while not (record.finished or record.log.end > offset):
+                if record.state != state or record.detail != detail:
+                    break
+                try:
+                    await asyncio.wait_for(changed.wait(), deadline - time.monotonic())
+                except asyncio.TimeoutError:
+                    break
+            lines, offset, skipped = record.log.read(offset)
+        answer: dict[str, Any] = {"state": record.state, "detail": record.detail}
+        answer |= {"lines": lines, "offset": offset, "skipped": skipped}
+        if record.finished and record.log.end == offset:
+            answer |= {"record": record.describe(), "value_json": record.value_json}
+        return answer
+
+    async def describe(self, record_id: str) -> dict[str, Any] | None:
+        """Return what is known of ``record_id`` as plain data, or None."""
+        record = self._records.get(record_id)
+        return record.describe() if record else None
+
+    async def find(self, record_id: str, key: str) -> tuple[list[Any], dict[str, Any] | None]:
+        """Return the ref of an output in a list, or an empty list and as plain data why there is none."""
+        ref, error = self._find(record_id, key)
+        return ([] if error else [ref]), error
+
+    async def cancel(self, record_id: str) -> bool:
+        """Stop the work of ``record_id`` with all it started; return whether there was any to stop."""
+        record = self._records.get(record_id)
+        if record is None or record.finished:
+            return False
+        await self._stop(record, CANCELLED)
+        return True
+
+    async def release(self, record_id: str) -> bool:
+        """Stop the work of ``record_id``, free its outputs and forget it; return whether it was known."""
+        known = record_id in self._records
+        await self._discard(record_id)
+        return known
+
+    async def announce_start(self, record_id: str, attempt: str, node: str, pid: int) -> None:
+        """Take note that the runner has started; called by it."""
+        record = self._current(record_id, attempt)
+        if record is None or record.finished:
+            return
+        record.starts += 1
+        record.state, record.detail = RUNNING, None
+        record.node, record.pid, record.started_at = node, pid, time.time()
+        # Ray tries a task again without end when the memory monitor killed it.
+        if 0 <= record.options["max_retries"] < record.starts - 1:
+            await self._stop(record, FAILED, {"kind": "out_of_memory", "starts": record.starts - 1})
+        await self._notify(record)
+
+    async def append_log(self, record_id: str, attempt: str, lines: list[str]) -> bool:
+        """Keep log lines, waiting while somebody follows who has many unread; called by the runner.
+
+        :returns: whether further lines are wanted.
+        """
+        record = self._current(record_id, attempt)
+        if record is None or record.state == CANCELLED:
+            return False
+        async with record.changed:
+            while self._follower_lags(record):
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(record.changed.wait(), 1.0)
+            record.log.append(lines)
+            record.changed.notify_all()
+        return True
+
+    def _find(self, record_id: str, key: str) -> tuple[Any, dict[str, Any] | None]:
+        record = self._records.get(record_id)
+        known = {"kind": "no_object", "record_id": record_id, "key": key}
+        if record is None:
+            return None, {**known, "state": None}
+        if key not in record.refs or record.state != SUCCEEDED:
+            return None, {**known, "state": record.state, "keys": list(record.refs)}
+        return record.refs[key], None
+
+    async def _new_record(self, record_id: str, options: dict[str, Any]) -> Record:
+        await self._discard(record_id)
+        record = Record(record_id, attempt=uuid.uuid4().hex, options=options)
+        self._records[record_id] = record
+        return record
+
+    def _current(self, record_id: str, attempt: str) -> Record | None:
+        record = self._records.get(record_id)
+        return record if record is not None and record.attempt == attempt else None
+
+    async def _discard(self, record_id: str) -> None:
+        record = self._records.pop(record_id, None)
+        if record is not None:
+            await self._stop(record, CANCELLED)
+            record.refs.clear()
+
+    async def _stop(self, record: Record, state: str, error: dict[str, Any] | None = None) -> None:
+        import ray
+
+        if record.generator is not None:
+            ray.cancel(record.generator, force=True, recursive=True)
+        await self._finish(record, state, error)
+
+    def _follower_lags(self, record: Record) -> bool:
+        return (
+            not record.finished
+            and time.monotonic() - record.read_at < FOLLOWER_GONE_SECONDS
+            and record.log.unread_bytes(record.read_offset) > MAX_UNREAD_BYTES
+        )
+
+    async def _own(self, ref: Any) -> Any:
+        import ray
+
+        copy = self._copy.remote(ref)
+        await asyncio.to_thread(ray.wait, [copy], fetch_local=False)
+        return copy
+
+    async def _follow(self, record: Record, generator: Any) -> None:
+        """Take the header, the outputs and the footer as they come, and settle the record."""
+        from ray.exceptions import RayError, TaskCancelledError
+
+        try:
+            refs = [ref async for ref in generator]
+            header = await refs[0]
+            record.node, record.pid, record.seconds = header["node"], header["pid"], header["seconds"]
+            # The footer; a stream that broke off has the ref of an error here, which raises.
+            await refs[-1]
+            if header["error"] is not None:
+                await self._finish(record, FAILED, header["error"])
+            elif self._current(record.record_id, record.attempt):
+                record.outputs, record.value_json = header["outputs"], header["value_json"]
+                record.refs = dict(zip(header["outputs"], refs[1:-1], strict=False))
+                await self._succeed(record)
+        except TaskCancelledError:
+            await self._finish(record, CANCELLED)
+        except RayError as error:
+            await self._finish(record, FAILED, _classify(error))
+
+    async def _succeed(self, record: Record) -> None:
+        import ray
+
+        keys = list(record.refs)
+        refs = [record.refs[key] for key in keys]
+        if refs:
+            locations = await asyncio.to_thread(ray.experimental.get_object_locations, refs)
+            for key, ref in zip(keys, refs, strict=True):
+                record.outputs[key]["bytes"] = locations[ref]["object_size"]
+        await self._finish(record, SUCCEEDED)
+
+    async def _finish(self, record: Record, state: str, error: dict[str, Any] | None = None) -> None:
+        record.finish(state, error)
+        await self._notify(record)
+
+    async def _notify(self, record: Record) -> None:
+        async with record.changed:
+            record.changed.notify_all()
+
+    async def _watch_scheduling(self, record: Record, timeout: float | None) -> None:
+        """Say what a PENDING record waits for, and fail it when that cannot come or takes too long."""
+        scheduling = Scheduling(record.options, timeout)
+        while record.state == PENDING:
+            await asyncio.sleep(scheduling.next_check_seconds())
+            if record.state == PENDING:
+                verdict = await asyncio.to_thread(scheduling.check)
+                if record.state == PENDING and verdict.error is not None:
+                    await self._stop(record, FAILED, verdict.error)
+                elif record.state == PENDING:
+                    record.detail = verdict.detail
+                    await self._notify(record)
+
+    def _start(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)

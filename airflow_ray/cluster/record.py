@@ -1,0 +1,125 @@
+"""What the owner knows of one piece of work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+PENDING = "PENDING"
+RUNNING = "RUNNING"
+SUCCEEDED = "SUCCEEDED"
+FAILED = "FAILED"
+CANCELLED = "CANCELLED"
+LOST = "LOST"
+FINISHED_STATES = frozenset({SUCCEEDED, FAILED, CANCELLED, LOST})
+
+
+class LogBuffer:
+    """The newest log lines of one record, at most ``max_bytes`` of them; offsets count lines from the first.
+
+    :param max_bytes: what is kept, in bytes of text; older batches are dropped first.
+    """
+
+    def __init__(self, max_bytes: int = 4 * 1024 * 1024) -> None:
+        self.end = 0
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._batches: deque[tuple[int, list[str], int]] = deque()
+
+    def append(self, lines: list[str]) -> None:
+        """Add a batch of lines and drop the oldest batches beyond the limit."""
+        size = sum(map(len, lines))
+        self._batches.append((self.end, lines, size))
+        self.end += len(lines)
+        self._bytes += size
+        while self._bytes > self._max_bytes and len(self._batches) > 1:
+            self._bytes -= self._batches.popleft()[2]
+
+    def read(self, offset: int, max_bytes: int = 1024 * 1024) -> tuple[list[str], int, int]:
+        """Return the lines from ``offset`` on, the next offset, and how many lines before were dropped."""
+        lines: list[str] = []
+        size = skipped = 0
+        for start, batch, batch_bytes in self._batches:
+            if start + len(batch) <= offset:
+                continue
+            if lines and size + batch_bytes > max_bytes:
+                break
+            if not lines:
+                skipped = max(0, start - offset)
+                offset = max(offset, start)
+            lines += batch[offset - start :]
+            offset = start + len(batch)
+            size += batch_bytes
+        return lines, offset, skipped
+
+    def unread_bytes(self, offset: int) -> int:
+        """Return the size of the batches that start at ``offset`` or later."""
+        return sum(size for start, _, size in self._batches if start >= offset)
+
+
+@dataclass
+class Record:
+    """The state of one piece of work.
+
+    :param attempt: tells this work from earlier work under the same ``record_id``.
+    :param options: what the work was submitted with, as ``RemoteFunction.options`` takes it.
+
+    ``outputs`` maps each key to its description, ``refs`` to its object. ``read_offset`` is how far a
+    follower has read the log, ``read_at`` when it last asked, by the monotonic clock in seconds.
+    """
+
+    record_id: str
+    attempt: str
+    options: dict[str, Any]
+    state: str = PENDING
+    submitted_at: float = field(default_factory=time.time)
+    started_at: float | None = None
+    finished_at: float | None = None
+    starts: int = 0
+    node: str | None = None
+    pid: int | None = None
+    seconds: float | None = None
+    detail: str | None = None
+    error: dict[str, Any] | None = None
+    value_json: str | None = None
+    outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    refs: dict[str, Any] = field(default_factory=dict, repr=False)
+    log: LogBuffer = field(default_factory=LogBuffer, repr=False)
+    generator: Any = field(default=None, repr=False)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition, repr=False)
+    read_offset: int = 0
+    read_at: float = 0.0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the state is final."""
+        return self.state in FINISHED_STATES
+
+    def finish(self, state: str, error: dict[str, Any] | None = None) -> None:
+        """Set the final state, once: what comes later about this attempt is ignored."""
+        if not self.finished:
+            self.state = state
+            self.error = error
+            self.detail = None
+            self.finished_at = time.time()
+            self.generator = None
+
+    def describe(self) -> dict[str, Any]:
+        """Return all but the refs and the log as plain data."""
+        return {
+            "record_id": self.record_id,
+            "state": self.state,
+            "submitted_at": self.submitted_at,
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
+            "node": self.node,
+            "pid": self.pid,
+            "seconds": self.seconds,
+            "detail": self.detail,
+            "error": self.error,
+            "outputs": self.outputs,
+            "log_lines": self.log.end,
+        }

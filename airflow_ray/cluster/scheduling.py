@@ -1,0 +1,83 @@
+"""Whether the cluster can ever run what was asked of it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+FIRST_CHECK_SECONDS = 2.0
+CHECK_SECONDS = 5.0
+
+
+class Verdict(NamedTuple):
+    """What a pending piece of work waits for, or why it will never run, as plain data."""
+
+    detail: str | None = None
+    error: dict[str, Any] | None = None
+
+
+def requested_resources(options: dict[str, Any]) -> dict[str, float]:
+    """Return what ``options`` ask of one node, under the names that Ray gives its resources."""
+    asked = {
+        "CPU": options.get("num_cpus"),
+        "GPU": options.get("num_gpus"),
+        "memory": options.get("memory"),
+        **(options.get("resources") or {}),
+    }
+    if accelerator := options.get("accelerator_type"):
+        asked[f"accelerator_type:{accelerator}"] = 0.001
+    return {name: amount for name, amount in asked.items() if amount}
+
+
+def _fits(asked: dict[str, float], node: dict[str, float]) -> bool:
+    return all(node.get(name, 0) >= amount for name, amount in asked.items())
+
+
+def _plain(resources: dict[str, float]) -> dict[str, float]:
+    """Leave out the names that Ray gives each node for itself."""
+    return {name: amount for name, amount in resources.items() if not name.startswith("node:")}
+
+
+class Scheduling:
+    """Judges one pending request from time to time.
+
+    :param options: what ``RemoteFunction.options`` got.
+    :param timeout: seconds that the request may stay pending; None for no limit.
+    """
+
+    def __init__(self, options: dict[str, Any], timeout: float | None) -> None:
+        self._asked = requested_resources(options)
+        self._timeout = timeout
+        self._started = time.monotonic()
+        self._checked = False
+
+    def next_check_seconds(self) -> float:
+        """Return how long to wait before the next check."""
+        wait = CHECK_SECONDS if self._checked else FIRST_CHECK_SECONDS
+        if self._timeout is not None:
+            wait = min(wait, self._started + self._timeout - time.monotonic())
+        return max(0.0, wait)
+
+    def check(self) -> Verdict:
+        """Return what the request waits for, or the error where waiting longer is of no use."""
+        import ray
+
+        self._checked = True
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        known: dict[str, Any] = {"asked": self._asked, "nodes": [_plain(node) for node in nodes]}
+        waited = time.monotonic() - self._started
+        if self._timeout is not None and waited >= self._timeout:
+            return Verdict(error={"kind": "scheduling_timeout", "seconds": self._timeout, **known})
+        if any(_fits(self._asked, node) for node in nodes):
+            free = _plain(ray.available_resources())
+            return Verdict(f"asked for {self._asked}, free in the cluster: {free}")
+        if self._timeout is None and not _autoscaler_may_add(self._asked):
+            return Verdict(error={"kind": "infeasible", **known})
+        return Verdict(f"asked for {self._asked}, which no node has yet")
+
+
+def _autoscaler_may_add(asked: dict[str, float]) -> bool:
+    from ray._private.state import state
+
+    addable = state.get_max_resources_from_cluster_config()
+    return addable is not None and _fits(asked, addable)

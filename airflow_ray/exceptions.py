@@ -1,0 +1,85 @@
+"""What can go wrong, one class for each cause, all under :class:`AirflowRayError`."""
+
+from __future__ import annotations
+
+from airflow_ray._compat import AirflowException
+
+
+class AirflowRayError(AirflowException):
+    """Base of all errors of this package."""
+
+
+class RayConfigurationError(AirflowRayError, ValueError):
+    """A connection, an operator argument or an option is wrong."""
+
+
+class ObjectURIError(RayConfigurationError):
+    """A string that starts like an object URI is not one, or names an object of another connection."""
+
+
+class RayConnectionError(AirflowRayError):
+    """The cluster cannot be reached, or what answers there is not a Ray cluster."""
+
+
+class RayAuthenticationError(RayConnectionError):
+    """The cluster asks for a token that the connection does not have."""
+
+
+class RayVersionMismatchError(RayConnectionError):
+    """The cluster runs another Ray, or another Python minor version, than this process."""
+
+
+class RayPicklingError(AirflowRayError):
+    """A callable, an argument or a result cannot be pickled, or not be unpickled where it went."""
+
+
+class RaySchedulingError(AirflowRayError):
+    """No node can ever run what was asked for, or none could within ``scheduling_timeout``."""
+
+
+class RayRuntimeEnvError(AirflowRayError):
+    """The ``runtime_env`` of a task cannot be built on the cluster."""
+
+
+class RayTaskCancelledError(AirflowRayError):
+    """The remote work was cancelled."""
+
+
+class RayWorkerCrashedError(AirflowRayError):
+    """The process that ran the callable died, or its node did."""
+
+
+class RayOutOfMemoryError(RayWorkerCrashedError):
+    """Ray killed the process that ran the callable because its node ran out of memory."""
+
+
+class RayResultError(AirflowRayError):
+    """What the callable returned cannot be handed over in the way that was asked for."""
+
+
+class RayObjectLostError(AirflowRayError):
+    """An object URI names an object that does not exist, or no longer does."""
+
+
+class RayWaitTimeoutError(AirflowRayError, TimeoutError):
+    """The remote work had not ended within the time to wait; it goes on."""
+
+
+class RayTaskFailedError(AirflowRayError):
+    """The callable raised an exception on the cluster.
+
+    :param exception_type: name of the exception's class, with its module unless built in.
+    :param exception_message: the exception's text.
+    :param remote_traceback: the traceback as text, as seen on the cluster.
+    """
+
+    def __init__(self, exception_type: str, exception_message: str, remote_traceback: str) -> None:
+        super().__init__(
+            f"The callable raised {exception_type} on the Ray cluster: {exception_message}\n\n{remote_traceback}"
+        )
+        self.exception_type = exception_type
+        self.exception_message = exception_message
+        self.remote_traceback = remote_traceback
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        return type(self), (self.exception_type, self.exception_message, self.remote_traceback)

@@ -1,0 +1,1 @@
+"""The hook that talks to Ray, and what it needs."""

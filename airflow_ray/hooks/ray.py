@@ -1,0 +1,357 @@
+"""The hook: everything that this package asks of a Ray cluster goes through it."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow_ray._compat import BaseHook
+from airflow_ray.exceptions import (
+    ObjectURIError,
+    RayConfigurationError,
+    RayConnectionError,
+    RayPicklingError,
+    RayWaitTimeoutError,
+)
+from airflow_ray.hooks import errors, local_head
+from airflow_ray.hooks.options import RemoteOptions
+from airflow_ray.hooks.session import Session, client_session, driver_session, token_authentication
+from airflow_ray.hooks.user_code import pack, pickled_by_value
+from airflow_ray.object_uri import ObjectURI
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+MODES = ("client", "driver", "local")
+CLIENT_PORT = 10001
+CONTROL_PORT = 6379
+CONNECT_TIMEOUT = 30.0
+POLL_SECONDS = 10.0
+LARGE_PAYLOAD_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class RaySettings:
+    """What an Airflow connection of type ``ray`` says.
+
+    :param mode: ``client``, ``driver`` or ``local``.
+    :param address: host and port, or ``auto`` for a driver; empty for ``local``.
+    :param namespace: the Ray namespace of the owner.
+    :param connect_timeout: seconds until a connection must be there.
+    :param runtime_env: Ray runtime environment of all work, under that of the task.
+    """
+
+    mode: str
+    address: str
+    namespace: str = "airflow"
+    connect_timeout: float = CONNECT_TIMEOUT
+    runtime_env: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """News of a piece of work.
+
+    :param state: PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED or LOST.
+    :param lines: new log lines.
+    :param skipped: how many lines before them were dropped because nobody read them in time.
+    :param detail: what PENDING work waits for.
+    :param record: once the state is final, what :meth:`RayHook.describe` returns.
+    :param value: once SUCCEEDED, the value of work with ``result="value"``.
+    """
+
+    state: str
+    lines: list[str]
+    skipped: int = 0
+    detail: str | None = None
+    record: dict[str, Any] | None = None
+    value: Any = None
+
+
+class RayHook(BaseHook):
+    """Runs callables on a Ray cluster and reads what they left in its object store.
+
+    Each method connects by itself; within ``with hook.connect():`` all of them share one connection,
+    which takes over a second to make in ``client`` mode. A hook belongs to the thread that uses it.
+
+    :param ray_conn_id: Airflow connection of type ``ray``.
+
+    >>> uri = ObjectURI("ray_default", "my_dag", "my_run", "my_task")
+    >>> with RayHook().connect() as hook:  # doctest: +SKIP
+    ...     hook.submit(sum, [1, 2, 3], uri=uri)
+    ...     hook.get(uri)
+    6
+    """
+
+    conn_name_attr = "ray_conn_id"
+    default_conn_name = "ray_default"
+    conn_type = "ray"
+    hook_name = "Ray"
+
+    def __init__(self, ray_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.ray_conn_id = ray_conn_id
+        self._session: Session | None = None
+
+    def settings(self) -> RaySettings:
+        """Return what the connection says.
+
+        :raises RayConfigurationError: a field of the connection is wrong.
+        """
+        connection = self.get_connection(self.ray_conn_id)
+        extra = connection.extra_dejson
+        mode = extra.get("mode") or ("client" if connection.host else "local")
+        if mode not in MODES:
+            self._reject("mode", f"one of {', '.join(MODES)}", mode)
+        if mode == "client" and not connection.host:
+            self._reject("host", "set in mode client", connection.host)
+        default_port = CLIENT_PORT if mode == "client" else CONTROL_PORT
+        address = f"{connection.host}:{connection.port or default_port}" if connection.host else "auto"
+        timeout = extra.get("connect_timeout") or CONNECT_TIMEOUT
+        try:
+            timeout = float(timeout)
+        except (TypeError, ValueError):
+            self._reject("connect_timeout", "a number of seconds", timeout)
+        runtime_env = extra.get("runtime_env") or {}
+        if isinstance(runtime_env, str):
+            try:
+                runtime_env = json.loads(runtime_env)
+            except ValueError:
+                runtime_env = None
+        if not isinstance(runtime_env, dict):
+            self._reject("runtime_env", "a JSON object", "something else")
+        return RaySettings(mode, address, extra.get("namespace") or "airflow", timeout, runtime_env)
+
+    @contextmanager
+    def connect(self) -> Iterator[RayHook]:
+        """Hold one connection for as long as the context lasts.
+
+        :raises RayConnectionError: the cluster did not answer within ``connect_timeout`` seconds, asks
+            for a token, or runs another version of Ray or Python; the subclass and the text tell which.
+        """
+        if self._session is not None:
+            yield self
+            return
+        with self._open(self.settings()) as self._session:
+            try:
+                yield self
+            finally:
+                self._session = None
+
+    def submit(
+        self,
+        fn: Callable[..., Any],
+        *args: Any,
+        uri: ObjectURI | str,
+        kwargs: dict[str, Any] | None = None,
+        code_folders: Iterable[str] = (),
+        **options: Any,
+    ) -> ObjectURI:
+        """Start a callable on the cluster in place of any earlier work under the same URI.
+
+        :param fn: the callable, pickled by value with the modules of its folder.
+        :param args: its arguments; object URIs in them, however nested, arrive as the objects.
+        :param uri: the name of the result.
+        :param kwargs: its keyword arguments, likewise.
+        :param code_folders: further folders with modules that the cluster lacks.
+        :param options: fields of :class:`~airflow_ray.hooks.options.RemoteOptions`.
+        :returns: ``uri``, parsed.
+        :raises RayConfigurationError: an option is wrong, or Ray does not take it.
+        :raises ObjectURIError: an argument is a malformed object URI or one of another connection.
+        :raises RayPicklingError: the callable or an argument cannot be pickled.
+        :raises RayObjectLostError: an argument names an object that does not exist.
+        """
+        uri = self._own_uri(uri)
+        remote_options = RemoteOptions(**options)
+        payload = pack(fn, args, kwargs or {}, code_folders)
+        for each in payload.inputs:
+            self._own_uri(each)
+        with self.connect():
+            error = self._call(
+                "submit",
+                uri.record_id,
+                self._sent(payload.pickled),
+                payload.sources,
+                [(each.record_id, each.key) for each in payload.inputs],
+                remote_options.for_ray(self.settings().runtime_env),
+                as_json=remote_options.result == "value",
+                multiple_outputs=remote_options.multiple_outputs,
+                scheduling_timeout=remote_options.scheduling_timeout,
+            )
+        if error is not None:
+            missing = (each for each in payload.inputs if each.record_id == error.get("record_id"))
+            raise errors.exception_from(next(missing, uri), error)
+        return uri
+
+    def follow(self, uri: ObjectURI | str, poll_interval: float = POLL_SECONDS) -> Iterator[Progress]:
+        """Yield news of the work for ``uri`` as it comes, last with its final state.
+
+        :param poll_interval: seconds until it yields without news; news comes at once.
+        """
+        uri = self._own_uri(uri)
+        offset = 0
+        with self.connect():
+            while True:
+                answer = self._call("poll", uri.record_id, offset, poll_interval)
+                offset = answer["offset"]
+                text = answer.get("value_json")
+                yield Progress(
+                    answer["state"],
+                    answer["lines"],
+                    answer["skipped"],
+                    answer.get("detail"),
+                    answer.get("record"),
+                    None if text is None else json.loads(text),
+                )
+                if "record" in answer or answer["state"] == "LOST":
+                    return
+
+    def wait(self, uri: ObjectURI | str, timeout: float | None = None) -> dict[str, Any]:
+        """Return the record of ``uri``, as :meth:`describe` does, when its work has succeeded.
+
+        :param timeout: seconds to wait; None waits without limit.
+        :raises RayWaitTimeoutError: the work had not ended by then; it goes on.
+        :raises AirflowRayError: the work failed, was cancelled or is not known; the subclass tells which.
+        """
+        uri = self._own_uri(uri)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        interval = POLL_SECONDS if timeout is None else min(POLL_SECONDS, timeout)
+        for progress in self.follow(uri, interval):
+            if progress.state == "SUCCEEDED" and progress.record is not None:
+                return progress.record
+            if progress.record is None and deadline is not None and time.monotonic() > deadline:
+                raise RayWaitTimeoutError(f"The work for {uri} is {progress.state} after {timeout:g} seconds")
+        raise errors.exception_for(uri, progress.record or {"state": progress.state})
+
+    def status(self, uri: ObjectURI | str) -> str:
+        """Return PENDING, RUNNING, SUCCEEDED, FAILED or CANCELLED, or LOST for what is not known."""
+        return str(self.describe(uri)["state"])
+
+    def describe(self, uri: ObjectURI | str) -> dict[str, Any]:
+        """Return what is known of the work for ``uri`` as plain data: state, times, node, outputs, error."""
+        uri = self._own_uri(uri)
+        record: dict[str, Any] | None = self._call("describe", uri.record_id)
+        return record or {"record_id": uri.record_id, "state": "LOST"}
+
+    def logs(self, uri: ObjectURI | str, offset: int = 0) -> list[str]:
+        """Return the log lines of the work for ``uri`` that are still kept, from line ``offset`` on."""
+        uri = self._own_uri(uri)
+        kept: list[str] = []
+        with self.connect():
+            while lines := (answer := self._call("poll", uri.record_id, offset, 0.0))["lines"]:
+                kept += lines
+                offset = answer["offset"]
+        return kept
+
+    def cancel(self, uri: ObjectURI | str) -> bool:
+        """Stop the work for ``uri`` with all it started and return whether there was any to stop."""
+        return bool(self._call("cancel", self._own_uri(uri).record_id))
+
+    def get(self, uri: ObjectURI | str) -> Any:
+        """Return the object that ``uri`` names: without a copy where this process runs on its node.
+
+        :raises RayObjectLostError: there is no such object, or no longer.
+        :raises RayPicklingError: the object cannot be unpickled in this process.
+        """
+        import ray
+        from ray.exceptions import ObjectLostError, RaySystemError
+
+        uri = self._own_uri(uri)
+        with self.connect(), self._connected.active():
+            refs, error = self._call("find", uri.record_id, uri.key)
+            if error is not None:
+                raise errors.exception_from(uri, error)
+            try:
+                return ray.get(refs[0])
+            except ObjectLostError as lost:
+                raise errors.object_lost(uri, str(lost)) from lost
+            except (RaySystemError, ImportError) as unreadable:
+                raise RayPicklingError(
+                    f"{uri} cannot be unpickled in this process, which needs the packages it was made with: "
+                    f"{unreadable}"
+                ) from unreadable
+
+    def put(self, value: Any, *, uri: ObjectURI | str) -> ObjectURI:
+        """Place ``value`` in the object store under ``uri``, in place of any earlier object there.
+
+        :returns: ``uri``, parsed.
+        :raises RayPicklingError: the value cannot be pickled.
+        """
+        from airflow_ray.cluster.runner import describe_value
+
+        uri = self._own_uri(uri)
+        with self.connect():
+            self._call("adopt", uri.record_id, uri.key, [self._put(value)], describe_value(value))
+        return uri
+
+    def release(self, uri: ObjectURI | str) -> bool:
+        """Free the outputs of the task that made ``uri``, and return whether there were any."""
+        return bool(self._call("release", self._own_uri(uri).record_id))
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Connect and count the nodes; called by the Test button of Airflow's UI."""
+        import ray
+
+        try:
+            with self.connect(), self._connected.active():
+                alive = sum(node["Alive"] for node in ray.nodes())
+                resources = ray.cluster_resources()
+        except (RayConnectionError, RayConfigurationError) as error:
+            return False, str(error)
+        cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
+        return True, f"Connected to Ray {ray.__version__}: {alive} nodes, {cpus:g} CPUs, {gpus:g} GPUs"
+
+    @property
+    def _connected(self) -> Session:
+        if self._session is None:
+            raise RayConnectionError("Not connected: use the hook within hook.connect()")
+        return self._session
+
+    def _open(self, settings: RaySettings) -> AbstractContextManager[Session]:
+        if settings.mode == "client":
+            return client_session(settings.address, settings.namespace, settings.connect_timeout)
+        if settings.mode == "driver":
+            return driver_session(settings.address, settings.namespace, settings.connect_timeout)
+        return self._open_local(settings)
+
+    @contextmanager
+    def _open_local(self, settings: RaySettings) -> Iterator[Session]:
+        head = local_head.ensure(settings.connect_timeout)
+        with ExitStack() as stack:
+            stack.enter_context(token_authentication(str(local_head.token_path())))
+            yield stack.enter_context(driver_session(head.address, settings.namespace, settings.connect_timeout))
+
+    def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        with self.connect():
+            return self._connected.call(method, *args, **kwargs)
+
+    def _sent(self, pickled: bytes) -> Any:
+        """Return what the owner is sent: large pickles as a ref in a list, to keep them out of its heap."""
+        return pickled if len(pickled) < LARGE_PAYLOAD_BYTES else [self._put(pickled)]
+
+    def _put(self, value: Any) -> Any:
+        import ray
+
+        with self._connected.active(), pickled_by_value(()):
+            try:
+                return ray.put(value)
+            except (TypeError, AttributeError, ValueError) as error:
+                raise RayPicklingError(
+                    f"A value of type {type(value).__name__} cannot be pickled, so it cannot be placed in Ray's "
+                    f"object store: {error}"
+                ) from error
+
+    def _own_uri(self, uri: ObjectURI | str) -> ObjectURI:
+        parsed = uri if isinstance(uri, ObjectURI) else ObjectURI.parse(uri)
+        if parsed.conn_id != self.ray_conn_id:
+            raise ObjectURIError(
+                f"{parsed} is an object of the connection {parsed.conn_id!r}, and this is {self.ray_conn_id!r}: "
+                "an object cannot be read through another cluster's connection"
+            )
+        return parsed
+
+    def _reject(self, name: str, wanted: str, value: Any) -> NoReturn:
+        raise RayConfigurationError(f"Connection {self.ray_conn_id!r}: {name} must be {wanted}, got {value!r}")

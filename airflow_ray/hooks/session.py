@@ -1,0 +1,241 @@
+"""One open connection to a Ray cluster: as a Ray Client or as a driver."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_ray.exceptions import (
+    AirflowRayError,
+    RayAuthenticationError,
+    RayConnectionError,
+    RayVersionMismatchError,
+)
+from airflow_ray.hooks.user_code import pickled_by_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+PROBE_SECONDS = 5.0
+# Ray starts a process for each client; a crash while it starts is known and worth another try.
+CRASHED = "Starting Ray client server failed"
+
+
+class Session:
+    """An open connection with the owner of one namespace.
+
+    :param owner: the owner's handle, good within :meth:`active` only.
+    :param active: makes this connection the one that ``ray`` uses in the calling thread.
+    """
+
+    def __init__(self, namespace: str, active: Callable[[], Any]) -> None:
+        import airflow_ray.cluster
+        from airflow_ray.cluster.keeper import owner_handle
+
+        self.active = active
+        with self.active(), pickled_by_value([airflow_ray.cluster]):
+            try:
+                self.owner = owner_handle(namespace)
+            except RuntimeError as error:
+                raise RayConnectionError(f"The owner actor could not be started on the Ray head: {error}") from error
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the owner and return its answer."""
+        import ray
+
+        with self.active():
+            return ray.get(getattr(self.owner, method).remote(*args, **kwargs))
+
+
+@contextmanager
+def client_session(address: str, namespace: str, timeout: float) -> Iterator[Session]:
+    """Connect as a Ray Client.
+
+    :param address: host and port of the Ray Client server.
+    :param timeout: seconds until the connection must be there.
+    :raises RayConnectionError: it was not; the subclass and the text tell why.
+    """
+    import ray
+    from ray.util.client import ray as client_stub
+
+    deadline = time.monotonic() + timeout
+    _probe(address, deadline, timeout)
+    context = _connected(address, namespace, deadline, timeout)
+    handler = context._context_to_restore
+
+    @contextmanager
+    def active() -> Iterator[None]:
+        previous = client_stub.set_context(handler)
+        try:
+            yield
+        finally:
+            client_stub.set_context(previous)
+
+    try:
+        yield Session(namespace, active)
+    finally:
+        with active():
+            ray.util.client_connect.disconnect()
+
+
+@contextmanager
+def driver_session(address: str, namespace: str, timeout: float) -> Iterator[Session]:
+    """Join the cluster that this machine is a node of; Ray allows one such connection in a process.
+
+    :param address: host and port of the cluster's control service, or ``auto``.
+    :param timeout: seconds until the connection must be there.
+    :raises RayConnectionError: it was not; the subclass and the text tell why.
+    """
+    import ray
+    from ray._private.client_mode_hook import disable_client_hook
+
+    with disable_client_hook():
+        mine = not ray.is_initialized()
+        if mine:
+            _within(timeout, address, lambda: _init_driver(address, namespace))
+        elif address not in ("auto", ray.get_runtime_context().gcs_address):
+            raise RayConnectionError(
+                f"This process is a driver of {ray.get_runtime_context().gcs_address} already and cannot join "
+                f"{address} too: Ray allows one cluster for each process in the modes driver and local"
+            )
+    try:
+        yield Session(namespace, disable_client_hook)
+    finally:
+        if mine:
+            with disable_client_hook():
+                ray.shutdown()
+
+
+@contextmanager
+def token_authentication(token_path: str) -> Iterator[None]:
+    """Use the token in a file for the connections that this process makes meanwhile."""
+    from ray._private.authentication.authentication_token_setup import AuthenticationTokenLoader, Config
+
+    names = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_TOKEN"
+    saved = {name: os.environ.pop(name, None) for name in names}
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=token_path)
+
+    def reload() -> None:
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
+
+    reload()
+    try:
+        yield
+    finally:
+        for name, value in saved.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        reload()
+
+
+def _probe(address: str, deadline: float, timeout: float) -> None:
+    """Ask the Ray Client server for a sign of life: its answer tells at once what ``ray.init`` tells late."""
+    import grpc
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc
+
+    request = ray_client_pb2.ClusterInfoRequest(type=ray_client_pb2.ClusterInfoType.PING)
+    with init_grpc_channel(address) as channel:
+        stub = ray_client_pb2_grpc.RayletDriverStub(channel)
+        try:
+            stub.ClusterInfo(request, timeout=min(PROBE_SECONDS, max(0.1, deadline - time.monotonic())))
+        except grpc.RpcError as error:
+            raise _probe_error(address, error.code(), error.details() or "") from error
+
+
+def _probe_error(address: str, code: Any, details: str) -> RayConnectionError:
+    import grpc
+
+    where = f"the Ray Client server at {address}"
+    if code == grpc.StatusCode.UNAUTHENTICATED:
+        return RayAuthenticationError(f"Cannot connect to {where}: it asks for another token. {details}")
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        return RayConnectionError(
+            f"Cannot connect to {where}: nothing answered. Check host and port (usually 10001), and that no "
+            "firewall drops the packets between this worker and the Ray head."
+        )
+    if code == grpc.StatusCode.UNIMPLEMENTED or "HTTP/2" in details or "http2" in details:
+        return RayConnectionError(
+            f"Cannot connect to {where}: another service listens on that port. Give the port of the Ray "
+            f"Client server (usually 10001), not of the dashboard or of the cluster's control service. {details}"
+        )
+    return RayConnectionError(
+        f"Cannot connect to {where}: {details}. Check host and port (usually 10001), and that the head runs "
+        "with ray[client] installed."
+    )
+
+
+def _connected(address: str, namespace: str, deadline: float, timeout: float) -> Any:
+    import ray
+
+    while True:
+        left = max(0.1, deadline - time.monotonic())
+        try:
+            return _within(
+                left,
+                address,
+                lambda: ray.init(f"ray://{address}", namespace=namespace, allow_multiple=True),
+            )
+        except RayConnectionError as error:
+            if CRASHED not in str(error) or time.monotonic() > deadline:
+                raise
+
+
+def _init_driver(address: str, namespace: str) -> None:
+    import ray
+
+    ray.init(address, namespace=namespace, log_to_driver=False, logging_level=logging.WARNING)
+
+
+def _within(timeout: float, address: str, connect: Callable[[], T]) -> T:
+    """Return what ``connect`` returns, in a thread of its own: Ray has no deadline for it."""
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            outcome.append(connect())
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=target, name="airflow-ray-connect", daemon=True)
+    with _without_sigterm_warning():
+        thread.start()
+        thread.join(timeout)
+    if thread.is_alive():
+        raise RayConnectionError(f"No connection to the Ray cluster at {address} within {timeout:g} seconds")
+    if failure:
+        raise _translated(address, failure[0]) from failure[0]
+    return outcome[0]
+
+
+def _translated(address: str, error: BaseException) -> AirflowRayError:
+    text = str(error)
+    if "ersion mismatch" in text or "versions" in text.lower():
+        return RayVersionMismatchError(
+            f"The Ray cluster at {address} and this Airflow worker must run the same Ray and the same Python "
+            f"minor version: {text}"
+        )
+    return RayConnectionError(f"Cannot connect to the Ray cluster at {address}: {text or type(error).__name__}")
+
+
+@contextmanager
+def _without_sigterm_warning() -> Iterator[None]:
+    """Drop the warning that SIGTERM keeps its handler: by that handler Airflow tells a task it is killed."""
+    logger = logging.getLogger("ray._private.worker")
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("SIGTERM handler is not set")
+
+    logger.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_wanted)

@@ -1,0 +1,89 @@
+"""Object URIs: the name of one task output, as a plain string."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from urllib.parse import quote, unquote
+
+from airflow_ray.exceptions import ObjectURIError
+
+SCHEME = "ray-object://"
+RETURN_VALUE = "return_value"
+_FORM = f"{SCHEME}<conn_id>/<dag_id>/<run_id>/<task_id>/<map_index>/<key>"
+
+
+@dataclass(frozen=True, order=True)
+class ObjectURI:
+    """The name of one output of one task instance; equality and order are those of the parts.
+
+    :param conn_id: the Airflow connection of the cluster that holds the object.
+    :param dag_id: the DAG of the task that makes it.
+    :param run_id: the DAG run.
+    :param task_id: the task, with its task groups.
+    :param map_index: index of a mapped task, -1 for a task that is not mapped.
+    :param key: the output, for a task that has several.
+    :raises ObjectURIError: a part is empty or of the wrong type.
+
+    >>> uri = ObjectURI("ray_default", "sales", "manual__2026-01-01T00:00:00+00:00", "load", -1)
+    >>> str(uri)
+    'ray-object://ray_default/sales/manual__2026-01-01T00%3A00%3A00%2B00%3A00/load/-1/return_value'
+    >>> ObjectURI.parse(str(uri)) == uri
+    True
+    """
+
+    conn_id: str
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+    key: str = RETURN_VALUE
+
+    def __post_init__(self) -> None:
+        for name in ("conn_id", "dag_id", "run_id", "task_id", "key"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value:
+                raise ObjectURIError(f"{name} of an object URI must be a text that is not empty, got {value!r}")
+        if type(self.map_index) is not int or self.map_index < -1:
+            raise ObjectURIError(
+                f"map_index of an object URI must be a whole number from -1 on, got {self.map_index!r}"
+            )
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{_quote(self.conn_id)}/{self.record_id}/{_quote(self.key)}"
+
+    @property
+    def record_id(self) -> str:
+        """The name of the piece of work that makes the object, the same for all its outputs."""
+        parts = (self.dag_id, self.run_id, self.task_id, str(self.map_index))
+        return "/".join(map(_quote, parts))
+
+    def with_key(self, key: str) -> ObjectURI:
+        """Return the URI of another output of the same task."""
+        return replace(self, key=key)
+
+    @classmethod
+    def parse(cls, text: str) -> ObjectURI:
+        """Return the URI that ``text`` is.
+
+        :raises ObjectURIError: ``text`` is not an object URI.
+        """
+        if not is_object_uri(text):
+            raise ObjectURIError(f"{text!r} is not an object URI: it must look like {_FORM}")
+        parts = text.removeprefix(SCHEME).split("/")
+        try:
+            conn_id, dag_id, run_id, task_id, map_index, key = (unquote(part, errors="strict") for part in parts)
+            uri = cls(conn_id, dag_id, run_id, task_id, int(map_index), key)
+        except ValueError as error:
+            raise ObjectURIError(f"{text!r} is a malformed object URI: it must look like {_FORM}") from error
+        if str(uri) != text:
+            raise ObjectURIError(f"{text!r} is a malformed object URI: correctly encoded it is {uri}")
+        return uri
+
+
+def is_object_uri(value: object) -> bool:
+    """Return whether ``value`` claims to be an object URI: a text that starts with ``ray-object://``."""
+    return isinstance(value, str) and value.startswith(SCHEME)
+
+
+def _quote(part: str) -> str:
+    return quote(part, safe="")

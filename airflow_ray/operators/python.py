@@ -1,0 +1,306 @@
+"""The operator that runs a Python callable on a Ray cluster."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_ray._compat import BaseOperator, bundle_folders
+from airflow_ray.exceptions import RayConfigurationError
+from airflow_ray.object_uri import ObjectURI
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_ray.hooks.ray import Progress, RayHook
+
+# A task that is killed has 5 seconds before SIGKILL.
+KILL_SECONDS = 4.0
+
+_PLAIN_CONTEXT_KEYS = frozenset(
+    {
+        "data_interval_end",
+        "data_interval_start",
+        "ds",
+        "ds_nodash",
+        "logical_date",
+        "map_index_template",
+        "params",
+        "partition_date",
+        "partition_key",
+        "run_id",
+        "task_instance_key_str",
+        "task_reschedule_count",
+        "ts",
+        "ts_nodash",
+        "ts_nodash_with_tz",
+    }
+)
+# Live objects of the Airflow worker: they mean nothing on the cluster.
+_LIVE_CONTEXT_KEYS = frozenset(
+    {
+        "asset_state_store",
+        "conn",
+        "dag",
+        "dag_run",
+        "inlet_events",
+        "inlets",
+        "macros",
+        "outlet_events",
+        "outlets",
+        "task",
+        "task_instance",
+        "task_state_store",
+        "ti",
+        "triggering_asset_events",
+        "var",
+    }
+)
+
+
+class RayPythonOperator(BaseOperator):
+    """Runs a callable on a Ray cluster and leaves what it returns in the cluster's object store.
+
+    What is returned to Airflow is the object URI, a text. Pass it on (``.output``, ``xcom_pull``) and the
+    next Ray task gets the object itself. What the callable prints or logs appears in the task's log.
+
+    The callable may name plain context variables as parameters (``ds``, ``run_id``, ``logical_date``,
+    ``params``, ``conf`` for the run's configuration, …), as with Airflow's PythonOperator.
+
+    :param python_callable: the function. It need not be installed on the cluster, nor need helper
+        modules in the DAG folder.
+    :param op_args: positional arguments; object URIs in them, however nested, arrive as the objects
+        (templated).
+    :param op_kwargs: keyword arguments, likewise (templated).
+    :param ray_conn_id: Airflow connection of type ``ray`` (templated).
+    :param num_cpus: CPUs to reserve (templated).
+    :param num_gpus: GPUs to reserve, a fraction too (templated).
+    :param memory: memory to reserve, in bytes (templated).
+    :param resources: custom Ray resources to reserve, by name (templated).
+    :param runtime_env: Ray runtime environment, over that of the connection (templated).
+    :param ray_options: further arguments for Ray's ``RemoteFunction.options``.
+    :param max_retries: how often Ray runs the callable again when its process dies, not when it raises.
+    :param scheduling_timeout: seconds that the work may wait for resources. None, the default, waits as
+        long as the cluster has a node that is large enough, and fails at once if it has none.
+    :param result: ``ref`` returns the object URI; ``value`` returns the value itself, which must be JSON
+        of 1 MB at most.
+    :param multiple_outputs: the callable returns a dict, each key of which becomes an object, and an
+        XCom, of its own.
+    :param poll_interval: seconds between two calls to the cluster while there is no news; news, like log
+        lines or the end, comes at once.
+    :param fetch_logs: show what the callable prints and logs in the task's log.
+    :raises RayConfigurationError: an argument is wrong, or the callable names a live context variable.
+    """
+
+    template_fields: Sequence[str] = (
+        "op_args",
+        "op_kwargs",
+        "ray_conn_id",
+        "num_cpus",
+        "num_gpus",
+        "memory",
+        "resources",
+        "runtime_env",
+    )
+    template_fields_renderers = {
+        "op_args": "py",
+        "op_kwargs": "py",
+        "resources": "json",
+        "runtime_env": "json",
+    }
+    shallow_copy_attrs: Sequence[str] = ("python_callable",)
+    ui_color = "#d6eaf8"
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        op_args: Collection[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        ray_conn_id: str = "ray_default",
+        num_cpus: float | str = 1,
+        num_gpus: float | str = 0,
+        memory: float | str | None = None,
+        resources: dict[str, float | str] | str | None = None,
+        runtime_env: dict[str, Any] | str | None = None,
+        ray_options: dict[str, Any] | None = None,
+        max_retries: int = 3,
+        scheduling_timeout: float | None = None,
+        result: Literal["ref", "value"] = "ref",
+        multiple_outputs: bool = False,
+        poll_interval: float = 10.0,
+        fetch_logs: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not callable(python_callable):
+            raise RayConfigurationError(f"python_callable must be callable, got {python_callable!r}")
+        _refuse_live_context(python_callable, op_kwargs or {})
+        self.python_callable = python_callable
+        self.op_args = op_args or ()
+        self.op_kwargs = op_kwargs or {}
+        self.ray_conn_id = ray_conn_id
+        self.num_cpus = num_cpus
+        self.num_gpus = num_gpus
+        self.memory = memory
+        self.resources = resources  # type: ignore[assignment]  # a template may leave text
+        self.runtime_env = runtime_env
+        self.ray_options = ray_options
+        self.max_retries = max_retries
+        self.scheduling_timeout = scheduling_timeout
+        self.result = result
+        self.multiple_outputs = multiple_outputs
+        self.poll_interval = poll_interval
+        self.fetch_logs = fetch_logs
+        self._uri: ObjectURI | None = None
+
+    @cached_property
+    def hook(self) -> RayHook:
+        """The hook of ``ray_conn_id``."""
+        from airflow_ray.hooks.ray import RayHook
+
+        return RayHook(self.ray_conn_id)
+
+    def execute(self, context: Context) -> Any:
+        """Run the callable on the cluster, follow it and return its object URI, a dict of them, or its value."""
+        ti = context["ti"]
+        uri = ObjectURI(
+            self.ray_conn_id,
+            ti.dag_id,
+            ti.run_id,
+            ti.task_id,
+            -1 if ti.map_index is None else ti.map_index,
+        )
+        with self.hook.connect():
+            # Known before the work is: a kill in between still finds what to cancel.
+            self._uri = uri
+            self.hook.submit(
+                self.python_callable,
+                *_plain(self.op_args),
+                uri=uri,
+                kwargs={**self._context_arguments(context), **_plain(self.op_kwargs)},
+                code_folders=bundle_folders(context),
+                num_cpus=self.num_cpus,
+                num_gpus=self.num_gpus,
+                memory=self.memory,
+                resources=self.resources,
+                runtime_env=self.runtime_env,
+                ray_options=self.ray_options,
+                max_retries=self.max_retries,
+                scheduling_timeout=self.scheduling_timeout,
+                result=self.result,
+                multiple_outputs=self.multiple_outputs,
+            )
+            self.log.info("Submitted %s", uri)
+            return self._followed(uri)
+
+    def on_kill(self) -> None:
+        """Cancel the remote work."""
+        if self._uri is None:
+            return
+        self.log.info("Cancelling %s", self._uri)
+        # The main thread was interrupted anywhere, perhaps with a lock of Ray's in its hands.
+        thread = threading.Thread(target=self.hook.cancel, args=(self._uri,), daemon=True)
+        thread.start()
+        thread.join(KILL_SECONDS)
+
+    def _followed(self, uri: ObjectURI) -> Any:
+        from airflow_ray.hooks.errors import exception_for
+
+        detail = None
+        for progress in self.hook.follow(uri, self.poll_interval):
+            self._show_lines(progress)
+            if progress.detail and progress.detail != detail:
+                self.log.info("Waiting for resources: %s", progress.detail)
+            detail = progress.detail
+        if progress.record is None or progress.state != "SUCCEEDED":
+            raise exception_for(uri, progress.record or {"state": progress.state})
+        return self._returned(uri, progress)
+
+    def _show_lines(self, progress: Progress) -> None:
+        if not self.fetch_logs:
+            return
+        if progress.skipped:
+            self.log.warning("%d lines of output were dropped before they could be read", progress.skipped)
+        for line in progress.lines:
+            self.log.info(line)
+
+    def _returned(self, uri: ObjectURI, progress: Progress) -> Any:
+        record: dict[str, Any] = progress.record or {}
+        for key, output in record["outputs"].items():
+            name = uri if self.result == "ref" else "returned as value"
+            if self.multiple_outputs and self.result == "ref":
+                name = uri.with_key(key)
+            self.log.info(
+                "Result: %s%s, %s on %s in %.3f s: %s",
+                output["type"],
+                _size(output),
+                f"{output['bytes']:,} bytes" if "bytes" in output else "as JSON",
+                record["node"],
+                record["seconds"],
+                name,
+            )
+        if self.result == "value":
+            return progress.value
+        if self.multiple_outputs:
+            return {key: str(uri.with_key(key)) for key in record["outputs"]}
+        return str(uri)
+
+    def _context_arguments(self, context: Context) -> dict[str, Any]:
+        """Return the plain context variables that the callable names, or all if it takes ``**kwargs``."""
+        available: dict[str, Any] = {key: context[key] for key in _PLAIN_CONTEXT_KEYS if key in context}  # type: ignore[literal-required]
+        available["params"] = dict(available.get("params") or {})
+        available["conf"] = dict(context["dag_run"].conf or {}) if "dag_run" in context else {}
+        parameters = _parameters(self.python_callable)
+        positional = list(parameters)[: len(self.op_args)]
+        wanted = available.keys() - positional - self.op_kwargs.keys()
+        if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+            wanted &= parameters.keys()
+        return {key: _plain_datetime(available[key]) for key in wanted}
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(function).parameters
+    # Some built-in callables have no signature.
+    except (TypeError, ValueError):
+        return {}
+
+
+def _refuse_live_context(function: Callable[..., Any], op_kwargs: Mapping[str, Any]) -> None:
+    for name, parameter in _parameters(function).items():
+        if name in _LIVE_CONTEXT_KEYS and name not in op_kwargs and parameter.default in (parameter.empty, None):
+            raise RayConfigurationError(
+                f"The callable names {name!r}, a live object of the Airflow worker that does not exist on the "
+                f"Ray cluster. Name plain variables such as ds, run_id, logical_date, params or conf instead, or "
+                f"pass what it needs of it through op_kwargs and a template, like '{{{{ ti.try_number }}}}'."
+            )
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` with the lazy sequences that Airflow passes for mapped tasks as lists."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()} if type(value) is dict else value
+    if type(value) in (list, tuple):
+        return type(value)(_plain(item) for item in value)
+    if isinstance(value, Sequence) and type(value).__module__.startswith("airflow."):
+        return [_plain(item) for item in value[:]]
+    return value
+
+
+def _plain_datetime(value: Any) -> Any:
+    """Return a pendulum datetime, which the cluster may not know, as the standard library's in UTC."""
+    if isinstance(value, datetime):
+        utc = value.astimezone(timezone.utc)
+        return datetime(*utc.timetuple()[:6], utc.microsecond, tzinfo=timezone.utc)
+    return value
+
+
+def _size(output: dict[str, Any]) -> str:
+    if "shape" in output:
+        return f" of shape {tuple(output['shape'])}"
+    return f" of length {output['length']}" if "length" in output else ""

@@ -1,0 +1,69 @@
+"""What Airflow learns of this package without importing the rest of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's metadata; named by the entry point ``apache_airflow_provider``."""
+    return {
+        "package-name": "airflow-ray",
+        "name": "Ray",
+        "description": "Run Python on a Ray cluster and hand DataFrames from task to task in its object store.",
+        "connection-types": [
+            {
+                "connection-type": "ray",
+                "hook-class-name": "airflow_ray.hooks.ray.RayHook",
+                "hook-name": "Ray",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema", "login", "password"],
+                    "relabeling": {"host": "Head host", "port": "Ray Client port"},
+                    "placeholders": {
+                        "host": "ray-head.example.com (empty: an embedded Ray on this machine)",
+                        "port": "10001",
+                    },
+                },
+                "conn-fields": {
+                    "mode": {
+                        "label": "Mode",
+                        "description": "client with a host and local without, unless set",
+                        "schema": {"type": ["string", "null"], "enum": ["client", "driver", "local"]},
+                    },
+                    "namespace": {
+                        "label": "Namespace",
+                        "description": "Ray namespace in which objects are kept; airflow unless set",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "connect_timeout": {
+                        "label": "Connect timeout",
+                        "description": "Seconds until a connection must be there; 30 unless set",
+                        "schema": {"type": ["number", "null"]},
+                    },
+                    "runtime_env": {
+                        "label": "Runtime environment",
+                        "description": 'Ray runtime environment of all tasks as JSON, like {"pip": ["lightgbm"]}',
+                        "schema": {"type": ["string", "null"]},
+                    },
+                },
+            }
+        ],
+        "task-decorators": [{"name": "ray", "class-name": "airflow_ray.decorators.ray_task"}],
+        "config": {
+            "airflow_ray": {
+                "description": "Settings of the Ray provider.",
+                "options": {
+                    "local_head_dir": {
+                        "description": (
+                            "Folder for the address, token and log of the embedded Ray head that connections in "
+                            "mode local share. A folder for this user in the system's temporary folder if empty."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "/var/lib/airflow/ray",
+                        "default": "",
+                    }
+                },
+            }
+        },
+    }

@@ -1,0 +1,51 @@
+"""Fixtures: a real Ray head, connections to it, an Airflow home of its own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+
+# Both are read when the packages are first imported.
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-ray-tests-")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
+os.environ["RAY_AUTH_MODE"] = "disabled"
+
+import pytest
+
+from airflow_ray.hooks.ray import RayHook
+from airflow_ray.object_uri import ObjectURI
+from tests.ray_head import RayHead
+
+
+@pytest.fixture(scope="session")
+def head() -> Iterator[RayHead]:
+    head = RayHead()
+    os.environ["AIRFLOW_CONN_RAY_CLIENT"] = head.client_uri
+    os.environ["AIRFLOW_CONN_RAY_DRIVER"] = head.driver_uri
+    yield head
+    head.stop()
+
+
+@pytest.fixture(scope="session", params=["ray_client", "ray_driver"])
+def connected_hook(request: pytest.FixtureRequest, head: RayHead) -> Iterator[RayHook]:
+    with RayHook(request.param).connect() as hook:
+        yield hook
+
+
+@pytest.fixture
+def hook(connected_hook: RayHook) -> RayHook:
+    """A connected hook, once as a Ray Client and once as a driver."""
+    return connected_hook
+
+
+@pytest.fixture
+def uri(hook: RayHook) -> ObjectURI:
+    """An object URI that no other test uses."""
+    return new_uri(hook.ray_conn_id)
+
+
+def new_uri(conn_id: str, task_id: str = "task") -> ObjectURI:
+    return ObjectURI(conn_id, "tests", f"manual__{uuid.uuid4()}", task_id)
