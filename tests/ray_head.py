@@ -9,9 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from shutil import rmtree
+
+import psutil
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -49,10 +51,15 @@ class RayHead:
                 start_new_session=True,
             )
         deadline = time.monotonic() + START_SECONDS
-        while b"now block forever" not in self.log.read_bytes():
+        while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(self.log.read_text())
             time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        """Whether the Ray Client server, the last to start, accepts connections."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.client_port)) == 0
 
     @property
     def client_uri(self) -> str:
@@ -61,6 +68,15 @@ class RayHead:
     @property
     def driver_uri(self) -> str:
         return f"ray://127.0.0.1:{self.control_port}?mode=driver"
+
+    def processes(self, text: str) -> list[psutil.Process]:
+        """Return the head's processes with ``text`` in their command line; a zombie has none."""
+        found = []
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if text in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)

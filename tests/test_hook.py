@@ -35,7 +35,8 @@ LOCK = threading.Lock()
 
 
 def sleep_until_cancelled(path):
-    open(path, "w").write(str(os.getpid()))
+    with open(path, "w") as file:
+        file.write(str(os.getpid()))
     time.sleep(600)
 
 

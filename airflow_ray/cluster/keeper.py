@@ -11,6 +11,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from typing import IO, Any, cast
@@ -27,11 +28,18 @@ MAX_CONCURRENT_CALLS = 10_000
 _ON_HEAD: dict[str, Any] = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
 
 
+def _exit_with_parent() -> None:
+    """End this process when the keeper actor's does, and so when the node goes down: stdin then ends."""
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
 def keep_owner(address: str, namespace: str) -> None:
     """Create the owner of ``namespace`` and return when it has ended for good; runs as a driver."""
     import ray
-    from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError
+    from ray.exceptions import ActorDiedError, RayActorError
 
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     ray.init(address, namespace=namespace, log_to_driver=False)
     owner = (
         ray.remote(Owner)
@@ -55,10 +63,9 @@ def keep_owner(address: str, namespace: str) -> None:
     while True:
         try:
             ray.get(owner.until_end.remote())
-        except ActorUnavailableError:
-            time.sleep(1.0)
         except ActorDiedError:
             return
+        # It restarts.
         except RayActorError:
             time.sleep(1.0)
 
@@ -88,8 +95,9 @@ class Keeper:
             start_new_session=True,
         )
         address = ray.get_runtime_context().gcs_address
-        with cast("IO[bytes]", self._process.stdin) as stdin:
-            pickle.dump((pickled_keep_owner, (address, namespace)), stdin)
+        stdin = cast("IO[bytes]", self._process.stdin)
+        pickle.dump((pickled_keep_owner, (address, namespace)), stdin)
+        stdin.flush()
         output = b""
         for line in cast("IO[bytes]", self._process.stdout):
             if line == READY:

@@ -190,8 +190,10 @@ def _connected(address: str, namespace: str, deadline: float, timeout: float) ->
 
 def _init_driver(address: str, namespace: str) -> None:
     import ray
+    from ray._private.client_mode_hook import disable_client_hook
 
-    ray.init(address, namespace=namespace, log_to_driver=False, logging_level=logging.WARNING)
+    with disable_client_hook():
+        ray.init(address, namespace=namespace, log_to_driver=False, logging_level=logging.WARNING)
 
 
 def _within(timeout: float, address: str, connect: Callable[[], T]) -> T:
@@ -206,7 +208,7 @@ def _within(timeout: float, address: str, connect: Callable[[], T]) -> T:
             failure.append(error)
 
     thread = threading.Thread(target=target, name="airflow-ray-connect", daemon=True)
-    with _without_sigterm_warning():
+    with _quiet_loggers():
         thread.start()
         thread.join(timeout)
     if thread.is_alive():
@@ -227,15 +229,21 @@ def _translated(address: str, error: BaseException) -> AirflowRayError:
 
 
 @contextmanager
-def _without_sigterm_warning() -> Iterator[None]:
-    """Drop the warning that SIGTERM keeps its handler: by that handler Airflow tells a task it is killed."""
-    logger = logging.getLogger("ray._private.worker")
+def _quiet_loggers() -> Iterator[None]:
+    """Drop what Ray logs on each connect, and its warning that SIGTERM keeps its handler.
+
+    By that handler Airflow tells a task that it is killed. The second logger repeats what the server
+    logs for its own end of the connection.
+    """
 
     def is_wanted(record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith("SIGTERM handler is not set")
+        return record.levelno >= logging.WARNING and not record.getMessage().startswith("SIGTERM handler is not set")
 
-    logger.addFilter(is_wanted)
+    loggers = [logging.getLogger(name) for name in ("ray._private.worker", "ray.util.client.logsclient")]
+    for logger in loggers:
+        logger.addFilter(is_wanted)
     try:
         yield
     finally:
-        logger.removeFilter(is_wanted)
+        for logger in loggers:
+            logger.removeFilter(is_wanted)

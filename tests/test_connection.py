@@ -1,0 +1,233 @@
+"""Connecting: the three modes, and what a user sees when it does not work."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import subprocess
+import sys
+import threading
+from concurrent import futures
+from contextlib import contextmanager
+
+import grpc
+import pytest
+import ray
+from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc
+
+from airflow_ray.exceptions import RayConfigurationError, RayConnectionError, RayVersionMismatchError
+from airflow_ray.hooks.ray import RayHook
+from tests.conftest import new_uri
+from tests.ray_head import RayHead, free_ports
+
+
+@pytest.fixture
+def connect_to(monkeypatch):
+    """Return a function that connects to a port, with a deadline of 5 seconds, and gives the error."""
+
+    def connect(port: int, scheme: str = "ray", timeout: float = 5) -> RayConnectionError:
+        monkeypatch.setenv("AIRFLOW_CONN_RAY_BAD", f"{scheme}://127.0.0.1:{port}?connect_timeout={timeout}")
+        with pytest.raises(RayConnectionError) as caught, RayHook("ray_bad").connect():
+            pass
+        return caught.value
+
+    return connect
+
+
+@contextmanager
+def web_server():
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+    server.RequestHandlerClass.log_message = lambda *args: None
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+class HeadOfAnotherVersion(
+    ray_client_pb2_grpc.RayletDriverServicer,
+    ray_client_pb2_grpc.RayletDataStreamerServicer,
+    ray_client_pb2_grpc.RayletLogStreamerServicer,
+):
+    """Speaks as much of the Ray Client protocol as a connection needs to learn the versions."""
+
+    def __init__(self, ray_version: str, python_version: str) -> None:
+        self.versions = {"ray_version": ray_version, "python_version": python_version}
+
+    def ClusterInfo(self, request, context):
+        return ray_client_pb2.ClusterInfoResponse(json=json.dumps({}))
+
+    def Logstream(self, request_iterator, context):
+        yield from ()
+
+    def Datapath(self, request_iterator, context):
+        for request in request_iterator:
+            kind = request.WhichOneof("type")
+            response = ray_client_pb2.DataResponse(req_id=request.req_id)
+            if kind == "init":
+                response.init.CopyFrom(ray_client_pb2.InitResponse(ok=True))
+            elif kind == "connection_info":
+                info = ray_client_pb2.ConnectionInfoResponse(num_clients=1, ray_commit="x", **self.versions)
+                response.connection_info.CopyFrom(info)
+            elif kind == "connection_cleanup":
+                response.connection_cleanup.CopyFrom(ray_client_pb2.ConnectionCleanupResponse())
+            yield response
+
+
+@contextmanager
+def head_of_another_version(ray_version: str, python_version: str):
+    server = grpc.server(futures.ThreadPoolExecutor(8))
+    servicer = HeadOfAnotherVersion(ray_version, python_version)
+    ray_client_pb2_grpc.add_RayletDriverServicer_to_server(servicer, server)
+    ray_client_pb2_grpc.add_RayletDataStreamerServicer_to_server(servicer, server)
+    ray_client_pb2_grpc.add_RayletLogStreamerServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield port
+    server.stop(None)
+
+
+def test_closed_port_is_told_apart(connect_to):
+    assert "Connection refused" in str(connect_to(free_ports(1)[0]))
+
+
+def test_host_that_does_not_exist_is_told_apart(monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_BAD", "ray://no-such-host.invalid:10001")
+    with pytest.raises(RayConnectionError, match=r"no-such-host\.invalid"), RayHook("ray_bad").connect():
+        pass
+
+
+def test_port_of_a_web_server_is_told_apart(connect_to):
+    with web_server() as port:
+        assert "another service listens on that port" in str(connect_to(port))
+
+
+def test_port_of_the_control_service_is_told_apart(head: RayHead, connect_to):
+    assert "another service listens on that port" in str(connect_to(head.control_port))
+
+
+def test_port_that_stays_silent_ends_at_the_deadline(connect_to):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert "nothing answered" in str(connect_to(silent.getsockname()[1], timeout=1))
+
+
+def test_driver_of_a_port_that_stays_silent_ends_at_the_deadline(monkeypatch, tmp_path):
+    script = (
+        "from airflow_ray.hooks.ray import RayHook\n"
+        "from airflow_ray.exceptions import RayConnectionError\n"
+        "try:\n"
+        "    RayHook('ray_bad').connect().__enter__()\n"
+        "except RayConnectionError as error:\n"
+        "    print(error)\n"
+        "import os; os._exit(0)\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"ray://127.0.0.1:{silent.getsockname()[1]}?mode=driver&connect_timeout=2"
+        monkeypatch.setenv("AIRFLOW_CONN_RAY_BAD", uri)
+        finished = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+        )
+    assert "within 2 seconds" in finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("versions", "shown"), [(("2.31.0", "3.11.7"), "2.31.0"), ((ray.__version__, "3.8.1"), "3.8.1")]
+)
+def test_other_version_of_the_cluster_is_told_with_both_versions(connect_to, versions, shown):
+    with head_of_another_version(*versions) as port:
+        error = connect_to(port)
+    assert isinstance(error, RayVersionMismatchError)
+    assert shown in str(error)
+    assert ray.__version__ in str(error)
+
+
+def test_two_connections_of_one_process_reach_two_namespaces(head: RayHead, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_OTHER", f"{head.client_uri}?namespace=other")
+    here, there = new_uri("ray_client"), new_uri("ray_other")
+    with RayHook("ray_client").connect() as one, RayHook("ray_other").connect() as two:
+        one.put("here", uri=here)
+        two.put("there", uri=there)
+        assert (one.get(here), two.get(there)) == ("here", "there")
+
+
+def test_client_and_driver_work_side_by_side(head: RayHead):
+    client_uri, driver_uri = new_uri("ray_client"), new_uri("ray_driver")
+    with RayHook("ray_client").connect() as client, RayHook("ray_driver").connect() as driver:
+        client.submit(lambda: "client", uri=client_uri)
+        driver.submit(lambda: "driver", uri=driver_uri)
+        assert client.wait(client_uri, 60)["state"] == driver.wait(driver_uri, 60)["state"] == "SUCCEEDED"
+
+
+def test_connections_of_two_threads_do_not_disturb_each_other(head: RayHead):
+    def work(number):
+        uri = new_uri("ray_client", f"task_{number}")
+        with RayHook("ray_client").connect() as hook:
+            hook.submit(lambda: number, uri=uri)
+            hook.wait(uri, timeout=60)
+            return hook.get(uri)
+
+    with futures.ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(work, range(3))) == [0, 1, 2]
+
+
+def test_killed_client_server_is_no_hang(head: RayHead):
+    """The process that serves one Ray Client dies: the next connection works."""
+    uri = new_uri("ray_client")
+    with RayHook("ray_client").connect() as hook:
+        hook.put("kept", uri=uri)
+        servers = head.processes("--mode=specific-server")
+    for server in servers:
+        server.kill()
+    assert RayHook("ray_client").get(uri) == "kept"
+
+
+@pytest.mark.parametrize(
+    ("uri", "wrong"),
+    [
+        ("ray://host?mode=teleport", "mode must be one of client, driver, local"),
+        ("ray://?mode=client", "host must be set"),
+        ("ray://host?connect_timeout=soon", "connect_timeout must be a number"),
+        ("ray://host?runtime_env=nothing", "runtime_env must be a JSON object"),
+    ],
+)
+def test_wrong_field_of_a_connection_is_named(monkeypatch, uri, wrong):
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_BAD", uri)
+    with pytest.raises(RayConfigurationError, match=wrong):
+        RayHook("ray_bad").settings()
+
+
+@pytest.mark.parametrize(
+    ("uri", "mode", "address"),
+    [
+        ("ray://head", "client", "head:10001"),
+        ("ray://head:20001", "client", "head:20001"),
+        ("ray://head?mode=driver", "driver", "head:6379"),
+        ("ray://?mode=driver", "driver", "auto"),
+        ("ray://", "local", "auto"),
+    ],
+)
+def test_mode_and_address_follow_from_the_connection(monkeypatch, uri, mode, address):
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_SOME", uri)
+    settings = RayHook("ray_some").settings()
+    assert (settings.mode, settings.address) == (mode, address)
+
+
+def test_unreachable_head_is_shown_by_the_test_button(monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_BAD", f"ray://127.0.0.1:{free_ports(1)[0]}")
+    successful, message = RayHook("ray_bad").test_connection()
+    assert not successful
+    assert "Connection refused" in message
+
+
+def test_nothing_connects_when_a_hook_is_made():
+    assert RayHook("no_such_connection").ray_conn_id == "no_such_connection"
+
+
+def test_connecting_keeps_airflows_handler_of_sigterm(head: RayHead):
+    import signal
+
+    handler = signal.getsignal(signal.SIGTERM)
+    for conn_id in ("ray_client", "ray_driver"):
+        with RayHook(conn_id).connect():
+            assert signal.getsignal(signal.SIGTERM) is handler

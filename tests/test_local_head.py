@@ -1,0 +1,144 @@
+"""The embedded Ray head of mode local, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.ray_head import RayHead
+
+CONNECTION = '{"conn_type": "ray", "extra": {"mode": "local", "connect_timeout": 120}}'
+
+TASK = """
+import os, sys
+from airflow_ray.hooks.ray import RayHook
+from airflow_ray.object_uri import ObjectURI
+
+name = sys.argv[1]
+uri = ObjectURI("ray_default", "local", "run", name)
+with RayHook().connect() as hook:
+    hook.submit(lambda: "made by " + name, uri=uri)
+    hook.wait(uri, timeout=100)
+"""
+
+READ = """
+import sys
+from airflow_ray.hooks.ray import RayHook
+from airflow_ray.object_uri import ObjectURI
+
+print(RayHook().get(ObjectURI("ray_default", "local", "run", sys.argv[1])))
+"""
+
+WITHOUT_TOKEN = """
+import ray, sys
+from airflow_ray.hooks import local_head
+
+ray.init(local_head.running().address)
+"""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory):
+    """The environment of processes that share one local head, which is stopped at the end."""
+    folder = tmp_path_factory.mktemp("local-head")
+    environment = {
+        **os.environ,
+        "AIRFLOW_CONN_RAY_DEFAULT": CONNECTION,
+        "AIRFLOW__AIRFLOW_RAY__LOCAL_HEAD_DIR": str(folder),
+        "RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": "500000000",
+    }
+    yield environment
+    command(environment, "stop")
+
+
+def command(environment: dict[str, str], verb: str) -> str:
+    arguments = [sys.executable, "-m", "airflow_ray.hooks.local_head", verb]
+    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=90, check=True).stdout
+
+
+def in_own_process(environment: dict[str, str], script: str, *args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *args],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def heads(environment: dict[str, str]) -> list[psutil.Process]:
+    """Return the processes of Ray's control service that belong to the folder's head."""
+    found = []
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"] == "gcs_server":
+            variables = process.environ()
+            if variables.get("RAY_AUTH_TOKEN_PATH", "").startswith(environment["AIRFLOW__AIRFLOW_RAY__LOCAL_HEAD_DIR"]):
+                found.append(process)
+    return found
+
+
+def test_ten_tasks_that_start_at_once_share_one_head(environment):
+    tasks = [in_own_process(environment, TASK, str(i)) for i in range(10)]
+    errors = [task.communicate(timeout=200)[1] for task in tasks if task.wait(200)]
+    assert errors == []
+    assert len(heads(environment)) == 1
+
+
+def test_objects_stay_when_the_tasks_have_ended(environment):
+    in_own_process(environment, TASK, "early").wait(120)
+    reader = in_own_process(environment, READ, "early")
+    assert reader.communicate(timeout=120)[0].strip() == "made by early"
+
+
+def test_head_refuses_a_driver_without_its_token(environment):
+    in_own_process(environment, TASK, "any").wait(120)
+    stranger = in_own_process({**environment, "RAY_AUTH_MODE": "disabled"}, WITHOUT_TOKEN)
+    _, errors = stranger.communicate(timeout=120)
+    assert stranger.returncode != 0
+    assert "Unauthenticated" in errors
+
+
+def test_only_this_user_can_read_the_token(environment):
+    in_own_process(environment, TASK, "any").wait(120)
+    folder = Path(environment["AIRFLOW__AIRFLOW_RAY__LOCAL_HEAD_DIR"])
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "token").stat().st_mode) == 0o600
+
+
+def test_stop_leaves_no_process_and_the_next_task_starts_a_new_head(environment):
+    in_own_process(environment, TASK, "any").wait(120)
+    (old,) = heads(environment)
+    session = psutil.Process(old.ppid())
+    family = [session, *session.children(recursive=True)]
+    assert command(environment, "stop").strip() == "stopped"
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert alive == []
+    assert in_own_process(environment, TASK, "later").wait(120) == 0
+
+
+def test_head_that_was_killed_is_replaced(environment):
+    in_own_process(environment, TASK, "any").wait(120)
+    (old,) = heads(environment)
+    psutil.Process(old.ppid()).kill()
+    old.kill()
+    assert in_own_process(environment, TASK, "later").wait(120) == 0
+
+
+def test_port_of_the_client_server_is_written_down(environment):
+    in_own_process(environment, TASK, "any").wait(120)
+    assert "client_port=" in command(environment, "status")
+
+
+def test_local_head_and_a_remote_cluster_work_from_one_process(environment, head: RayHead):
+    script = TASK + (
+        "with RayHook('ray_client').connect() as remote:\n"
+        "    remote.put(1, uri=ObjectURI('ray_client', 'd', 'r', 't'))\n"
+    )
+    task = in_own_process({**environment, "AIRFLOW_CONN_RAY_CLIENT": head.client_uri}, script, "both")
+    assert task.wait(120) == 0, task.stderr.read()

@@ -1,0 +1,71 @@
+"""What survives the process that asked for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from airflow_ray.hooks.ray import RayHook
+from tests.conftest import new_uri
+from tests.ray_head import RayHead
+
+PRODUCER = """
+import sys
+from airflow_ray.hooks.ray import RayHook
+
+def frame(rows):
+    import numpy as np
+    import pandas as pd
+    return pd.DataFrame(np.arange(rows * 10.0).reshape(rows, 10))
+
+uri, rows = sys.argv[1], int(sys.argv[2])
+with RayHook(sys.argv[3]).connect() as hook:
+    hook.submit(frame, rows, uri=uri)
+    hook.wait(uri, timeout=120)
+"""
+
+PUTTER = """
+import sys
+from airflow_ray.hooks.ray import RayHook
+
+RayHook(sys.argv[2]).put({"answer": 42}, uri=sys.argv[1])
+"""
+
+
+def in_own_process(script: str, *args: str) -> None:
+    subprocess.run([sys.executable, "-c", script, *args], check=True, timeout=180)
+
+
+def owner_rss(head: RayHead) -> int:
+    """Resident memory of the owner actor, in bytes."""
+    return sum(each.memory_info().rss for each in head.processes("ray::Owner"))
+
+
+@pytest.mark.parametrize("conn_id", ["ray_client", "ray_driver"])
+def test_object_outlives_the_process_that_made_it(head, conn_id):
+    uri = new_uri(conn_id)
+    in_own_process(PRODUCER, str(uri), "1000", conn_id)
+    assert RayHook(conn_id).get(uri).shape == (1000, 10)
+
+
+@pytest.mark.parametrize("conn_id", ["ray_client", "ray_driver"])
+def test_put_object_outlives_the_process_that_put_it(head, conn_id):
+    uri = new_uri(conn_id)
+    in_own_process(PUTTER, str(uri), conn_id)
+    assert RayHook(conn_id).get(uri) == {"answer": 42}
+
+
+def test_frame_of_200_megabytes_does_not_pass_through_the_owner(head):
+    producer, consumer = new_uri("ray_driver"), new_uri("ray_driver")
+    in_own_process(PRODUCER, str(new_uri("ray_driver")), "10", "ray_driver")
+    before = owner_rss(head)
+    in_own_process(PRODUCER, str(producer), "2500000", "ray_driver")
+    with RayHook("ray_driver").connect() as hook:
+        hook.submit(lambda frame: float(frame[0].sum()), producer, uri=consumer)
+        hook.wait(consumer, timeout=120)
+        assert hook.get(consumer) == 10.0 * 2_499_999 * 2_500_000 / 2
+        assert hook.describe(producer)["outputs"]["return_value"]["bytes"] > 200_000_000
+        hook.release(producer)
+    assert owner_rss(head) - before < 20_000_000
