@@ -194,7 +194,7 @@ def test_killed_client_server_is_no_hang(head: RayHead):
 def test_wrong_field_of_a_connection_is_named(monkeypatch, uri, wrong):
     monkeypatch.setenv("AIRFLOW_CONN_RAY_BAD", uri)
     with pytest.raises(RayConfigurationError, match=wrong):
-        RayHook("ray_bad").settings()
+        _ = RayHook("ray_bad").settings
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_wrong_field_of_a_connection_is_named(monkeypatch, uri, wrong):
 )
 def test_mode_and_address_follow_from_the_connection(monkeypatch, uri, mode, address):
     monkeypatch.setenv("AIRFLOW_CONN_RAY_SOME", uri)
-    settings = RayHook("ray_some").settings()
+    settings = RayHook("ray_some").settings
     assert (settings.mode, settings.address) == (mode, address)
 
 

@@ -6,6 +6,7 @@ import json
 import time
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_ray._compat import BaseHook
@@ -19,7 +20,7 @@ from airflow_ray.exceptions import (
 from airflow_ray.hooks import errors, local_head
 from airflow_ray.hooks.options import RemoteOptions
 from airflow_ray.hooks.session import Session, client_session, driver_session, token_authentication
-from airflow_ray.hooks.user_code import pack, pickled_by_value
+from airflow_ray.hooks.user_code import pack
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
@@ -96,8 +97,9 @@ class RayHook(BaseHook):
         self.ray_conn_id = ray_conn_id
         self._session: Session | None = None
 
+    @cached_property
     def settings(self) -> RaySettings:
-        """Return what the connection says.
+        """What the connection says.
 
         :raises RayConfigurationError: a field of the connection is wrong.
         """
@@ -135,7 +137,7 @@ class RayHook(BaseHook):
         if self._session is not None:
             yield self
             return
-        with self._open(self.settings()) as self._session:
+        with self._open(self.settings) as self._session:
             try:
                 yield self
             finally:
@@ -176,7 +178,7 @@ class RayHook(BaseHook):
                 self._sent(payload.pickled),
                 payload.sources,
                 [(each.record_id, each.key) for each in payload.inputs],
-                remote_options.for_ray(self.settings().runtime_env),
+                remote_options.for_ray(self.settings.runtime_env),
                 as_json=remote_options.result == "value",
                 multiple_outputs=remote_options.multiple_outputs,
                 scheduling_timeout=remote_options.scheduling_timeout,
@@ -260,12 +262,12 @@ class RayHook(BaseHook):
         from ray.exceptions import ObjectLostError, RaySystemError
 
         uri = self._own_uri(uri)
-        with self.connect(), self._connected.active():
+        with self.connect():
             refs, error = self._call("find", uri.record_id, uri.key)
             if error is not None:
                 raise errors.exception_from(uri, error)
             try:
-                return ray.get(refs[0])
+                return self._connected.run(lambda: ray.get(refs[0]))
             except ObjectLostError as lost:
                 raise errors.object_lost(uri, str(lost)) from lost
             except (RaySystemError, ImportError) as unreadable:
@@ -296,9 +298,9 @@ class RayHook(BaseHook):
         import ray
 
         try:
-            with self.connect(), self._connected.active():
-                alive = sum(node["Alive"] for node in ray.nodes())
-                resources = ray.cluster_resources()
+            with self.connect():
+                alive = sum(node["Alive"] for node in self._connected.run(ray.nodes))
+                resources = self._connected.run(ray.cluster_resources)
         except (RayConnectionError, RayConfigurationError) as error:
             return False, str(error)
         cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
@@ -335,14 +337,13 @@ class RayHook(BaseHook):
     def _put(self, value: Any) -> Any:
         import ray
 
-        with self._connected.active(), pickled_by_value(()):
-            try:
-                return ray.put(value)
-            except (TypeError, AttributeError, ValueError) as error:
-                raise RayPicklingError(
-                    f"A value of type {type(value).__name__} cannot be pickled, so it cannot be placed in Ray's "
-                    f"object store: {error}"
-                ) from error
+        try:
+            return self._connected.run(lambda: ray.put(value))
+        except (TypeError, AttributeError, ValueError) as error:
+            raise RayPicklingError(
+                f"A value of type {type(value).__name__} cannot be pickled, so it cannot be placed in Ray's "
+                f"object store: {error}"
+            ) from error
 
     def _own_uri(self, uri: ObjectURI | str) -> ObjectURI:
         parsed = uri if isinstance(uri, ObjectURI) else ObjectURI.parse(uri)

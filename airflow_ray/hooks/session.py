@@ -6,6 +6,8 @@ import logging
 import os
 import threading
 import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -48,8 +50,20 @@ class Session:
         """Call a method of the owner and return its answer."""
         import ray
 
-        with self.active():
-            return ray.get(getattr(self.owner, method).remote(*args, **kwargs))
+        return self.run(lambda: ray.get(getattr(self.owner, method).remote(*args, **kwargs)))
+
+    def run(self, function: Callable[[], T]) -> T:
+        """Return what ``function`` returns, which may use ``ray``.
+
+        It runs in a thread of its own: a signal handler that raises, as Airflow's for a timeout does,
+        must not interrupt Ray's own code, which then loses the exception or a lock.
+        """
+
+        def target() -> T:
+            with self.active():
+                return function()
+
+        return _in_thread(target)
 
 
 @contextmanager
@@ -197,25 +211,37 @@ def _init_driver(address: str, namespace: str) -> None:
 
 
 def _within(timeout: float, address: str, connect: Callable[[], T]) -> T:
-    """Return what ``connect`` returns, in a thread of its own: Ray has no deadline for it."""
-    outcome: list[T] = []
-    failure: list[BaseException] = []
+    try:
+        with _quiet_loggers():
+            return _in_thread(connect, timeout)
+    except TimeoutError:
+        raise RayConnectionError(f"No connection to the Ray cluster at {address} within {timeout:g} seconds") from None
+    # Ray raises whatever it likes here, down to plain Exception.
+    except Exception as error:
+        raise _translated(address, error) from error
+
+
+def _in_thread(function: Callable[[], T], timeout: float | None = None) -> T:
+    """Return what ``function`` returns in a daemon thread.
+
+    :param timeout: seconds to wait; None waits without limit.
+    :raises TimeoutError: it had not returned by then; the thread goes on.
+    """
+    future: Future[T] = Future()
 
     def target() -> None:
         try:
-            outcome.append(connect())
+            future.set_result(function())
         except BaseException as error:
-            failure.append(error)
+            future.set_exception(error)
 
-    thread = threading.Thread(target=target, name="airflow-ray-connect", daemon=True)
-    with _quiet_loggers():
-        thread.start()
-        thread.join(timeout)
-    if thread.is_alive():
-        raise RayConnectionError(f"No connection to the Ray cluster at {address} within {timeout:g} seconds")
-    if failure:
-        raise _translated(address, failure[0]) from failure[0]
-    return outcome[0]
+    threading.Thread(target=target, name="airflow-ray", daemon=True).start()
+    try:
+        return future.result(timeout)
+    except FutureTimeoutError:
+        if future.done():
+            raise
+        raise TimeoutError from None
 
 
 def _translated(address: str, error: BaseException) -> AirflowRayError:

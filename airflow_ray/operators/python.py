@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_ray._compat import BaseOperator, bundle_folders
+from airflow_ray._compat import AirflowTaskTimeout, BaseOperator, bundle_folders
 from airflow_ray.exceptions import RayConfigurationError
 from airflow_ray.object_uri import ObjectURI
 
@@ -80,7 +80,7 @@ class RayPythonOperator(BaseOperator):
     :param num_cpus: CPUs to reserve (templated).
     :param num_gpus: GPUs to reserve, a fraction too (templated).
     :param memory: memory to reserve, in bytes (templated).
-    :param resources: custom Ray resources to reserve, by name (templated).
+    :param resources: custom Ray resources to reserve, by name (templated, as ``ray_resources``).
     :param runtime_env: Ray runtime environment, over that of the connection (templated).
     :param ray_options: further arguments for Ray's ``RemoteFunction.options``.
     :param max_retries: how often Ray runs the callable again when its process dies, not when it raises.
@@ -103,13 +103,13 @@ class RayPythonOperator(BaseOperator):
         "num_cpus",
         "num_gpus",
         "memory",
-        "resources",
+        "ray_resources",
         "runtime_env",
     )
     template_fields_renderers = {
         "op_args": "py",
         "op_kwargs": "py",
-        "resources": "json",
+        "ray_resources": "json",
         "runtime_env": "json",
     }
     shallow_copy_attrs: Sequence[str] = ("python_callable",)
@@ -147,7 +147,8 @@ class RayPythonOperator(BaseOperator):
         self.num_cpus = num_cpus
         self.num_gpus = num_gpus
         self.memory = memory
-        self.resources = resources  # type: ignore[assignment]  # a template may leave text
+        # BaseOperator has an attribute ``resources`` of another meaning, which Airflow does not template.
+        self.ray_resources = resources
         self.runtime_env = runtime_env
         self.ray_options = ray_options
         self.max_retries = max_retries
@@ -187,7 +188,7 @@ class RayPythonOperator(BaseOperator):
                 num_cpus=self.num_cpus,
                 num_gpus=self.num_gpus,
                 memory=self.memory,
-                resources=self.resources,
+                resources=self.ray_resources,
                 runtime_env=self.runtime_env,
                 ray_options=self.ray_options,
                 max_retries=self.max_retries,
@@ -196,15 +197,21 @@ class RayPythonOperator(BaseOperator):
                 multiple_outputs=self.multiple_outputs,
             )
             self.log.info("Submitted %s", uri)
-            return self._followed(uri)
+            try:
+                return self._followed(uri)
+            except AirflowTaskTimeout:
+                # Airflow calls on_kill as well, but only after the connection is closed.
+                self.on_kill()
+                raise
 
     def on_kill(self) -> None:
         """Cancel the remote work."""
-        if self._uri is None:
+        uri, self._uri = self._uri, None
+        if uri is None:
             return
-        self.log.info("Cancelling %s", self._uri)
-        # The main thread was interrupted anywhere, perhaps with a lock of Ray's in its hands.
-        thread = threading.Thread(target=self.hook.cancel, args=(self._uri,), daemon=True)
+        self.log.info("Cancelling %s", uri)
+        # A cluster that does not answer must not hold up the end of the task.
+        thread = threading.Thread(target=self.hook.cancel, args=(uri,), daemon=True)
         thread.start()
         thread.join(KILL_SECONDS)
 

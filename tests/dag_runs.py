@@ -1,0 +1,49 @@
+"""Runs a DAG in this process, its tasks one after another, with a real database and real XComs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.models.dag import DagModel
+from airflow.models.dagbundle import DagBundleModel
+from airflow.models.serialized_dag import SerializedDagModel
+from airflow.models.xcom import XComModel
+from airflow.sdk import DAG
+from airflow.serialization.serialized_objects import LazyDeserializedDAG
+from airflow.utils.session import create_session
+
+BUNDLE = "tests"
+
+
+class DagRunResult:
+    """What a DAG run left in Airflow's database."""
+
+    def __init__(self, dag_run: Any) -> None:
+        self.state = str(dag_run.state)
+        self.run_id = dag_run.run_id
+        self._dag_run = dag_run
+
+    def task_states(self, task_id: str) -> list[str]:
+        return [str(ti.state) for ti in self._dag_run.get_task_instances() if ti.task_id == task_id]
+
+    def xcom(self, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        with create_session() as session:
+            query = XComModel.get_many(
+                key=key,
+                task_ids=task_id,
+                dag_ids=self._dag_run.dag_id,
+                map_indexes=map_index,
+                run_id=self.run_id,
+            )
+            row = session.execute(query.with_only_columns(XComModel.value)).scalar()
+        return XComModel.deserialize_value(type("Row", (), {"value": row}))
+
+
+def run_dag(dag: DAG, conf: dict[str, Any] | None = None) -> DagRunResult:
+    with create_session() as session:
+        if session.get(DagBundleModel, BUNDLE) is None:
+            session.add(DagBundleModel(name=BUNDLE))
+            session.flush()
+        session.merge(DagModel(dag_id=dag.dag_id, bundle_name=BUNDLE, fileloc=dag.fileloc))
+    SerializedDagModel.write_dag(LazyDeserializedDAG.from_dag(dag), bundle_name=BUNDLE)
+    return DagRunResult(dag.test(run_conf=conf))

@@ -1,0 +1,368 @@
+"""RayPythonOperator and ray_task in DAG runs with a real database, against a real Ray head."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import DAG, TaskGroup, task
+
+from airflow_ray.decorators import ray_task
+from airflow_ray.exceptions import RayConfigurationError
+from airflow_ray.hooks.ray import RayHook
+from airflow_ray.object_uri import ObjectURI
+from airflow_ray.operators.python import RayPythonOperator
+from tests.dag_runs import run_dag
+
+
+@pytest.fixture(scope="module", autouse=True)
+def database():
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=120)
+
+
+@pytest.fixture
+def dag(head):
+    """A DAG whose Ray tasks use the driver connection, the quicker one."""
+    return DAG(
+        dag_id=f"dag_{uuid.uuid4().hex}",
+        schedule=None,
+        start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+        default_args={"ray_conn_id": "ray_driver"},
+        params={"cpus": 2, "name": "parameter"},
+    )
+
+
+def get(text):
+    uri = ObjectURI.parse(text)
+    return RayHook(uri.conn_id).get(uri)
+
+
+def make_frame(rows):
+    import pandas as pd
+
+    return pd.DataFrame({"a": range(rows)})
+
+
+def total(frame):
+    return int(frame["a"].sum())
+
+
+def test_output_of_one_task_is_the_input_of_the_next(dag):
+    with dag:
+        made = RayPythonOperator(task_id="make", python_callable=make_frame, op_args=[10])
+        RayPythonOperator(task_id="sum", python_callable=total, op_args=[made.output], result="value")
+    run = run_dag(dag)
+    assert run.xcom("sum") == 45
+    assert run.xcom("make") == str(ObjectURI("ray_driver", dag.dag_id, run.run_id, "make"))
+
+
+def test_same_dag_over_ray_client(dag):
+    with dag:
+        made = RayPythonOperator(task_id="make", python_callable=make_frame, op_args=[10], ray_conn_id="ray_client")
+        RayPythonOperator(
+            task_id="sum", python_callable=total, op_args=[made.output], result="value", ray_conn_id="ray_client"
+        )
+    assert run_dag(dag).xcom("sum") == 45
+
+
+def test_xcom_pull_in_a_template_brings_the_object(dag):
+    with dag:
+        made = RayPythonOperator(task_id="make", python_callable=make_frame, op_args=[4])
+        summed = RayPythonOperator(
+            task_id="sum",
+            python_callable=lambda frames: total(frames["one"]),
+            op_kwargs={"frames": {"one": "{{ ti.xcom_pull(task_ids='make') }}"}},
+            result="value",
+        )
+        made >> summed
+    assert run_dag(dag).xcom("sum") == 6
+
+
+def test_templated_numbers_reach_ray(dag):
+    def asked():
+        import ray
+
+        return ray.get_runtime_context().get_assigned_resources()
+
+    with dag:
+        RayPythonOperator(
+            task_id="asked",
+            python_callable=asked,
+            num_cpus="{{ params.cpus }}",
+            memory="{{ 50 * 1024 * 1024 }}",
+            resources={"gadget": "{{ 1 }}"},
+            result="value",
+        )
+    assert run_dag(dag).xcom("asked") == {"CPU": 2, "memory": 52428800, "gadget": 1}
+
+
+def test_templated_connection_and_runtime_env_reach_ray(dag):
+    def variable():
+        import os
+
+        return os.environ["OF_RUN"]
+
+    with dag:
+        RayPythonOperator(
+            task_id="variable",
+            python_callable=variable,
+            ray_conn_id="ray_{{ 'driver' }}",
+            runtime_env={"env_vars": {"OF_RUN": "{{ params.name }}"}},
+            result="value",
+        )
+    assert run_dag(dag).xcom("variable") == "parameter"
+
+
+def test_each_key_of_several_outputs_is_an_xcom_of_its_own(dag):
+    with dag:
+        parts = RayPythonOperator(
+            task_id="split", python_callable=lambda: {"train": [1, 2], "test": [3]}, multiple_outputs=True
+        )
+        RayPythonOperator(task_id="use", python_callable=len, op_args=[parts.output["train"]], result="value")
+    run = run_dag(dag)
+    assert run.xcom("use") == 2
+    assert get(run.xcom("split", key="test")) == [3]
+
+
+def test_twenty_mapped_tasks_are_gathered(dag):
+    with dag:
+        squares = RayPythonOperator.partial(task_id="square", python_callable=lambda x: x * x).expand(
+            op_args=[[i] for i in range(20)]
+        )
+        RayPythonOperator(task_id="sum", python_callable=sum, op_args=[squares.output], result="value")
+    run = run_dag(dag)
+    assert run.xcom("sum") == sum(i * i for i in range(20))
+    assert ObjectURI.parse(run.xcom("square", map_index=7)).map_index == 7
+
+
+def test_mapped_tasks_take_custom_resources(dag):
+    with dag:
+        RayPythonOperator.partial(
+            task_id="mapped", python_callable=abs, resources={"gadget": 1}, result="value"
+        ).expand(op_args=[[-1], [-2]])
+    assert run_dag(dag).xcom("mapped", map_index=1) == 2
+
+
+def test_task_group_is_part_of_the_uri(dag):
+    with dag, TaskGroup("group"):
+        RayPythonOperator(task_id="one", python_callable=lambda: 1)
+    run = run_dag(dag)
+    assert ObjectURI.parse(run.xcom("group.one")).task_id == "group.one"
+
+
+def test_plain_context_variables_reach_a_callable_that_names_them(dag):
+    def show(x, ds, run_id, logical_date, params, conf):
+        return [x, ds, run_id, logical_date.isoformat(), type(logical_date).__module__, params["name"], conf]
+
+    with dag:
+        RayPythonOperator(task_id="show", python_callable=show, op_args=["x"], result="value")
+    run = run_dag(dag, conf={"a": 1, "name": "of run"})
+    x, ds, run_id, logical_date, module, name, conf = run.xcom("show")
+    assert (x, run_id, module, name, conf) == ("x", run.run_id, "datetime", "of run", {"a": 1, "name": "of run"})
+    assert logical_date.startswith(ds)
+
+
+@pytest.mark.parametrize("name", ["ti", "task_instance", "dag", "dag_run", "var", "macros"])
+def test_callable_that_names_a_live_object_is_refused_when_the_dag_is_parsed(name):
+    namespace = {}
+    exec(f"def function({name}): pass", namespace)
+    with pytest.raises(RayConfigurationError, match=f"names '{name}'"):
+        RayPythonOperator(task_id="task", python_callable=namespace["function"])
+
+
+def test_failed_callable_fails_the_task_with_its_traceback_in_the_log(dag, capfd):
+    def fail():
+        raise ValueError("of the user")
+
+    with dag:
+        RayPythonOperator(task_id="fail", python_callable=fail)
+    assert run_dag(dag).state == "failed"
+    assert 'raise ValueError("of the user")' in capfd.readouterr().out
+
+
+def test_skip_exception_of_airflow_skips_the_task(dag):
+    def skip():
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        raise AirflowSkipException("nothing to do")
+
+    with dag:
+        RayPythonOperator(task_id="skip", python_callable=skip)
+    assert run_dag(dag).task_states("skip") == ["skipped"]
+
+
+def test_output_of_the_callable_and_one_line_of_result_are_logged(dag, capfd):
+    def talk():
+        print("said on the cluster")
+        return make_frame(3)
+
+    with dag:
+        RayPythonOperator(task_id="talk", python_callable=talk)
+    run = run_dag(dag)
+    log = capfd.readouterr().out
+    assert "said on the cluster" in log
+    (line,) = (line for line in log.splitlines() if "Result: " in line)
+    assert "pandas.core.frame.DataFrame of shape (3, 1)" in line
+    assert run.xcom("talk") in line
+
+
+def test_fetch_logs_false_keeps_the_output_out_of_the_log(dag, capfd):
+    with dag:
+        RayPythonOperator(task_id="talk", python_callable=lambda: print("said on the cluster"), fetch_logs=False)
+    run_dag(dag)
+    assert "said on the cluster" not in capfd.readouterr().out
+
+
+def test_execution_timeout_cancels_the_remote_work(dag, tmp_path):
+    def sleep(path):
+        import os
+        import time
+
+        with open(path, "w") as file:
+            file.write(str(os.getpid()))
+        time.sleep(600)
+
+    with dag:
+        RayPythonOperator(
+            task_id="sleep",
+            python_callable=sleep,
+            op_args=[str(tmp_path / "pid")],
+            execution_timeout=timedelta(seconds=4),
+        )
+    run = run_dag(dag)
+    uri = ObjectURI("ray_driver", dag.dag_id, run.run_id, "sleep")
+    assert (run.state, RayHook("ray_driver").status(uri)) == ("failed", "CANCELLED")
+
+
+def test_on_kill_cancels_the_remote_work(dag, tmp_path):
+    gate = tmp_path / "started"
+
+    def sleep(path):
+        import time
+
+        open(path, "w").close()
+        time.sleep(600)
+
+    with dag:
+        operator = RayPythonOperator(task_id="sleep", python_callable=sleep, op_args=[str(gate)])
+
+    def kill():
+        while not gate.exists():
+            time.sleep(0.05)
+        operator.on_kill()
+
+    context = {"ti": _TaskInstance(dag.dag_id), "params": {}}
+    threading.Thread(target=kill, daemon=True).start()
+    with pytest.raises(Exception, match="was cancelled"):
+        operator.execute(context)
+
+
+class _TaskInstance:
+    """As much of a task instance as an operator asks of it."""
+
+    run_id, task_id, map_index = "manual__kill", "sleep", -1
+
+    def __init__(self, dag_id):
+        self.dag_id = dag_id
+
+
+def test_retried_task_runs_again_under_the_same_uri(dag, tmp_path):
+    def fail_once(path):
+        import os
+
+        if not os.path.exists(path):
+            open(path, "w").close()
+            raise RuntimeError("first try")
+        return "second try"
+
+    with dag:
+        RayPythonOperator(
+            task_id="flaky",
+            python_callable=fail_once,
+            op_args=[str(tmp_path / "tried")],
+            retries=1,
+            retry_delay=timedelta(seconds=0),
+        )
+    run = run_dag(dag)
+    assert get(run.xcom("flaky")) == "second try"
+
+
+# Decorators
+
+
+def test_decorated_tasks_mix_with_plain_ones(dag):
+    @task
+    def rows():
+        return 5
+
+    @ray_task
+    def frame(rows):
+        return make_frame(rows)
+
+    @task.ray(num_cpus=0.5)
+    def doubled(frame):
+        return frame * 2
+
+    @task
+    def summed(uri):
+        return int(get(uri)["a"].sum())
+
+    with dag:
+        summed(doubled(frame(rows())))
+    assert run_dag(dag).xcom("summed") == 20
+
+
+def test_decorated_task_is_overridden_mapped_and_partial(dag):
+    @ray_task(result="value")
+    def add(x, y):
+        return x + y
+
+    with dag:
+        add.override(task_id="three")(1, 2)
+        add.override(task_id="mapped").partial(y=10).expand(x=[1, 2])
+    run = run_dag(dag)
+    assert (run.xcom("three"), run.xcom("mapped", map_index=1)) == (3, 12)
+
+
+def test_decorated_task_whose_annotation_is_a_dict_has_several_outputs(dag):
+    @ray_task
+    def parts() -> dict[str, list[int]]:
+        return {"a": [1], "b": [2]}
+
+    with dag:
+        parts()
+    assert get(run_dag(dag).xcom("parts", key="b")) == [2]
+
+
+def test_decorated_mapped_task_takes_custom_resources(dag):
+    @ray_task(result="value", ray_options={"resources": {"gadget": 1}})
+    def absolute(x):
+        return abs(x)
+
+    with dag:
+        absolute.expand(x=[-1, -2])
+    assert run_dag(dag).xcom("absolute", map_index=1) == 2
+
+
+def test_decorated_task_gets_plain_context(dag):
+    @ray_task(result="value")
+    def show(x, run_id=None):
+        return [x, run_id]
+
+    with dag:
+        show("x")
+    run = run_dag(dag)
+    assert run.xcom("show") == ["x", run.run_id]
+
+
+def test_result_as_value_feeds_a_plain_operator(dag):
+    with dag:
+        value = RayPythonOperator(task_id="value", python_callable=lambda: {"a": [1]}, result="value")
+        PythonOperator(task_id="plain", python_callable=lambda value: value["a"], op_args=[value.output])
+    assert run_dag(dag).xcom("plain") == [1]
