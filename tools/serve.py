@@ -1,0 +1,31 @@
+"""Run Airflow's user interface with the examples and the connection in place."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tools.standalone import LOCAL_CONNECTION, StandaloneAirflow
+
+ROOT = Path(__file__).parent.parent
+
+
+def main() -> None:
+    """Serve until Ctrl-C or SIGTERM."""
+    with StandaloneAirflow(ROOT / ".airflow" / "ui", ROOT / "examples") as airflow:
+        _add_connection(airflow)
+        print(f"Open {airflow.url} (no login) and trigger xgboost_breast_cancer.")
+        print("The connection is under Admin, Connections: ray_default. Ctrl-C stops Airflow and Ray.")
+        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+
+
+def _add_connection(airflow: StandaloneAirflow) -> None:
+    """Store the connection in the database, where the UI shows it; one that is there stays as it is."""
+    command = [sys.executable, "-m", "airflow", "connections", "add", "ray_default", "--conn-json", LOCAL_CONNECTION]
+    subprocess.run(command, env=airflow.environment, capture_output=True, check=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""A real Airflow with scheduler, DAG processor, triggerer and API server, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LOCAL_CONNECTION = '{"conn_type": "ray", "extra": {"mode": "local", "connect_timeout": 120}}'
+START_SECONDS = 150.0
+STOP_SECONDS = 20.0
+POLL_SECONDS = 0.25
+FINISHED_STATES = frozenset({"success", "failed"})
+
+
+class StandaloneAirflow:
+    """``airflow standalone`` on free ports of this machine, with everybody an admin.
+
+    As a context manager it starts Airflow and waits until it is healthy; at the end it stops all of
+    Airflow's processes and the embedded Ray head that its tasks have started.
+
+    :param home: the ``AIRFLOW_HOME``, made if there is none; it can be used again.
+    :param dags_folder: the folder of the DAG files.
+    :param environment: further environment variables.
+
+    >>> with StandaloneAirflow(Path("/tmp/home"), Path("examples")) as airflow:  # doctest: +SKIP
+    ...     run_id = airflow.trigger("xgboost_breast_cancer")
+    ...     airflow.wait("xgboost_breast_cancer", run_id, timeout=300)
+    'success'
+    """
+
+    def __init__(self, home: Path, dags_folder: Path, environment: dict[str, str] | None = None) -> None:
+        self.home = home
+        api_port, worker_log_port, trigger_log_port = _free_ports(3)
+        self.url = f"http://127.0.0.1:{api_port}"
+        self.environment = {
+            **os.environ,
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(api_port),
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_log_port),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log_port),
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            "AIRFLOW__AIRFLOW_RAY__LOCAL_HEAD_DIR": str(home / "ray"),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            **(environment or {}),
+        }
+        self._log = home / "standalone.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._http = requests.Session()
+
+    def __enter__(self) -> StandaloneAirflow:
+        self.home.mkdir(parents=True, exist_ok=True)
+        try:
+            self._start()
+        # Ctrl-C while Airflow starts must leave no process behind either.
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
+        """Start a run of a DAG as soon as its file is parsed and return the run's id.
+
+        :raises RuntimeError: a DAG file cannot be imported, or the DAG does not appear.
+        """
+        self._until(lambda: self._knows(dag_id), f"DAG {dag_id} does not appear")
+        answer = self._post(f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf or {}})
+        return str(answer["dag_run_id"])
+
+    def wait(self, dag_id: str, run_id: str, timeout: float) -> str:
+        """Return the final state of a run, ``success`` or ``failed``.
+
+        :param timeout: seconds to wait.
+        :raises RuntimeError: the run had not ended by then.
+        """
+        path = f"dags/{dag_id}/dagRuns/{run_id}"
+        self._until(lambda: self._get(path)["state"] in FINISHED_STATES, f"{dag_id} does not end", timeout)
+        return str(self._get(path)["state"])
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return the task instances of a run, as the REST API describes them, in the order of their start."""
+        instances = self._get(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+        return sorted(instances, key=lambda instance: instance["start_date"] or "~")
+
+    def xcoms(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, Any]:
+        """Return the XComs of a task instance by key."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries"
+        keys = [entry["key"] for entry in self._get(path, map_index=map_index)["xcom_entries"]]
+        return {key: self._get(f"{path}/{key}", map_index=map_index)["value"] for key in keys}
+
+    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
+        """Return the log of one try of a task instance as plain lines, with the tracebacks of errors."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
+        entries = self._get(path, map_index=map_index, full_content=True)["content"]
+        return "\n".join(_log_lines(entries))
+
+    def set_state(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
+        """Mark a task instance as a person does in the UI."""
+        path = f"{self.url}/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        self._http.patch(path, json={"new_state": state}, timeout=30).raise_for_status()
+
+    def stop(self) -> None:
+        """Stop all of Airflow's processes, and the embedded Ray head."""
+        if self._process is not None:
+            _end(self._process)
+            self._process = None
+        command = [sys.executable, "-m", "airflow_ray.hooks.local_head", "stop"]
+        subprocess.run(command, env=self.environment, capture_output=True, check=False, start_new_session=True)
+
+    def _start(self) -> None:
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "airflow", "standalone"],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._until(self._healthy, "Airflow does not start")
+        token = self._http.get(f"{self.url}/auth/token", timeout=30).json()["access_token"]
+        self._http.headers["Authorization"] = f"Bearer {token}"
+
+    def _healthy(self) -> bool:
+        with suppress(requests.RequestException, ValueError, KeyError):
+            parts = self._get("monitor/health")
+            return all(parts[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "dag_processor"))
+        return False
+
+    def _knows(self, dag_id: str) -> bool:
+        if errors := self._get("importErrors")["import_errors"]:
+            raise RuntimeError(errors[0]["stack_trace"])
+        return self._http.get(f"{self.url}/api/v2/dags/{dag_id}/details", timeout=30).ok
+
+    def _until(self, condition: Callable[[], bool], complaint: str, timeout: float = START_SECONDS) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            died = self._process is None or self._process.poll() is not None
+            if died or time.monotonic() > deadline:
+                tail = self._log.read_text(errors="replace")[-4000:]
+                raise RuntimeError(f"{complaint}: Airflow {'died' if died else 'is not ready'}\n{tail}")
+            time.sleep(POLL_SECONDS)
+
+    def _get(self, path: str, **parameters: Any) -> Any:
+        answer = self._http.get(f"{self.url}/api/v2/{path}", params=parameters, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        answer = self._http.post(f"{self.url}/api/v2/{path}", json=body, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+
+def _log_lines(entries: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for entry in entries:
+        lines.append(str(entry["event"]))
+        for error in entry.get("error_detail") or []:
+            lines.append(f"{error['exc_type']}: {error['exc_value']}")
+    return lines
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Stop a process and all that it has started, which may lie in other sessions."""
+    family = [process.pid]
+    with suppress(psutil.NoSuchProcess):
+        family += [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+    processes = [psutil.Process(pid) for pid in family if psutil.pid_exists(pid)]
+    with suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    _, alive = psutil.wait_procs(processes, timeout=STOP_SECONDS)
+    for survivor in alive:
+        with suppress(psutil.NoSuchProcess):
+            survivor.kill()
+    process.wait()
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
