@@ -21,9 +21,11 @@ COLUMNS = ("task", "object URI or value", "type", "size", "node", "seconds")
 DESCRIBE = """
 import json, sys
 from airflow_ray.hooks.ray import RayHook
+from airflow_ray.object_uri import ObjectURI
 
+dag_id, run_id, *tasks = sys.argv[1:]
 with RayHook().connect() as hook:
-    print(json.dumps({uri: hook.describe(uri) for uri in json.load(sys.stdin)}))
+    print(json.dumps({task: hook.describe(ObjectURI("ray_default", dag_id, run_id, task)) for task in tasks}))
 """
 
 
@@ -57,26 +59,21 @@ def _show_failure(airflow: StandaloneAirflow, run_id: str) -> int:
 
 def _show_outputs(airflow: StandaloneAirflow, run_id: str) -> None:
     tasks = [instance["task_id"] for instance in airflow.task_instances(DAG_ID, run_id)]
-    xcoms = {task: airflow.xcoms(DAG_ID, run_id, task)["return_value"] for task in tasks}
-    rows: list[tuple[str, ...]] = []
-    # A task with several outputs returns a dict of object URIs.
-    values = [(task, value) for task in tasks for value in _parts(xcoms[task])]
-    uris = [value for _, value in values if str(value).startswith("ray-object://")]
-    records = _described(airflow, uris)
-    for task, value in values:
-        rows.append(_row(task, value, records.get(value)) if value in uris else _value_row(task, value))
+    records = _described(airflow, run_id, tasks)
+    rows = []
+    for task in tasks:
+        returned = airflow.xcoms(DAG_ID, run_id, task)["return_value"]
+        record = records[task]
+        for key, output in record.get("outputs", {"return_value": None}).items():
+            value = returned[key] if isinstance(returned, dict) else returned
+            rows.append((task, str(value), *_described_output(value, output, record)))
     _print_table(rows)
 
 
-def _parts(value: Any) -> list[Any]:
-    return list(value.values()) if isinstance(value, dict) else [value]
-
-
-def _described(airflow: StandaloneAirflow, uris: list[str]) -> dict[str, Any]:
+def _described(airflow: StandaloneAirflow, run_id: str, tasks: list[str]) -> dict[str, Any]:
     finished = subprocess.run(
-        [sys.executable, "-c", DESCRIBE],
+        [sys.executable, "-c", DESCRIBE, DAG_ID, run_id, *tasks],
         env=airflow.environment,
-        input=json.dumps(uris),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -85,15 +82,13 @@ def _described(airflow: StandaloneAirflow, uris: list[str]) -> dict[str, Any]:
     return described
 
 
-def _row(task: str, uri: str, record: Any) -> tuple[str, ...]:
-    output = record["outputs"][uri.rpartition("/")[2]]
-    size = " x ".join(map(str, output.get("shape", [])))
-    shown = ", ".join(filter(None, [size, f"{output['bytes']:,} bytes"]))
-    return task, uri, output["type"], shown, record["node"], f"{record['seconds']:.2f}"
-
-
-def _value_row(task: str, value: Any) -> tuple[str, ...]:
-    return task, json.dumps(value), type(value).__name__, "in Airflow's database", "", ""
+def _described_output(value: Any, output: dict[str, Any] | None, record: dict[str, Any]) -> tuple[str, ...]:
+    """Return type, size, node and seconds; a plain Airflow task has no record on Ray."""
+    if output is None:
+        return type(value).__name__, "-", "Airflow worker", "-"
+    shape = " x ".join(map(str, output.get("shape", [])))
+    bytes_held = f"{output['bytes']:,} bytes" if "bytes" in output else "-"
+    return output["type"], ", ".join(filter(None, [shape, bytes_held])), record["node"], f"{record['seconds']:.2f}"
 
 
 def _print_table(rows: list[tuple[str, ...]]) -> None:

@@ -1,0 +1,58 @@
+"""Whole DAG runs on a real Airflow: scheduler, API server, a process for each task, an embedded Ray."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tools.standalone import LOCAL_CONNECTION, StandaloneAirflow
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneAirflow]:
+    """Airflow with the examples and the test DAGs in one DAG folder."""
+    folder = tmp_path_factory.mktemp("airflow")
+    dags = folder / "dags"
+    shutil.copytree(ROOT / "tests" / "dags", dags)
+    shutil.copytree(ROOT / "examples", dags, dirs_exist_ok=True)
+    with StandaloneAirflow(folder / "home", dags, {"AIRFLOW_CONN_RAY_DEFAULT": LOCAL_CONNECTION}) as airflow:
+        yield airflow
+
+
+@pytest.mark.parametrize("dag_id", ["xgboost_breast_cancer", "xgboost_breast_cancer_taskflow"])
+def test_example_trains_a_model_that_is_right(airflow, dag_id):
+    run_id = airflow.trigger(dag_id)
+    assert airflow.wait(dag_id, run_id, timeout=240) == "success"
+    assert airflow.xcoms(dag_id, run_id, "report")["return_value"] >= 0.93
+
+
+def test_helper_modules_of_the_dag_folder_need_not_be_on_the_cluster(airflow):
+    run_id = airflow.trigger("with_helpers")
+    assert airflow.wait("with_helpers", run_id, timeout=120) == "success"
+    assert airflow.xcoms("with_helpers", run_id, "use")["return_value"] == [1]
+
+
+def test_failure_shows_the_users_lines_in_the_task_log(airflow):
+    run_id = airflow.trigger("failing_task")
+    assert airflow.wait("failing_task", run_id, timeout=120) == "failed"
+    log = airflow.log("failing_task", run_id, "fail")
+    assert "RayTaskFailedError: The callable raised ValueError on the Ray cluster: of the user" in log
+    assert 'raise ValueError("of the user")' in log
+
+
+def test_task_that_a_person_marks_failed_stops_on_the_cluster(airflow, tmp_path):
+    pid_file = tmp_path / "pid"
+    run_id = airflow.trigger("long_task", {"pid_file": str(pid_file)})
+    while not pid_file.exists() or not pid_file.read_text():
+        time.sleep(0.1)
+    pid = int(pid_file.read_text())
+    airflow.set_state("long_task", run_id, "sleep", "failed")
+    _, alive = psutil.wait_procs([psutil.Process(pid)], timeout=30)
+    assert alive == []
