@@ -61,6 +61,10 @@ class RayObjectLostError(AirflowRayError):
     """An object URI names an object that does not exist, or no longer does."""
 
 
+class RayOwnerDiedError(AirflowRayError):
+    """The owner actor died, and with it the work it ran and the objects it held."""
+
+
 class RayWaitTimeoutError(AirflowRayError, TimeoutError):
     """The remote work had not ended within the time to wait; it goes on."""
 

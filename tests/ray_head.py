@@ -28,7 +28,10 @@ def free_ports(count: int) -> list[int]:
 
 
 class RayHead:
-    """A head with 4 CPUs, 2 of a resource named gadget and a small object store; no authentication."""
+    """A head with 4 CPUs, 2 of a resource named gadget and a small object store; no authentication.
+
+    Its processes cannot import this package, as on a cluster where nobody has installed it.
+    """
 
     def __init__(self, **environment: str) -> None:
         self.temp_dir = tempfile.mkdtemp(prefix="ray-test-")
@@ -40,6 +43,7 @@ class RayHead:
         command += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={self.temp_dir}"]
         command += ["--num-cpus=4", '--resources={"gadget": 2}', "--object-store-memory=1000000000"]
         defaults = {"GRPC_ENABLE_FORK_SUPPORT": "0", "RAY_AUTH_MODE": "disabled"}
+        defaults["PYTHONPATH"] = str(Path(__file__).parent / "without_airflow_ray")
         defaults["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(

@@ -47,6 +47,12 @@ def test_failure_shows_the_users_lines_in_the_task_log(airflow):
     assert 'raise ValueError("of the user")' in log
 
 
+def test_skip_exception_of_airflow_skips_the_task(airflow):
+    run_id = airflow.trigger("skipping_task")
+    airflow.wait("skipping_task", run_id, timeout=120)
+    assert [instance["state"] for instance in airflow.task_instances("skipping_task", run_id)] == ["skipped"]
+
+
 def test_task_that_a_person_marks_failed_stops_on_the_cluster(airflow, tmp_path):
     pid_file = tmp_path / "pid"
     run_id = airflow.trigger("long_task", {"pid_file": str(pid_file)})

@@ -186,17 +186,6 @@ def test_failed_callable_fails_the_task_with_its_traceback_in_the_log(dag, capfd
     assert 'raise ValueError("of the user")' in capfd.readouterr().out
 
 
-def test_skip_exception_of_airflow_skips_the_task(dag):
-    def skip():
-        from airflow.sdk.exceptions import AirflowSkipException
-
-        raise AirflowSkipException("nothing to do")
-
-    with dag:
-        RayPythonOperator(task_id="skip", python_callable=skip)
-    assert run_dag(dag).task_states("skip") == ["skipped"]
-
-
 def test_output_of_the_callable_and_one_line_of_result_are_logged(dag, capfd):
     def talk():
         print("said on the cluster")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import pytest
 
+from airflow_ray.exceptions import RayOwnerDiedError
 from airflow_ray.hooks.ray import RayHook
 from tests.conftest import new_uri
 from tests.ray_head import RayHead
 
 PRODUCER = """
 import sys
+import time
 from airflow_ray.hooks.ray import RayHook
 
 def frame(rows):
@@ -28,6 +31,7 @@ with RayHook(sys.argv[3]).connect() as hook:
 
 PUTTER = """
 import sys
+import time
 from airflow_ray.hooks.ray import RayHook
 
 RayHook(sys.argv[2]).put({"answer": 42}, uri=sys.argv[1])
@@ -69,3 +73,18 @@ def test_frame_of_200_megabytes_does_not_pass_through_the_owner(head):
         assert hook.describe(producer)["outputs"]["return_value"]["bytes"] > 200_000_000
         hook.release(producer)
     assert owner_rss(head) - before < 20_000_000
+
+
+def test_death_of_the_owner_is_told_and_the_next_connection_works(head, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_MORTAL", f"{head.client_uri}?namespace=mortal")
+    before = {process.pid for process in head.processes("ray::Owner")}
+    uri = new_uri("ray_mortal")
+    with RayHook("ray_mortal").connect() as hook:
+        hook.submit(time.sleep, 600, uri=uri)
+        (owner,) = (process for process in head.processes("ray::Owner") if process.pid not in before)
+        owner.kill()
+        with pytest.raises(RayOwnerDiedError, match="'mortal'"):
+            hook.wait(uri, timeout=60)
+    with RayHook("ray_mortal").connect() as hook:
+        hook.put("well", uri=uri)
+        assert hook.get(uri) == "well"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 LOCAL_CONNECTION = '{"conn_type": "ray", "extra": {"mode": "local", "connect_timeout": 120}}'
 START_SECONDS = 150.0
-STOP_SECONDS = 20.0
+STOP_SECONDS = 10.0
 POLL_SECONDS = 0.25
 FINISHED_STATES = frozenset({"success", "failed"})
 
@@ -193,8 +192,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with suppress(psutil.NoSuchProcess):
         family += [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
     processes = [psutil.Process(pid) for pid in family if psutil.pid_exists(pid)]
-    with suppress(ProcessLookupError):
-        process.send_signal(signal.SIGTERM)
+    # All at once: Airflow itself stops its parts one after another, each with a time to wait.
+    for each in processes:
+        with suppress(psutil.NoSuchProcess):
+            each.terminate()
     _, alive = psutil.wait_procs(processes, timeout=STOP_SECONDS)
     for survivor in alive:
         with suppress(psutil.NoSuchProcess):

@@ -12,7 +12,6 @@ import pickle
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from typing import IO, Any, cast
 
@@ -37,7 +36,7 @@ def _exit_with_parent() -> None:
 def keep_owner(address: str, namespace: str) -> None:
     """Create the owner of ``namespace`` and return when it has ended for good; runs as a driver."""
     import ray
-    from ray.exceptions import ActorDiedError, RayActorError
+    from ray.exceptions import RayActorError
 
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     ray.init(address, namespace=namespace, log_to_driver=False)
@@ -47,7 +46,8 @@ def keep_owner(address: str, namespace: str) -> None:
             name=OWNER_NAME,
             get_if_exists=True,
             lifetime="detached",
-            max_restarts=-1,
+            # A restarted owner would know nothing. And Ray's memory monitor ends first what can be restarted.
+            max_restarts=0,
             max_concurrency=MAX_CONCURRENT_CALLS,
             **_ON_HEAD,
         )
@@ -60,14 +60,8 @@ def keep_owner(address: str, namespace: str) -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
-    while True:
-        try:
-            ray.get(owner.until_end.remote())
-        except ActorDiedError:
-            return
-        # It restarts.
-        except RayActorError:
-            time.sleep(1.0)
+    with suppress(RayActorError):
+        ray.get(owner.until_end.remote())
 
 
 class Keeper:

@@ -15,6 +15,7 @@ from airflow_ray.exceptions import (
     AirflowRayError,
     RayAuthenticationError,
     RayConnectionError,
+    RayOwnerDiedError,
     RayVersionMismatchError,
 )
 from airflow_ray.hooks.user_code import pickled_by_value
@@ -40,6 +41,7 @@ class Session:
         from airflow_ray.cluster.keeper import owner_handle
 
         self.active = active
+        self._namespace = namespace
         with self.active(), pickled_by_value([airflow_ray.cluster]):
             try:
                 self.owner = owner_handle(namespace)
@@ -47,10 +49,24 @@ class Session:
                 raise RayConnectionError(f"The owner actor could not be started on the Ray head: {error}") from error
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call a method of the owner and return its answer."""
-        import ray
+        """Call a method of the owner and return its answer.
 
-        return self.run(lambda: ray.get(getattr(self.owner, method).remote(*args, **kwargs)))
+        :raises RayOwnerDiedError: the owner has died; the next connection makes a new one.
+        :raises RayConnectionError: the connection broke and could not be made again by Ray.
+        """
+        import ray
+        from ray.exceptions import RayActorError
+
+        try:
+            return self.run(lambda: ray.get(getattr(self.owner, method).remote(*args, **kwargs)))
+        except RayActorError as error:
+            raise RayOwnerDiedError(
+                f"The owner actor of namespace {self._namespace!r} on the Ray head has died, and with it the work "
+                "it ran and the objects it held. Try this task again, and clear the tasks whose objects it needs. "
+                f"Ray says: {error}"
+            ) from error
+        except ConnectionError as error:
+            raise RayConnectionError(f"The connection to the Ray cluster broke: {error}") from error
 
     def run(self, function: Callable[[], T]) -> T:
         """Return what ``function`` returns, which may use ``ray``.
@@ -99,30 +115,53 @@ def client_session(address: str, namespace: str, timeout: float) -> Iterator[Ses
 
 @contextmanager
 def driver_session(address: str, namespace: str, timeout: float) -> Iterator[Session]:
-    """Join the cluster that this machine is a node of; Ray allows one such connection in a process.
+    """Join the cluster that this machine is a node of; the sessions of a process share one such connection.
 
     :param address: host and port of the cluster's control service, or ``auto``.
     :param timeout: seconds until the connection must be there.
     :raises RayConnectionError: it was not; the subclass and the text tell why.
     """
-    import ray
     from ray._private.client_mode_hook import disable_client_hook
 
-    with disable_client_hook():
-        mine = not ray.is_initialized()
-        if mine:
-            _within(timeout, address, lambda: _init_driver(address, namespace))
-        elif address not in ("auto", ray.get_runtime_context().gcs_address):
-            raise RayConnectionError(
-                f"This process is a driver of {ray.get_runtime_context().gcs_address} already and cannot join "
-                f"{address} too: Ray allows one cluster for each process in the modes driver and local"
-            )
+    _driver.join(address, namespace, timeout)
     try:
         yield Session(namespace, disable_client_hook)
     finally:
-        if mine:
-            with disable_client_hook():
-                ray.shutdown()
+        _driver.leave()
+
+
+class _Driver:
+    """The one connection as a driver that Ray allows a process, open as long as a session uses it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sessions = 0
+        self._address = ""
+
+    def join(self, address: str, namespace: str, timeout: float) -> None:
+        with self._lock:
+            if self._sessions == 0:
+                _within(timeout, address, lambda: _init_driver(address, namespace))
+                self._address = address
+            elif address != self._address:
+                raise RayConnectionError(
+                    f"This process is a driver of the Ray cluster at {self._address} and cannot join {address} too: "
+                    "Ray allows one cluster for each process in the modes driver and local"
+                )
+            self._sessions += 1
+
+    def leave(self) -> None:
+        import ray
+        from ray._private.client_mode_hook import disable_client_hook
+
+        with self._lock:
+            self._sessions -= 1
+            if self._sessions == 0:
+                with disable_client_hook():
+                    ray.shutdown()
+
+
+_driver = _Driver()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A task that runs until it is killed, and one that fails."""
+"""A task that runs until it is killed, one that fails and one that skips itself."""
 
 import os
 import time
@@ -19,8 +19,17 @@ def fail():
     raise ValueError("of the user")
 
 
+def skip():
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    raise AirflowSkipException("nothing to do")
+
+
 with DAG("long_task", schedule=None, params={"pid_file": ""}):
     RayPythonOperator(task_id="sleep", python_callable=sleep, op_args=["{{ params.pid_file }}"])
 
 with DAG("failing_task", schedule=None):
     RayPythonOperator(task_id="fail", python_callable=fail)
+
+with DAG("skipping_task", schedule=None):
+    RayPythonOperator(task_id="skip", python_callable=skip)

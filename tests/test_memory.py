@@ -1,0 +1,51 @@
+"""A callable that fills the memory of its node: Ray's memory monitor ends it."""
+
+from __future__ import annotations
+
+import psutil
+import pytest
+
+from airflow_ray.exceptions import RayOutOfMemoryError
+from airflow_ray.hooks.ray import RayHook
+from tests.conftest import new_uri
+from tests.ray_head import RayHead
+
+ROOM_BYTES = 1_500_000_000
+
+
+@pytest.fixture(scope="module")
+def hook():
+    """A hook of a head that takes its node for full at 1.5 GB more than is used now."""
+    memory = psutil.virtual_memory()
+    threshold = (memory.total - memory.available + ROOM_BYTES) / memory.total
+    head = RayHead(
+        RAY_memory_usage_threshold=str(threshold),
+        RAY_memory_monitor_refresh_ms="100",
+        # How much Ray frees at once: by default more than this room, and so everything that runs.
+        RAY_max_kill_memory_buffer_bytes="100000000",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_RAY_SMALL", head.client_uri)
+        with RayHook("ray_small").connect() as hook:
+            yield hook
+    head.stop()
+
+
+def fill_memory():
+    import time
+
+    chunks = []
+    while True:
+        chunks.append(b"x" * 50_000_000)
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("max_retries", [0, 1])
+def test_callable_that_fills_the_memory_fails_and_the_next_task_works(hook, max_retries):
+    uri = new_uri("ray_small")
+    hook.submit(fill_memory, uri=uri, max_retries=max_retries)
+    with pytest.raises(RayOutOfMemoryError, match="memory=<bytes>"):
+        hook.wait(uri, timeout=120)
+    hook.submit(lambda: "well", uri=uri)
+    hook.wait(uri, timeout=60)
+    assert hook.get(uri) == "well"

@@ -1,0 +1,121 @@
+"""The package as a whole: what imports what, what Airflow is told, what the wheel holds."""
+
+from __future__ import annotations
+
+import ast
+import json
+import pickle
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+import airflow_ray
+from airflow_ray import exceptions
+from airflow_ray.operators.python import RayPythonOperator
+from airflow_ray.provider_info import get_provider_info
+
+PACKAGE = Path(airflow_ray.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+# What each part may import of the package, besides itself.
+ALLOWED = {
+    "cluster": [],
+    "hooks": ["cluster", "object_uri", "exceptions", "_compat"],
+    "operators": ["hooks", "object_uri", "exceptions", "_compat"],
+    "decorators": ["operators", "_compat"],
+    "object_uri": ["exceptions"],
+    "exceptions": ["_compat"],
+    "_compat": [],
+    "provider_info": [],
+    "__init__": [],
+}
+
+
+def imported_names(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    return names | {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+
+
+def output_of(script: str, *command: str) -> str:
+    arguments = [*(command or [sys.executable]), "-c", script]
+    # Not in this checkout, which would come before what is installed.
+    return subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=120, cwd="/").stdout
+
+
+@pytest.mark.parametrize("path", MODULES, ids=[str(path.relative_to(PACKAGE)) for path in MODULES])
+def test_imports_point_one_way(path):
+    part = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    parts = {name.split(".")[1] for name in imported_names(path) if name.startswith("airflow_ray.")}
+    assert parts - {part, *ALLOWED[part]} == set()
+
+
+def test_cluster_code_imports_nothing_but_ray_and_the_standard_library():
+    names = {name.partition(".")[0] for path in (PACKAGE / "cluster").glob("*.py") for name in imported_names(path)}
+    assert names - sys.stdlib_module_names - {"ray", "airflow_ray"} == set()
+
+
+def test_importing_operators_and_decorators_loads_nothing_heavy():
+    script = (
+        "import sys, json\n"
+        "import airflow_ray.operators.python, airflow_ray.decorators\n"
+        "print(json.dumps([name for name in ('ray', 'boto3', 'pandas', 'numpy') if name in sys.modules]))\n"
+    )
+    assert json.loads(output_of(script).splitlines()[-1]) == []
+
+
+def test_provider_info_names_classes_that_exist():
+    info = get_provider_info()
+    paths = [each["hook-class-name"] for each in info["connection-types"]]
+    paths += [each["class-name"] for each in info["task-decorators"]]
+    for path in paths:
+        module, _, name = path.rpartition(".")
+        assert hasattr(__import__(module, fromlist=[name]), name)
+
+
+def test_each_templated_field_is_an_attribute():
+    operator = RayPythonOperator(task_id="task", python_callable=print)
+    assert [name for name in RayPythonOperator.template_fields if not hasattr(operator, name)] == []
+
+
+def test_exceptions_survive_pickling():
+    classes = [
+        each for each in vars(exceptions).values() if isinstance(each, type) and each.__module__ == exceptions.__name__
+    ]
+    for cls in classes:
+        error = cls("a", "b", "c") if cls is exceptions.RayTaskFailedError else cls("a")
+        assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.fixture(scope="module")
+def installed_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with the built wheel; its other packages are those of this one."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(PACKAGE.parent)]
+    subprocess.run(build, check=True, capture_output=True, timeout=200)
+    venv.create(folder / "env", with_pip=True)
+    python = folder / "env" / "bin" / "python"
+    (wheel,) = folder.glob("*.whl")
+    install = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run(install, check=True, timeout=200)
+    site_packages = Path(output_of("import sysconfig; print(sysconfig.get_path('purelib'))", str(python)).strip())
+    (site_packages / "others.pth").write_text(sysconfig.get_path("purelib"))
+    return python
+
+
+def test_wheel_brings_the_package_and_its_type_marker(installed_wheel):
+    script = "import airflow_ray, pathlib; print(*pathlib.Path(airflow_ray.__file__).parent.glob('py.typed'))"
+    assert str(installed_wheel.parent.parent) in output_of(script, str(installed_wheel))
+
+
+def test_wheel_shows_provider_connection_type_and_decorator(installed_wheel):
+    script = (
+        "from airflow.providers_manager import ProvidersManager\n"
+        "from airflow.sdk import task\n"
+        "manager = ProvidersManager()\n"
+        "print('airflow-ray' in manager.providers, manager.hooks['ray'].hook_name, task.ray.__name__)\n"
+    )
+    assert output_of(script, str(installed_wheel)).splitlines()[-1] == "True Ray ray_task"
