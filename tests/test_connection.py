@@ -19,7 +19,8 @@ from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc
 from airflow_ray.exceptions import RayConfigurationError, RayConnectionError, RayVersionMismatchError
 from airflow_ray.hooks.ray import RayHook
 from tests.conftest import new_uri
-from tests.ray_head import RayHead, free_ports
+from tests.ray_head import RayHead
+from tools.standalone import free_ports
 
 
 @pytest.fixture

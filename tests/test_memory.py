@@ -10,12 +10,12 @@ from airflow_ray.hooks.ray import RayHook
 from tests.conftest import new_uri
 from tests.ray_head import RayHead
 
-ROOM_BYTES = 1_500_000_000
+ROOM_BYTES = 4_000_000_000
 
 
 @pytest.fixture(scope="module")
 def hook():
-    """A hook of a head that takes its node for full at 1.5 GB more than is used now."""
+    """A hook of a head that takes its node for full at 4 GB more than is used now."""
     memory = psutil.virtual_memory()
     threshold = (memory.total - memory.available + ROOM_BYTES) / memory.total
     head = RayHead(

@@ -43,7 +43,7 @@ class StandaloneAirflow:
 
     def __init__(self, home: Path, dags_folder: Path, environment: dict[str, str] | None = None) -> None:
         self.home = home
-        api_port, worker_log_port, trigger_log_port = _free_ports(3)
+        api_port, worker_log_port, trigger_log_port = free_ports(3)
         self.url = f"http://127.0.0.1:{api_port}"
         self.environment = {
             **os.environ,
@@ -203,7 +203,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports of this machine that nobody listens on."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

@@ -108,7 +108,8 @@ class Owner:
             record.generator = self._run.options(**options).remote(
                 self._self, record_id, record.attempt, pickled, sources, as_json, multiple_outputs, *refs
             )
-        except (TypeError, ValueError) as error:
+        # What Ray raises for options it does not take is anything, down to OverflowError.
+        except Exception as error:
             await self._discard(record_id)
             return {"kind": "options", "message": str(error)}
         self._start(self._follow(record, record.generator))

@@ -146,7 +146,8 @@ def _start(deadline: float) -> LocalHead:
     command += ["--min-worker-port=0", "--max-worker-port=0", "--include-dashboard=false"]
     command += ["--disable-usage-stats", f"--temp-dir={temp_dir}"]
     environment = {
-        **os.environ,
+        # The head outlives the task that starts it, and Airflow bars a task's environment from the database.
+        **{name: value for name, value in os.environ.items() if "AIRFLOW_" not in name or name == "AIRFLOW_HOME"},
         # The client proxy forks while gRPC runs: with gRPC's own fork handlers the child crashes at times.
         "GRPC_ENABLE_FORK_SUPPORT": "0",
         # The owner is never idle, so waiting for the node to become idle would only delay the stop.

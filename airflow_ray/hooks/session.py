@@ -27,6 +27,8 @@ T = TypeVar("T")
 PROBE_SECONDS = 5.0
 # Ray starts a process for each client; a crash while it starts is known and worth another try.
 CRASHED = "Starting Ray client server failed"
+# Ray turns its client mode off when the last client disconnects, also while another one connects.
+_client_lock = threading.Lock()
 
 
 class Session:
@@ -55,11 +57,11 @@ class Session:
         :raises RayConnectionError: the connection broke and could not be made again by Ray.
         """
         import ray
-        from ray.exceptions import RayActorError
+        from ray.exceptions import OutOfMemoryError, RayActorError
 
         try:
             return self.run(lambda: ray.get(getattr(self.owner, method).remote(*args, **kwargs)))
-        except RayActorError as error:
+        except (RayActorError, OutOfMemoryError) as error:
             raise RayOwnerDiedError(
                 f"The owner actor of namespace {self._namespace!r} on the Ray head has died, and with it the work "
                 "it ran and the objects it held. Try this task again, and clear the tasks whose objects it needs. "
@@ -94,8 +96,9 @@ def client_session(address: str, namespace: str, timeout: float) -> Iterator[Ses
     from ray.util.client import ray as client_stub
 
     deadline = time.monotonic() + timeout
-    _probe(address, deadline, timeout)
-    context = _connected(address, namespace, deadline, timeout)
+    _probe(address, deadline)
+    with _client_lock:
+        context = _connected(address, namespace, deadline)
     handler = context._context_to_restore
 
     @contextmanager
@@ -109,7 +112,7 @@ def client_session(address: str, namespace: str, timeout: float) -> Iterator[Ses
     try:
         yield Session(namespace, active)
     finally:
-        with active():
+        with active(), _client_lock:
             ray.util.client_connect.disconnect()
 
 
@@ -188,7 +191,7 @@ def token_authentication(token_path: str) -> Iterator[None]:
         reload()
 
 
-def _probe(address: str, deadline: float, timeout: float) -> None:
+def _probe(address: str, deadline: float) -> None:
     """Ask the Ray Client server for a sign of life: its answer tells at once what ``ray.init`` tells late."""
     import grpc
     from ray._private.grpc_utils import init_grpc_channel
@@ -225,7 +228,7 @@ def _probe_error(address: str, code: Any, details: str) -> RayConnectionError:
     )
 
 
-def _connected(address: str, namespace: str, deadline: float, timeout: float) -> Any:
+def _connected(address: str, namespace: str, deadline: float) -> Any:
     import ray
 
     while True:
