@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from tools.standalone import LOCAL_CONNECTION, StandaloneAirflow
+from tools.standalone import LOCAL_CONNECTION, StandaloneAirflow, stop_by_sigterm_as_by_ctrl_c
 
 ROOT = Path(__file__).parent.parent
 DAG_ID = "xgboost_breast_cancer"
@@ -99,12 +98,8 @@ def _print_table(rows: list[tuple[str, ...]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _stop(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)
+    stop_by_sigterm_as_by_ctrl_c()
     try:
         sys.exit(main(ROOT / ".airflow" / "demo", ROOT / "examples"))
     except KeyboardInterrupt:

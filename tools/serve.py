@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
-from tools.standalone import LOCAL_CONNECTION, StandaloneAirflow
+from tools.standalone import LOCAL_CONNECTION, StandaloneAirflow, stop_by_sigterm_as_by_ctrl_c
 
 ROOT = Path(__file__).parent.parent
 
@@ -18,7 +19,7 @@ def main() -> None:
         _add_connection(airflow)
         print(f"Open {airflow.url} (no login) and trigger xgboost_breast_cancer.")
         print("The connection is under Admin, Connections: ray_default. Ctrl-C stops Airflow and Ray.")
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        signal.pause()
 
 
 def _add_connection(airflow: StandaloneAirflow) -> None:
@@ -28,4 +29,6 @@ def _add_connection(airflow: StandaloneAirflow) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    stop_by_sigterm_as_by_ctrl_c()
+    with suppress(KeyboardInterrupt):
+        main()

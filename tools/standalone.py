@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -175,6 +176,11 @@ class StandaloneAirflow:
         answer = self._http.post(f"{self.url}/api/v2/{path}", json=body, timeout=30)
         answer.raise_for_status()
         return answer.json()
+
+
+def stop_by_sigterm_as_by_ctrl_c() -> None:
+    """Let SIGTERM raise KeyboardInterrupt, so that a context manager can stop what it has started."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _log_lines(entries: list[dict[str, Any]]) -> list[str]:
