@@ -12,6 +12,7 @@ import time
 import warnings
 
 import pytest
+import ray
 
 from airflow_ray.exceptions import (
     ObjectURIError,
@@ -348,6 +349,28 @@ def test_argument_that_cannot_be_pickled_is_named(hook, uri, argument, kind):
         hook.submit(print, uri=uri, kwargs={"bad": argument})
 
 
+def test_put_value_that_cannot_be_pickled_is_refused(hook, uri):
+    with pytest.raises(RayPicklingError, match="type lock cannot be pickled"):
+        hook.put(threading.Lock(), uri=uri)
+
+
+def test_put_value_that_the_cluster_cannot_read_is_refused(hook, uri):
+    with pytest.raises(RayPicklingError, match="cannot be unpickled on the Ray cluster"):
+        hook.put(uri, uri=uri)
+
+
+def test_put_value_of_a_users_class_is_read_on_the_cluster(hook, uri):
+    hook.put(Interval(1, 2), uri=uri)
+    consumer = new_uri(hook.ray_conn_id)
+    run(hook, consumer, lambda interval: interval.high, uri)
+    assert hook.get(consumer) == 2
+
+
+def test_absurd_number_of_cpus_is_refused(hook, uri):
+    with pytest.raises(RaySchedulingError, match=r"asked for CPU 1e\+30"):
+        run(hook, uri, print, num_cpus=1e30)
+
+
 def test_what_makes_a_callable_unpicklable_is_named(hook, uri):
     with pytest.raises(RayPicklingError, match=r"'LOCK' \(lock\)"):
         hook.submit(lambda: LOCK.acquire(), uri=uri)
@@ -482,4 +505,4 @@ def test_ten_tasks_reuse_one_warm_worker(hook):
 
 
 def test_connection_is_described_to_the_test_button(hook):
-    assert hook.test_connection() == (True, "Connected to Ray 2.60.0: 1 nodes, 4 CPUs, 0 GPUs")
+    assert hook.test_connection() == (True, f"Connected to Ray {ray.__version__}: 1 nodes, 4 CPUs, 0 GPUs")

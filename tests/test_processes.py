@@ -38,6 +38,15 @@ RayHook(sys.argv[2]).put({"answer": 42}, uri=sys.argv[1])
 """
 
 
+READER = """
+import sys
+from airflow_ray.hooks.ray import RayHook
+
+frame = RayHook("ray_driver").get(sys.argv[1])
+print(frame.sum().sum())
+"""
+
+
 def in_own_process(script: str, *args: str) -> None:
     subprocess.run([sys.executable, "-c", script, *args], check=True, timeout=180)
 
@@ -52,6 +61,15 @@ def test_object_outlives_the_process_that_made_it(head, conn_id):
     uri = new_uri(conn_id)
     in_own_process(PRODUCER, str(uri), "1000", conn_id)
     assert RayHook(conn_id).get(uri).shape == (1000, 10)
+
+
+def test_object_is_readable_after_the_connection_is_closed(head):
+    uri = new_uri("ray_driver")
+    in_own_process(PRODUCER, str(uri), "100000", "ray_driver")
+    finished = subprocess.run(
+        [sys.executable, "-c", READER, str(uri)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert finished.stdout.splitlines()[-1:] == [str(999_999 * 1_000_000 / 2)]
 
 
 @pytest.mark.parametrize("conn_id", ["ray_client", "ray_driver"])

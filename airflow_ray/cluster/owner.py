@@ -28,9 +28,12 @@ MAX_UNREAD_BYTES = 2 * 1024 * 1024
 FOLLOWER_GONE_SECONDS = 30.0
 
 
-def _same(value: Any) -> Any:
-    """Return ``value``: as a task of the owner's, this makes the owner the owner of a client's object."""
-    return value
+def _same(value: Any) -> tuple[Any, bool]:
+    """Return ``value``: as a task of the owner's, this makes the owner the owner of a client's object.
+
+    The second output tells the owner that the task succeeded, without a look at the first.
+    """
+    return value, True
 
 
 def _classify(error: Exception) -> dict[str, Any]:
@@ -65,7 +68,7 @@ class Owner:
         self._records: dict[str, Record] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._run = ray.remote(num_returns="streaming")(run)
-        self._copy = ray.remote(num_cpus=0)(_same)
+        self._copy = ray.remote(num_cpus=0, num_returns=2)(_same)
         self._self = ray.get_runtime_context().current_actor
 
     async def ping(self) -> bool:
@@ -102,8 +105,8 @@ class Owner:
             if error is not None:
                 return error
             refs.append(ref)
-        record = await self._new_record(record_id, options)
         pickled = await self._own(payload[0]) if isinstance(payload, list) else payload
+        record = await self._new_record(record_id, options)
         try:
             record.generator = self._run.options(**options).remote(
                 self._self, record_id, record.attempt, pickled, sources, as_json, multiple_outputs, *refs
@@ -116,12 +119,23 @@ class Owner:
         self._start(self._watch_scheduling(record, scheduling_timeout))
         return None
 
-    async def adopt(self, record_id: str, key: str, refs: list[Any], description: dict[str, Any]) -> None:
-        """Copy a client's object, the only one in ``refs``, into an output of ``record_id``."""
+    async def adopt(
+        self, record_id: str, key: str, refs: list[Any], description: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Copy a client's object, the only one in ``refs``, into an output of ``record_id``.
+
+        :returns: None, or as plain data why it cannot be copied.
+        """
+        from ray.exceptions import RayError
+
+        try:
+            ref = await self._own(refs[0])
+        except RayError as error:
+            return {**_classify(error), "kind": "not_readable"}
         record = await self._new_record(record_id, {})
-        record.refs[key] = await self._own(refs[0])
-        record.outputs[key] = description
+        record.refs[key], record.outputs[key] = ref, description
         await self._succeed(record)
+        return None
 
     async def poll(self, record_id: str, offset: int, timeout: float) -> dict[str, Any]:
         """Return log lines from ``offset`` on and the state, as soon as either is news.
@@ -244,15 +258,13 @@ class Owner:
         )
 
     async def _own(self, ref: Any) -> Any:
-        import ray
-
-        copy = self._copy.remote(ref)
-        await asyncio.to_thread(ray.wait, [copy], fetch_local=False)
+        copy, done = self._copy.remote(ref)
+        await done
         return copy
 
     async def _follow(self, record: Record, generator: Any) -> None:
         """Take the header, the outputs and the footer as they come, and settle the record."""
-        from ray.exceptions import RayError, TaskCancelledError
+        from ray.exceptions import TaskCancelledError
 
         try:
             refs = [ref async for ref in generator]
@@ -262,13 +274,14 @@ class Owner:
             await refs[-1]
             if header["error"] is not None:
                 await self._finish(record, FAILED, header["error"])
-            elif self._current(record.record_id, record.attempt):
+            elif not record.finished:
                 record.outputs, record.value_json = header["outputs"], header["value_json"]
                 record.refs = dict(zip(header["outputs"], refs[1:-1], strict=False))
                 await self._succeed(record)
         except TaskCancelledError:
             await self._finish(record, CANCELLED)
-        except RayError as error:
+        # Whatever it is, the record must end: somebody waits for it.
+        except Exception as error:
             await self._finish(record, FAILED, _classify(error))
 
     async def _succeed(self, record: Record) -> None:

@@ -78,6 +78,13 @@ def _not_picklable(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
     )
 
 
+def _not_readable(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
+    return RayPicklingError(
+        f"The value for {uri} cannot be unpickled on the Ray cluster, which needs the packages it was made with: "
+        f"{error['type']}: {error['message']}"
+    )
+
+
 def _not_json(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
     return RayResultError(
         f"result='value' needs a result that is JSON, and this is not: {error['message']}. Convert it in the "
@@ -170,6 +177,7 @@ _BUILDERS: dict[str, Callable[[ObjectURI, dict[str, Any]], AirflowException]] = 
     "callable": _callable,
     "unpickle": _unpickle,
     "not_picklable": _not_picklable,
+    "not_readable": _not_readable,
     "not_json": _not_json,
     "json_too_large": _json_too_large,
     "not_a_dict": _not_a_dict,

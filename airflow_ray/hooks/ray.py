@@ -20,7 +20,7 @@ from airflow_ray.exceptions import (
 from airflow_ray.hooks import errors, local_head
 from airflow_ray.hooks.options import RemoteOptions
 from airflow_ray.hooks.session import Session, client_session, driver_session, token_authentication
-from airflow_ray.hooks.user_code import pack
+from airflow_ray.hooks.user_code import modules_around, pack, pickled_by_value
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
@@ -280,13 +280,15 @@ class RayHook(BaseHook):
         """Place ``value`` in the object store under ``uri``, in place of any earlier object there.
 
         :returns: ``uri``, parsed.
-        :raises RayPicklingError: the value cannot be pickled.
+        :raises RayPicklingError: the value cannot be pickled, or not be unpickled on the cluster.
         """
         from airflow_ray.cluster.runner import describe_value
 
         uri = self._own_uri(uri)
         with self.connect():
-            self._call("adopt", uri.record_id, uri.key, [self._put(value)], describe_value(value))
+            error = self._call("adopt", uri.record_id, uri.key, [self._put(value)], describe_value(value))
+        if error is not None:
+            raise errors.exception_from(uri, error)
         return uri
 
     def release(self, uri: ObjectURI | str) -> bool:
@@ -337,12 +339,22 @@ class RayHook(BaseHook):
     def _put(self, value: Any) -> Any:
         import ray
 
+        def put() -> Any:
+            with pickled_by_value(modules_around(value)):
+                return ray.put(value)
+
         try:
-            return self._connected.run(lambda: ray.put(value))
+            return self._connected.run(put)
         except (TypeError, AttributeError, ValueError) as error:
             raise RayPicklingError(
                 f"A value of type {type(value).__name__} cannot be pickled, so it cannot be placed in Ray's "
                 f"object store: {error}"
+            ) from error
+        # The process that serves a Ray Client unpickles what it is sent.
+        except ImportError as error:
+            raise RayPicklingError(
+                f"A value of type {type(value).__name__} cannot be unpickled on the Ray cluster, which needs the "
+                f"packages it was made with: {error}"
             ) from error
 
     def _own_uri(self, uri: ObjectURI | str) -> ObjectURI:

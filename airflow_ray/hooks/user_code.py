@@ -75,7 +75,7 @@ def pack(
     slotted_args = [_with_slots(arg, inputs, f"op_args[{i}]") for i, arg in enumerate(args)]
     slotted_kwargs = {name: _with_slots(arg, inputs, f"op_kwargs[{name!r}]") for name, arg in kwargs.items()}
     folders = [*_own_folder(function), *code_folders]
-    modules = [module for module in list(sys.modules.values()) if _is_local(module, folders)]
+    modules = _local_modules(folders)
     file = io.BytesIO()
     with pickled_by_value(modules):
         try:
@@ -97,6 +97,15 @@ def pickled_by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
                 cloudpickle.register_pickle_by_value(module)
                 stack.callback(cloudpickle.unregister_pickle_by_value, module)
         yield
+
+
+def modules_around(value: Any) -> list[ModuleType]:
+    """Return the loaded modules of the folder that the class of ``value`` comes from, unless it is installed."""
+    return _local_modules(_own_folder(type(value)))
+
+
+def _local_modules(folders: Iterable[str]) -> list[ModuleType]:
+    return [module for module in list(sys.modules.values()) if _is_local(module, folders)]
 
 
 def _with_slots(value: Any, inputs: list[ObjectURI], where: str) -> Any:
