@@ -37,7 +37,7 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "connect_timeout": {
                         "label": "Connect timeout",
-                        "description": "Seconds until a connection must be there; 30 unless set",
+                        "description": "Seconds until a connection must be there; 60 unless set",
                         "schema": {"type": ["number", "null"]},
                     },
                     "runtime_env": {

@@ -53,8 +53,9 @@ class HeadOfAnotherVersion(
 ):
     """Speaks as much of the Ray Client protocol as a connection needs to learn the versions."""
 
-    def __init__(self, ray_version: str, python_version: str) -> None:
+    def __init__(self, ray_version: str, python_version: str, crashes: int = 0) -> None:
         self.versions = {"ray_version": ray_version, "python_version": python_version}
+        self.crashes = crashes
 
     def ClusterInfo(self, request, context):
         return ray_client_pb2.ClusterInfoResponse(json=json.dumps({}))
@@ -67,7 +68,7 @@ class HeadOfAnotherVersion(
             kind = request.WhichOneof("type")
             response = ray_client_pb2.DataResponse(req_id=request.req_id)
             if kind == "init":
-                response.init.CopyFrom(ray_client_pb2.InitResponse(ok=True))
+                response.init.CopyFrom(self._init_response())
             elif kind == "connection_info":
                 info = ray_client_pb2.ConnectionInfoResponse(num_clients=1, ray_commit="x", **self.versions)
                 response.connection_info.CopyFrom(info)
@@ -75,11 +76,17 @@ class HeadOfAnotherVersion(
                 response.connection_cleanup.CopyFrom(ray_client_pb2.ConnectionCleanupResponse())
             yield response
 
+    def _init_response(self):
+        if self.crashes:
+            self.crashes -= 1
+            return ray_client_pb2.InitResponse(ok=False, msg="RuntimeError: Starting Ray client server failed.")
+        return ray_client_pb2.InitResponse(ok=True)
+
 
 @contextmanager
-def head_of_another_version(ray_version: str, python_version: str):
+def head_of_another_version(ray_version: str, python_version: str, crashes: int = 0):
     server = grpc.server(futures.ThreadPoolExecutor(8))
-    servicer = HeadOfAnotherVersion(ray_version, python_version)
+    servicer = HeadOfAnotherVersion(ray_version, python_version, crashes)
     ray_client_pb2_grpc.add_RayletDriverServicer_to_server(servicer, server)
     ray_client_pb2_grpc.add_RayletDataStreamerServicer_to_server(servicer, server)
     ray_client_pb2_grpc.add_RayletLogStreamerServicer_to_server(servicer, server)
@@ -141,6 +148,16 @@ def test_other_version_of_the_cluster_is_told_with_both_versions(connect_to, ver
     assert isinstance(error, RayVersionMismatchError)
     assert shown in str(error)
     assert ray.__version__ in str(error)
+
+
+def test_client_server_that_crashes_is_tried_again(connect_to):
+    with head_of_another_version("2.31.0", "3.11.7", crashes=2) as port:
+        assert isinstance(connect_to(port, timeout=20), RayVersionMismatchError)
+
+
+def test_client_server_that_always_crashes_ends_at_the_deadline(connect_to):
+    with head_of_another_version("2.31.0", "3.11.7", crashes=10_000) as port:
+        assert "Starting Ray client server failed" in str(connect_to(port, timeout=2))
 
 
 def test_two_connections_of_one_process_reach_two_namespaces(head: RayHead, monkeypatch):

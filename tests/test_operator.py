@@ -176,6 +176,28 @@ def test_callable_that_names_a_live_object_is_refused_when_the_dag_is_parsed(nam
         RayPythonOperator(task_id="task", python_callable=namespace["function"])
 
 
+def test_argument_may_have_the_name_of_a_live_object(dag):
+    with dag:
+        RayPythonOperator(task_id="one", python_callable=lambda task: task, op_args=["given"], result="value")
+        RayPythonOperator(task_id="two", python_callable=lambda var: var, op_kwargs={"var": "given"}, result="value")
+    run = run_dag(dag)
+    assert (run.xcom("one"), run.xcom("two")) == ("given", "given")
+
+
+def test_arguments_may_all_come_from_another_task(dag):
+    with dag:
+        arguments = PythonOperator(task_id="arguments", python_callable=lambda: [1, 2])
+        RayPythonOperator(
+            task_id="add", python_callable=lambda task, y: task + y, op_args=arguments.output, result="value"
+        )
+    assert run_dag(dag).xcom("add") == 3
+
+
+def test_poll_interval_of_zero_is_refused():
+    with pytest.raises(RayConfigurationError, match="poll_interval"):
+        RayPythonOperator(task_id="task", python_callable=print, poll_interval=0)
+
+
 def test_failed_callable_fails_the_task_with_its_traceback_in_the_log(dag, capfd):
     def fail():
         raise ValueError("of the user")

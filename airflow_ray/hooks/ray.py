@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 MODES = ("client", "driver", "local")
 CLIENT_PORT = 10001
 CONTROL_PORT = 6379
-CONNECT_TIMEOUT = 30.0
+# Long enough for one crash of the process that serves a Ray Client, which shows after 40 seconds.
+CONNECT_TIMEOUT = 60.0
 POLL_SECONDS = 10.0
 LARGE_PAYLOAD_BYTES = 1024 * 1024
 
@@ -324,9 +325,11 @@ class RayHook(BaseHook):
     @contextmanager
     def _open_local(self, settings: RaySettings) -> Iterator[Session]:
         head = local_head.ensure(settings.connect_timeout)
-        with ExitStack() as stack:
-            stack.enter_context(token_authentication(str(local_head.token_path())))
-            yield stack.enter_context(driver_session(head.address, settings.namespace, settings.connect_timeout))
+        with (
+            token_authentication(str(local_head.token_path())),
+            driver_session(head.address, settings.namespace, settings.connect_timeout) as session,
+        ):
+            yield session
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         with self.connect():

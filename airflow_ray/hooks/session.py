@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PROBE_SECONDS = 5.0
+RETRY_SECONDS = 0.5
 # Ray starts a process for each client; a crash while it starts is known and worth another try.
 CRASHED = "Starting Ray client server failed"
 # Ray turns its client mode off when the last client disconnects, also while another one connects.
@@ -231,17 +232,22 @@ def _probe_error(address: str, code: Any, details: str) -> RayConnectionError:
 def _connected(address: str, namespace: str, deadline: float) -> Any:
     import ray
 
+    crash: RayConnectionError | None = None
     while True:
-        left = max(0.1, deadline - time.monotonic())
         try:
             return _within(
-                left,
+                max(0.1, deadline - time.monotonic()),
                 address,
                 lambda: ray.init(f"ray://{address}", namespace=namespace, allow_multiple=True),
             )
         except RayConnectionError as error:
-            if CRASHED not in str(error) or time.monotonic() > deadline:
+            crashed = CRASHED in str(error)
+            crash = error if crashed else crash
+            if time.monotonic() > deadline and crash is not None:
+                raise crash from crash.__cause__
+            if not crashed:
                 raise
+        time.sleep(RETRY_SECONDS)
 
 
 def _init_driver(address: str, namespace: str) -> None:
@@ -257,7 +263,9 @@ def _within(timeout: float, address: str, connect: Callable[[], T]) -> T:
         with _quiet_loggers():
             return _in_thread(connect, timeout)
     except TimeoutError:
-        raise RayConnectionError(f"No connection to the Ray cluster at {address} within {timeout:g} seconds") from None
+        raise RayConnectionError(
+            f"No connection to the Ray cluster at {address} within {timeout:.3g} seconds"
+        ) from None
     # Ray raises whatever it likes here, down to plain Exception.
     except Exception as error:
         raise _translated(address, error) from error

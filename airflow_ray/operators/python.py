@@ -139,7 +139,9 @@ class RayPythonOperator(BaseOperator):
         super().__init__(**kwargs)
         if not callable(python_callable):
             raise RayConfigurationError(f"python_callable must be callable, got {python_callable!r}")
-        _refuse_live_context(python_callable, op_kwargs or {})
+        if poll_interval <= 0:
+            raise RayConfigurationError(f"poll_interval must be a number of seconds over 0, got {poll_interval!r}")
+        _refuse_live_context(python_callable, op_args or (), op_kwargs or {})
         self.python_callable = python_callable
         self.op_args = op_args or ()
         self.op_kwargs = op_kwargs or {}
@@ -278,9 +280,14 @@ def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]
         return {}
 
 
-def _refuse_live_context(function: Callable[..., Any], op_kwargs: Mapping[str, Any]) -> None:
-    for name, parameter in _parameters(function).items():
-        if name in _LIVE_CONTEXT_KEYS and name not in op_kwargs and parameter.default in (parameter.empty, None):
+def _refuse_live_context(function: Callable[..., Any], op_args: Any, op_kwargs: Any) -> None:
+    if not isinstance(op_args, Sequence) or not isinstance(op_kwargs, Mapping):
+        # They come from another task, which may give what is missing here.
+        return
+    parameters = _parameters(function)
+    for name in list(parameters)[len(op_args) :]:
+        has_value = name in op_kwargs or parameters[name].default not in (inspect.Parameter.empty, None)
+        if name in _LIVE_CONTEXT_KEYS and not has_value:
             raise RayConfigurationError(
                 f"The callable names {name!r}, a live object of the Airflow worker that does not exist on the "
                 f"Ray cluster. Name plain variables such as ds, run_id, logical_date, params or conf instead, or "
