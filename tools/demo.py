@@ -14,7 +14,7 @@ from tools.standalone import LOCAL_CONNECTION, StandaloneAirflow, stop_by_sigter
 ROOT = Path(__file__).parent.parent
 DAG_ID = "xgboost_breast_cancer"
 RUN_SECONDS = 300.0
-COLUMNS = ("task", "object URI or value", "type", "size", "node", "seconds")
+COLUMNS = ("task", "type", "size", "node", "seconds", "object URI or value")
 
 # Runs in a process of its own, with Airflow's environment: it is the library as a user's script has it.
 DESCRIBE = """
@@ -65,7 +65,7 @@ def _show_outputs(airflow: StandaloneAirflow, run_id: str) -> None:
         record = records[task]
         for key, output in record.get("outputs", {"return_value": None}).items():
             value = returned[key] if isinstance(returned, dict) else returned
-            rows.append((task, str(value), *_described_output(value, output, record)))
+            rows.append((task, *_described_output(value, output, record), str(value)))
     _print_table(rows)
 
 
