@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -122,12 +123,15 @@ def test_stop_leaves_no_process_and_the_next_task_starts_a_new_head(environment)
     assert in_own_process(environment, TASK, "later").wait(120) == 0
 
 
-def test_head_that_was_killed_is_replaced(environment):
+def test_head_that_was_killed_is_replaced_with_nothing_left_of_it(environment):
     in_own_process(environment, TASK, "any").wait(120)
     (old,) = heads(environment)
+    state = Path(environment["AIRFLOW__AIRFLOW_RAY__LOCAL_HEAD_DIR"], "head.json")
+    old_folder = Path(json.loads(state.read_text())["temp_dir"])
     psutil.Process(old.ppid()).kill()
     old.kill()
     assert in_own_process(environment, TASK, "later").wait(120) == 0
+    assert not old_folder.exists()
 
 
 def test_port_of_the_client_server_is_written_down(environment):

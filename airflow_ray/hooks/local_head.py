@@ -80,10 +80,8 @@ def token_path() -> Path:
 
 def running() -> LocalHead | None:
     """Return the head if it runs."""
-    with suppress(FileNotFoundError, ValueError, TypeError):
-        head = LocalHead(**json.loads((state_folder() / "head.json").read_text()))
-        return head if head.alive else None
-    return None
+    head = _written_down()
+    return head if head is not None and head.alive else None
 
 
 def ensure(timeout: float) -> LocalHead:
@@ -109,8 +107,7 @@ def stop() -> bool:
             time.sleep(0.05)
         if head.alive:
             os.killpg(head.pid, signal.SIGKILL)
-        shutil.rmtree(head.temp_dir, ignore_errors=True)
-        (state_folder() / "head.json").unlink()
+        _forget(head)
         return True
 
 
@@ -130,7 +127,20 @@ def _locked(deadline: float) -> Iterator[None]:
         yield
 
 
+def _written_down() -> LocalHead | None:
+    with suppress(FileNotFoundError, ValueError, TypeError):
+        return LocalHead(**json.loads((state_folder() / "head.json").read_text()))
+    return None
+
+
+def _forget(head: LocalHead) -> None:
+    shutil.rmtree(head.temp_dir, ignore_errors=True)
+    (state_folder() / "head.json").unlink()
+
+
 def _start(deadline: float) -> LocalHead:
+    if (dead := _written_down()) is not None:
+        _forget(dead)
     folder = state_folder()
     token_path().touch(mode=0o600)
     token_path().write_text(secrets.token_hex(32))
