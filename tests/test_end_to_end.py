@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,10 @@ from tools.standalone import LOCAL_CONNECTION, StandaloneAirflow
 ROOT = Path(__file__).parent.parent
 
 
+def first_python_block(page: Path) -> str:
+    return page.read_text().partition("```python\n")[2].partition("```")[0]
+
+
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneAirflow]:
     """Airflow with the examples and the test DAGs in one DAG folder."""
@@ -22,6 +28,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneAirf
     dags = folder / "dags"
     shutil.copytree(ROOT / "tests" / "dags", dags)
     shutil.copytree(ROOT / "examples", dags, dirs_exist_ok=True)
+    (dags / "of_readme.py").write_text(first_python_block(ROOT / "README.md"))
     with StandaloneAirflow(folder / "home", dags, {"AIRFLOW_CONN_RAY_DEFAULT": LOCAL_CONNECTION}) as airflow:
         yield airflow
 
@@ -31,6 +38,19 @@ def test_example_trains_a_model_that_is_right(airflow, dag_id):
     run_id = airflow.trigger(dag_id)
     assert airflow.wait(dag_id, run_id, timeout=240) == "success"
     assert airflow.xcoms(dag_id, run_id, "report")["return_value"] >= 0.93
+
+
+def test_dag_of_the_readme_runs(airflow):
+    run_id = airflow.trigger("sums")
+    assert airflow.wait("sums", run_id, timeout=120) == "success"
+    assert airflow.xcoms("sums", run_id, "total")["return_value"] == 499_999_500_000
+
+
+def test_example_of_the_hooks_page_runs(airflow):
+    script = first_python_block(ROOT / "docs" / "hook.md")
+    command = [sys.executable, "-c", script]
+    finished = subprocess.run(command, env=airflow.environment, capture_output=True, text=True, timeout=120, check=True)
+    assert finished.stdout.splitlines()[-1] == "[1, 2, 3]"
 
 
 def test_helper_modules_of_the_dag_folder_need_not_be_on_the_cluster(airflow):
