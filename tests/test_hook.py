@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 import warnings
+from collections import defaultdict
+from typing import NamedTuple
 
 import pytest
 import ray
@@ -33,6 +35,11 @@ from tests.conftest import new_uri
 from tests.helpers_for_user_code import Interval, widen
 
 LOCK = threading.Lock()
+
+
+class Point(NamedTuple):
+    x: object
+    y: object
 
 
 def sleep_until_cancelled(path):
@@ -86,6 +93,15 @@ def test_object_uris_arrive_as_objects_however_nested(hook, uri):
     table = {"deep": [(uri,), 0], "text": f"not a URI: {uri}"}
     run(hook, consumer, use, str(uri), kwargs={"table": table})
     assert hook.get(consumer) == ([1, 2], [1, 2], f"not a URI: {uri}")
+
+
+def test_containers_of_object_uris_keep_their_kind(hook, uri):
+    run(hook, uri, lambda: [1, 2])
+    point = Point(uri, 0)
+    groups = defaultdict(list, one=[uri])
+    consumer = new_uri(hook.ray_conn_id)
+    run(hook, consumer, lambda point, groups: (point.x, groups["one"], groups["none"]), point, groups)
+    assert hook.get(consumer) == ([1, 2], [[1, 2]], [])
 
 
 def test_input_is_read_without_a_copy_on_the_cluster(hook, uri):

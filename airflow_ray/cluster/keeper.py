@@ -13,9 +13,13 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from airflow_ray.cluster.owner import Owner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 # Newer code never talks to an actor of an older protocol: raise this with each change of a message.
 PROTOCOL_VERSION = 1
@@ -79,7 +83,11 @@ class Keeper:
         import ray
 
         if self._process is not None and self._process.poll() is None:
-            return None
+            with suppress(ValueError):
+                ray.get_actor(OWNER_NAME, namespace=namespace)
+                return None
+            # Its owner has just died, so it is about to end.
+            self._process.wait()
         code = "import pickle, sys; f, args = pickle.load(sys.stdin.buffer); pickle.loads(f)(*args)"
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
@@ -100,11 +108,11 @@ class Keeper:
         return output.decode(errors="replace")
 
 
-def owner_handle(namespace: str) -> Any:
+def owner_handle(namespace: str, by_value: Callable[[], AbstractContextManager[None]]) -> Any:
     """Return the handle of the owner of ``namespace``, which is created if there is none.
 
-    Called while this package is registered to be pickled by value, so that the cluster needs no copy.
-
+    :param by_value: makes Ray's pickler copy this package while it is entered, so that the cluster needs
+        none.
     :raises RuntimeError: the owner could not be started; the text is what its process said.
     """
     import ray
@@ -112,12 +120,14 @@ def owner_handle(namespace: str) -> Any:
 
     with suppress(ValueError):
         return ray.get_actor(OWNER_NAME, namespace=namespace)
-    keeper = (
-        ray.remote(Keeper)
-        .options(name=KEEPER_NAME, namespace=namespace, get_if_exists=True, lifetime="detached", **_ON_HEAD)
-        .remote()
-    )
-    output = ray.get(keeper.ensure_owner.remote(cloudpickle.dumps(keep_owner), namespace))
+    with by_value():
+        pickled = cloudpickle.dumps(keep_owner)
+        keeper = (
+            ray.remote(Keeper)
+            .options(name=KEEPER_NAME, namespace=namespace, get_if_exists=True, lifetime="detached", **_ON_HEAD)
+            .remote()
+        )
+    output = ray.get(keeper.ensure_owner.remote(pickled, namespace))
     if output is not None:
         raise RuntimeError(output)
     return ray.get_actor(OWNER_NAME, namespace=namespace)

@@ -39,17 +39,17 @@ class Session:
     :param active: makes this connection the one that ``ray`` uses in the calling thread.
     """
 
-    def __init__(self, namespace: str, active: Callable[[], Any]) -> None:
-        import airflow_ray.cluster
-        from airflow_ray.cluster.keeper import owner_handle
-
+    def __init__(self, namespace: str, active: Callable[[], Any], deadline: float) -> None:
         self.active = active
         self._namespace = namespace
-        with self.active(), pickled_by_value([airflow_ray.cluster]):
-            try:
-                self.owner = owner_handle(namespace)
-            except RuntimeError as error:
-                raise RayConnectionError(f"The owner actor could not be started on the Ray head: {error}") from error
+        try:
+            self.owner = self.run(self._find_owner, max(0.1, deadline - time.monotonic()))
+        except TimeoutError:
+            raise RayConnectionError(
+                "Connected, but the owner actor did not start on the Ray head in time: the head may be out of memory"
+            ) from None
+        except RuntimeError as error:
+            raise RayConnectionError(f"The owner actor could not be started on the Ray head: {error}") from error
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the owner and return its answer.
@@ -71,18 +71,27 @@ class Session:
         except ConnectionError as error:
             raise RayConnectionError(f"The connection to the Ray cluster broke: {error}") from error
 
-    def run(self, function: Callable[[], T]) -> T:
+    def run(self, function: Callable[[], T], timeout: float | None = None) -> T:
         """Return what ``function`` returns, which may use ``ray``.
 
         It runs in a thread of its own: a signal handler that raises, as Airflow's for a timeout does,
         must not interrupt Ray's own code, which then loses the exception or a lock.
+
+        :param timeout: seconds to wait; None waits without limit.
+        :raises TimeoutError: it had not returned by then.
         """
 
         def target() -> T:
             with self.active():
                 return function()
 
-        return _in_thread(target)
+        return _in_thread(target, timeout)
+
+    def _find_owner(self) -> Any:
+        import airflow_ray.cluster
+        from airflow_ray.cluster.keeper import owner_handle
+
+        return owner_handle(self._namespace, lambda: pickled_by_value([airflow_ray.cluster]))
 
 
 @contextmanager
@@ -111,7 +120,7 @@ def client_session(address: str, namespace: str, timeout: float) -> Iterator[Ses
             client_stub.set_context(previous)
 
     try:
-        yield Session(namespace, active)
+        yield Session(namespace, active, deadline)
     finally:
         with active(), _client_lock:
             ray.util.client_connect.disconnect()
@@ -127,9 +136,10 @@ def driver_session(address: str, namespace: str, timeout: float) -> Iterator[Ses
     """
     from ray._private.client_mode_hook import disable_client_hook
 
+    deadline = time.monotonic() + timeout
     _driver.join(address, namespace, timeout)
     try:
-        yield Session(namespace, disable_client_hook)
+        yield Session(namespace, disable_client_hook, deadline)
     finally:
         _driver.leave()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import inspect
 import io
@@ -120,19 +121,24 @@ def _with_slots(value: Any, inputs: list[ObjectURI], where: str) -> Any:
         return _InputSlot(inputs.index(uri))
     if isinstance(value, dict):
         items = {key: _with_slots(item, inputs, f"{where}[{key!r}]") for key, item in value.items()}
-        return items if type(value) is dict else _rebuilt(value, items, items != value)
+        changed = any(items[key] is not value[key] for key in items)
+        return _updated(value, items) if changed else value
     if isinstance(value, (list, tuple, set, frozenset)):
         parts = [_with_slots(item, inputs, f"{where}[{i}]") for i, item in enumerate(value)]
-        return _rebuilt(value, parts, any(new is not old for new, old in zip(parts, value, strict=True)))
+        changed = any(new is not old for new, old in zip(parts, value, strict=True))
+        return _rebuilt(value, parts) if changed else value
     return value
 
 
-def _rebuilt(value: Any, parts: Any, changed: bool) -> Any:
-    if not changed:
-        return value
-    if hasattr(value, "_make"):
-        return value._make(parts)
-    return type(value)(parts)
+def _updated(value: dict[Any, Any], items: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a copy of ``value``, of whatever kind of dict it is, with other items."""
+    updated = copy.copy(value)
+    updated.update(items)
+    return updated
+
+
+def _rebuilt(value: Any, parts: list[Any]) -> Any:
+    return value._make(parts) if hasattr(value, "_make") else type(value)(parts)
 
 
 def _unwrapped(function: Callable[..., Any]) -> Any:
