@@ -7,6 +7,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
+    AirflowNotFoundException,
     AirflowSkipException,
     AirflowTaskTimeout,
     BaseHook,
@@ -19,6 +20,7 @@ from airflow.providers.common.compat.sdk import (
 __all__ = [
     "AirflowException",
     "AirflowFailException",
+    "AirflowNotFoundException",
     "AirflowSkipException",
     "AirflowTaskTimeout",
     "BaseHook",
@@ -26,8 +28,24 @@ __all__ = [
     "DecoratedOperator",
     "bundle_folders",
     "conf",
+    "in_task",
+    "pull_xcom",
     "task_decorator_factory",
 ]
+
+
+def in_task() -> bool:
+    """Return whether this process runs an Airflow task, which can ask Airflow for XComs."""
+    from airflow.sdk.execution_time import task_runner
+
+    return hasattr(task_runner, "SUPERVISOR_COMMS")
+
+
+def pull_xcom(key: str, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
+    """Return an XCom of any task instance, or None; only for a process that runs a task."""
+    from airflow.sdk.execution_time.xcom import XCom
+
+    return XCom.get_one(key=key, dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
 
 
 def bundle_folders(context: Any) -> list[str]:

@@ -61,6 +61,34 @@ class RayObjectLostError(AirflowRayError):
     """An object URI names an object that does not exist, or no longer does."""
 
 
+class RayCheckpointError(AirflowRayError):
+    """A checkpoint cannot be written or read."""
+
+
+class RayCheckpointNotFoundError(RayCheckpointError):
+    """There is no checkpoint of that output under the path."""
+
+
+class RayCheckpointAccessError(RayCheckpointError):
+    """The storage refuses: no such bucket, another region, or credentials that are wrong or not enough."""
+
+
+class RayCheckpointStorageError(RayCheckpointError):
+    """The storage fails: it does not answer, breaks off, or is full."""
+
+
+class RayCheckpointCorruptError(RayCheckpointError):
+    """A file of a checkpoint is missing, cut short or changed."""
+
+
+class RayCheckpointSignatureError(RayCheckpointError):
+    """A checkpoint was not signed with the Fernet key of this Airflow, so nothing of it is read."""
+
+
+class RayCheckpointVersionError(RayCheckpointError):
+    """A checkpoint was written by a newer release in a format that this one does not know."""
+
+
 class RayOwnerDiedError(AirflowRayError):
     """The owner actor died, and with it the work it ran and the objects it held."""
 

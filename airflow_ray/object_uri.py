@@ -49,13 +49,18 @@ class ObjectURI:
             )
 
     def __str__(self) -> str:
-        return f"{SCHEME}{_quote(self.conn_id)}/{self.record_id}/{_quote(self.key)}"
+        return f"{self.work}/{_quote(self.key)}"
 
     @property
     def record_id(self) -> str:
         """The name of the piece of work that makes the object, the same for all its outputs."""
         parts = (self.dag_id, self.run_id, self.task_id, str(self.map_index))
         return "/".join(map(_quote, parts))
+
+    @property
+    def work(self) -> str:
+        """The URI without its key: the same for all outputs of the task."""
+        return f"{SCHEME}{_quote(self.conn_id)}/{self.record_id}"
 
     def with_key(self, key: str) -> ObjectURI:
         """Return the URI of another output of the same task."""

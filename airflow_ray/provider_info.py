@@ -45,6 +45,16 @@ def get_provider_info() -> dict[str, Any]:
                         "description": 'Ray runtime environment of all tasks as JSON, like {"pip": ["lightgbm"]}',
                         "schema": {"type": ["string", "null"]},
                     },
+                    "checkpoint_path": {
+                        "label": "Checkpoint path",
+                        "description": "s3://bucket/prefix, gs://bucket/prefix or file:///folder",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "checkpoint_conn_id": {
+                        "label": "Checkpoint connection",
+                        "description": "AWS connection for checkpoints; the cluster's own credentials unless set",
+                        "schema": {"type": ["string", "null"]},
+                    },
                 },
             }
         ],
@@ -62,7 +72,17 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "string",
                         "example": "/var/lib/airflow/ray",
                         "default": "",
-                    }
+                    },
+                    "checkpoint_path": {
+                        "description": (
+                            "Where checkpoints go unless a task or a connection says: s3://bucket/prefix, "
+                            "gs://bucket/prefix or file:///folder."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "s3://my-bucket/ray-checkpoints",
+                        "default": "",
+                    },
                 },
             }
         },

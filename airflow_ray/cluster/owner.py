@@ -21,6 +21,7 @@ from airflow_ray.cluster.record import (
     SUCCEEDED,
     Record,
 )
+from airflow_ray.cluster.restorer import restore
 from airflow_ray.cluster.runner import run
 from airflow_ray.cluster.scheduling import Scheduling
 
@@ -34,6 +35,15 @@ def _same(value: Any) -> tuple[Any, bool]:
     The second output tells the owner that the task succeeded, without a look at the first.
     """
     return value, True
+
+
+def _has_objects(description: dict[str, Any]) -> bool:
+    """Whether an output with a checkpoint has Ray objects of its own inside, as a Modin frame has."""
+    return bool(description.get("checkpoint", {}).get("objects"))
+
+
+def _touch(value: Any) -> None:
+    """Do nothing: as a task, this fails where ``value`` is lost."""
 
 
 def _classify(error: Exception) -> dict[str, Any]:
@@ -67,8 +77,12 @@ class Owner:
 
         self._records: dict[str, Record] = {}
         self._background: set[asyncio.Task[None]] = set()
+        self._restoring: dict[tuple[str, str], asyncio.Task[dict[str, Any] | None]] = {}
+        self._restore_targets: dict[tuple[str, str], dict[str, Any]] = {}
         self._run = ray.remote(num_returns="streaming")(run)
         self._copy = ray.remote(num_cpus=0, num_returns=2)(_same)
+        self._touch = ray.remote(num_cpus=0)(_touch)
+        self._restore = ray.remote(num_returns=2)(restore)
         self._self = ray.get_runtime_context().current_actor
 
     async def ping(self) -> bool:
@@ -84,32 +98,44 @@ class Owner:
         record_id: str,
         payload: bytes | list[Any],
         sources: dict[str, tuple[str, str]],
-        inputs: list[tuple[str, str]],
+        inputs: list[tuple[str, str, str]],
         options: dict[str, Any],
         *,
         as_json: bool = False,
         multiple_outputs: bool = False,
         scheduling_timeout: float | None = None,
+        checkpoint: dict[str, Any] | None = None,
     ) -> dict[str, Any] | None:
         """Run a pickled callable under ``record_id``, in place of any earlier work of that name.
 
         :param payload: the pickled callable, or its ref in a list where it is large.
-        :param inputs: record id and key of the object for each input slot.
+        :param inputs: record id and key of the object for each input slot, and ``store``, or ``checkpoint`` for
+            one that had to be restored for this.
         :param options: what ``RemoteFunction.options`` takes.
         :param scheduling_timeout: seconds in PENDING after which the work fails; None waits without limit.
-        :returns: None, or as plain data why nothing was submitted.
+        :param checkpoint: where the outputs are checkpointed: ``storage`` (arguments of ``Storage``), ``uri`` (what
+            comes before the key in an object URI), ``keys`` to sign with, ``required`` (or best effort).
+        :returns: None, or as plain data why nothing was submitted; ``lost`` lists the inputs that are gone.
         """
-        refs = []
-        for input_id, key in inputs:
-            ref, error = self._find(input_id, key)
-            if error is not None:
-                return error
-            refs.append(ref)
+        found = [self._find(input_id, key) for input_id, key, _ in inputs]
+        if errors := [error for _, error in found if error is not None]:
+            lost = [(error["record_id"], error["key"]) for error in errors if error["state"] in (None, LOST)]
+            return {**errors[0], "lost": lost if len(lost) == len(errors) else []}
+        refs = [ref for ref, _ in found]
         pickled = await self._own(payload[0]) if isinstance(payload, list) else payload
         record = await self._new_record(record_id, options)
+        record.inputs, record.checkpoint = inputs, checkpoint
         try:
             record.generator = self._run.options(**options).remote(
-                self._self, record_id, record.attempt, pickled, sources, as_json, multiple_outputs, *refs
+                self._self,
+                record_id,
+                record.attempt,
+                pickled,
+                sources,
+                as_json,
+                multiple_outputs,
+                checkpoint is not None,
+                *refs,
             )
         # What Ray raises for options it does not take is anything, down to OverflowError.
         except Exception as error:
@@ -175,6 +201,38 @@ class Owner:
         ref, error = self._find(record_id, key)
         return ([] if error else [ref]), error
 
+    async def restore(
+        self, wanted: list[tuple[str, str, dict[str, Any]]], options: dict[str, Any]
+    ) -> list[dict[str, Any] | None]:
+        """Read lost outputs from their checkpoints, each once however many ask for it at the same time.
+
+        :param wanted: record id, key and target, as for :meth:`submit`, of each.
+        :param options: what ``RemoteFunction.options`` takes.
+        :returns: for each None when the output is there, or as plain data why it is not.
+        """
+        return await asyncio.gather(*(self._restore_once((name, key), target, options) for name, key, target in wanted))
+
+    async def forget_if_lost(self, record_id: str, key: str) -> None:
+        """Find out whether an output is lost, so that it can be restored."""
+        record = self._records.get(record_id)
+        if record is not None and key in record.refs and await self._is_lost(record.refs[key]):
+            self._forget(record, key)
+
+    async def restore_target(self, record_id: str, key: str) -> dict[str, Any] | None:
+        """Return the target of a restore that is under way; called by the restorer."""
+        return self._restore_targets.get((record_id, key))
+
+    async def checkpoint_target(self, record_id: str, attempt: str) -> dict[str, Any] | None:
+        """Return where the outputs of work that is under way are checkpointed; called by the runner."""
+        record = self._current(record_id, attempt)
+        return record.checkpoint if record is not None else None
+
+    async def refresh_checkpoint(self, record_id: str, target: dict[str, Any]) -> None:
+        """Take newer credentials for work that is under way."""
+        record = self._records.get(record_id)
+        if record is not None and record.checkpoint is not None:
+            record.checkpoint = target
+
     async def cancel(self, record_id: str) -> bool:
         """Stop the work of ``record_id`` with all it started; return whether there was any to stop."""
         record = self._records.get(record_id)
@@ -192,7 +250,10 @@ class Owner:
     async def announce_start(self, record_id: str, attempt: str, node: str, pid: int) -> None:
         """Take note that the runner has started; called by it."""
         record = self._current(record_id, attempt)
-        if record is None or record.finished:
+        if record is None:
+            return
+        if record.finished:
+            record.rebuilt_at = time.time()
             return
         record.starts += 1
         record.state, record.detail = RUNNING, None
@@ -208,7 +269,7 @@ class Owner:
         :returns: whether further lines are wanted.
         """
         record = self._current(record_id, attempt)
-        if record is None or record.state == CANCELLED:
+        if record is None or record.finished:
             return False
         async with record.changed:
             while self._follower_lags(record):
@@ -223,6 +284,8 @@ class Owner:
         known = {"kind": "no_object", "record_id": record_id, "key": key}
         if record is None:
             return None, {**known, "state": None}
+        if key in record.lost:
+            return None, {**known, "state": LOST}
         if key not in record.refs or record.state != SUCCEEDED:
             return None, {**known, "state": record.state, "keys": list(record.refs)}
         return record.refs[key], None
@@ -257,6 +320,72 @@ class Owner:
             and record.log.unread_bytes(record.read_offset) > MAX_UNREAD_BYTES
         )
 
+    async def _restore_once(
+        self, name: tuple[str, str], target: dict[str, Any], options: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        if self._find(*name)[1] is None:
+            return None
+        if name not in self._restoring:
+            self._restore_targets[name] = target
+            self._restoring[name] = asyncio.get_running_loop().create_task(self._restored(name, options))
+        # Whoever asked first may go away; the others wait on.
+        return await asyncio.shield(self._restoring[name])
+
+    async def _restored(self, name: tuple[str, str], options: dict[str, Any]) -> dict[str, Any] | None:
+        from ray.exceptions import RayError
+
+        record_id, key = name
+        try:
+            # Ray itself does not try again: it would keep the task for as long as the object, without credentials.
+            ref, outcome = self._restore.options(**options, max_retries=0).remote(self._self, record_id, key)
+            description, failure = await outcome
+            if failure is not None:
+                return dict(failure)
+        except RayError as error:
+            return _classify(error)
+        finally:
+            del self._restoring[name], self._restore_targets[name]
+        record = self._records.get(record_id)
+        if record is None:
+            record = await self._new_record(record_id, {})
+            record.finish(SUCCEEDED)
+        elif record.state != SUCCEEDED:
+            # Meanwhile the work was run again: what it makes is newer.
+            return None
+        record.refs[key], record.outputs[key] = ref, description
+        record.lost.discard(key)
+        await self._measure(record, [key])
+        await self._notify(record)
+        return None
+
+    async def _forget_lost(self, record: Record, inside: bool) -> list[tuple[str, str]]:
+        """Take note of which inputs of ``record`` are gone, and return their record ids and keys.
+
+        :param inside: those with Ray objects inside count too, which cannot be asked for one by one.
+        """
+        lost = []
+        for record_id, key, _ in record.inputs:
+            producer = self._records.get(record_id)
+            if producer is None or key not in producer.refs:
+                continue
+            if await self._is_lost(producer.refs[key]) or (inside and _has_objects(producer.outputs[key])):
+                self._forget(producer, key)
+                lost.append((record_id, key))
+        return lost
+
+    def _forget(self, record: Record, key: str) -> None:
+        del record.refs[key]
+        record.lost.add(key)
+
+    async def _is_lost(self, ref: Any) -> bool:
+        from ray.exceptions import RayError
+
+        try:
+            await self._touch.remote(ref)
+        except RayError:
+            return True
+        return False
+
     async def _own(self, ref: Any) -> Any:
         copy, done = self._copy.remote(ref)
         await done
@@ -272,8 +401,9 @@ class Owner:
             record.node, record.pid, record.seconds = header["node"], header["pid"], header["seconds"]
             # The footer; a stream that broke off has the ref of an error here, which raises.
             await refs[-1]
+            self._note_lineage(record)
             if header["error"] is not None:
-                await self._finish(record, FAILED, header["error"])
+                await self._fail(record, header["error"], header["lost_object"])
             elif not record.finished:
                 record.outputs, record.value_json = header["outputs"], header["value_json"]
                 record.refs = dict(zip(header["outputs"], refs[1:-1], strict=False))
@@ -282,18 +412,33 @@ class Owner:
             await self._finish(record, CANCELLED)
         # Whatever it is, the record must end: somebody waits for it.
         except Exception as error:
-            await self._finish(record, FAILED, _classify(error))
+            await self._fail(record, _classify(error))
+
+    def _note_lineage(self, record: Record) -> None:
+        for number, (record_id, key, source) in enumerate(record.inputs):
+            producer = self._records.get(record_id)
+            if source == "store" and producer is not None and producer.rebuilt_at > record.submitted_at:
+                record.inputs[number] = record_id, key, "lineage"
+
+    async def _fail(self, record: Record, error: dict[str, Any], lost_object: bool = False) -> None:
+        if lost_object or error["kind"] == "input_lost":
+            lost = await self._forget_lost(record, lost_object)
+            error = {**error, "kind": "input_lost", "lost": lost} if lost else error
+        await self._finish(record, FAILED, error)
 
     async def _succeed(self, record: Record) -> None:
+        await self._measure(record, list(record.refs))
+        await self._finish(record, SUCCEEDED)
+
+    async def _measure(self, record: Record, keys: list[str]) -> None:
+        """Note the size of outputs in bytes."""
         import ray
 
-        keys = list(record.refs)
-        refs = [record.refs[key] for key in keys]
-        if refs:
+        if keys:
+            refs = [record.refs[key] for key in keys]
             locations = await asyncio.to_thread(ray.experimental.get_object_locations, refs)
             for key, ref in zip(keys, refs, strict=True):
                 record.outputs[key]["bytes"] = locations[ref]["object_size"]
-        await self._finish(record, SUCCEEDED)
 
     async def _finish(self, record: Record, state: str, error: dict[str, Any] | None = None) -> None:
         record.finish(state, error)

@@ -66,14 +66,19 @@ class Record:
 
     :param attempt: tells this work from earlier work under the same ``record_id``.
     :param options: what the work was submitted with, as ``RemoteFunction.options`` takes it.
+    :param inputs: record id, key and source of each input; the source is ``store``, ``lineage`` or ``checkpoint``.
+    :param checkpoint: where and with which credentials the outputs are checkpointed; forgotten when the work ends.
 
-    ``outputs`` maps each key to its description, ``refs`` to its object. ``read_offset`` is how far a
+    ``outputs`` maps each key to its description, ``refs`` to its object. ``lost`` are the keys of those that are
+    gone, ``rebuilt_at`` is when Ray last ran the work again for an output that was lost. ``read_offset`` is how far a
     follower has read the log, ``read_at`` when it last asked, by the monotonic clock in seconds.
     """
 
     record_id: str
     attempt: str
     options: dict[str, Any]
+    inputs: list[tuple[str, str, str]] = field(default_factory=list)
+    checkpoint: dict[str, Any] | None = field(default=None, repr=False)
     state: str = PENDING
     submitted_at: float = field(default_factory=time.time)
     started_at: float | None = None
@@ -87,6 +92,8 @@ class Record:
     value_json: str | None = None
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     refs: dict[str, Any] = field(default_factory=dict, repr=False)
+    lost: set[str] = field(default_factory=set)
+    rebuilt_at: float = 0.0
     log: LogBuffer = field(default_factory=LogBuffer, repr=False)
     generator: Any = field(default=None, repr=False)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition, repr=False)
@@ -106,6 +113,7 @@ class Record:
             self.detail = None
             self.finished_at = time.time()
             self.generator = None
+            self.checkpoint = None
 
     def describe(self) -> dict[str, Any]:
         """Return all but the refs and the log as plain data."""
@@ -120,6 +128,7 @@ class Record:
             "seconds": self.seconds,
             "detail": self.detail,
             "error": self.error,
+            "inputs": [{"record_id": name, "key": key, "source": source} for name, key, source in self.inputs],
             "outputs": self.outputs,
             "log_lines": self.log.end,
         }

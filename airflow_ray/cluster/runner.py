@@ -11,8 +11,11 @@ import time
 import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+from airflow_ray.cluster import checkpoint
 from airflow_ray.cluster.log_tee import tee_output
+from airflow_ray.cluster.storage import CheckpointFailure, Storage
 from airflow_ray.cluster.user_modules import importable
 
 if TYPE_CHECKING:
@@ -66,6 +69,17 @@ def describe_exception(error: BaseException, kind: str = "callable") -> dict[str
     }
 
 
+def _is_lost_object(error: BaseException | None) -> bool:
+    """Whether the cause is a Ray object that is gone, such as a part of a Modin frame."""
+    from ray.exceptions import ObjectLostError
+
+    while error is not None:
+        if isinstance(error, ObjectLostError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _call(payload: bytes, inputs: tuple[Any, ...]) -> Any:
     try:
         function, args, kwargs = _PayloadUnpickler(payload, inputs).load()
@@ -97,7 +111,7 @@ def _run_callable(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the header and the outputs; a failure of the user's code is part of the header."""
     started = time.monotonic()
-    header: dict[str, Any] = {"error": None, "value_json": None, "outputs": {}}
+    header: dict[str, Any] = {"error": None, "lost_object": False, "value_json": None, "outputs": {}}
     outputs: dict[str, Any] = {}
     try:
         value = _call(payload, inputs)
@@ -111,8 +125,34 @@ def _run_callable(
     # sys.exit() in a callable must fail the task, not end the worker as if all were well.
     except BaseException as error:
         header["error"] = describe_exception(error)
+        header["lost_object"] = _is_lost_object(error)
     header["seconds"] = time.monotonic() - started
     return header, ({} if header["error"] else outputs)
+
+
+def _write_checkpoints(
+    target: dict[str, Any], outputs: dict[str, Any], header: dict[str, Any], say: Callable[[str], None]
+) -> None:
+    """Write a checkpoint of each output and note in the header where it is, or why there is none."""
+    for key, value in outputs.items():
+        started = time.monotonic()
+        try:
+            storage = Storage(**target["storage"])
+            uri = f"{target['uri']}/{quote(key, safe='')}"
+            say(f"Writing the checkpoint {storage.where(checkpoint.folder_of(uri))}")
+            saved = checkpoint.save(storage, uri, value, target["keys"])
+            header["outputs"][key]["checkpoint"] = {**saved, "seconds": time.monotonic() - started}
+        except CheckpointFailure as failure:
+            header["outputs"][key]["checkpoint"] = {"error": failure.error}
+        # Whatever the storage's library raises: the task must end with its cause.
+        except Exception as error:
+            failed = describe_exception(error, "checkpoint_storage")
+            header["outputs"][key]["checkpoint"] = {"error": {**failed, "where": target["storage"]["path"]}}
+
+
+def _checkpoint_error(header: dict[str, Any]) -> dict[str, Any] | None:
+    errors = (output["checkpoint"].get("error") for output in header["outputs"].values())
+    return next(filter(None, errors), None)
 
 
 def _log_sender(owner: Any, record_id: str, attempt: str) -> Callable[[list[str]], None]:
@@ -140,6 +180,7 @@ def run(
     sources: dict[str, tuple[str, str]],
     as_json: bool,
     multiple_outputs: bool,
+    checkpointed: bool,
     *inputs: Any,
 ) -> Iterator[Any]:
     """Run a pickled callable and yield a header, then each output, then a footer.
@@ -152,6 +193,7 @@ def run(
     :param sources: module name to file name and source text of the user's own modules.
     :param as_json: return the value as JSON text in the header instead of as an output.
     :param multiple_outputs: the callable returns a dict, each key an output of its own.
+    :param checkpointed: the owner has a checkpoint target for the outputs.
     :param inputs: the values for the input slots of the payload.
     """
     import ray
@@ -160,8 +202,16 @@ def run(
     owner.announce_start.remote(record_id, attempt, node, os.getpid())
     for filename, source in sources.values():
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    with tee_output(_log_sender(owner, record_id, attempt)), importable(sources):
+    send = _log_sender(owner, record_id, attempt)
+    with tee_output(send), importable(sources):
         header, outputs = _run_callable(payload, inputs, as_json, multiple_outputs)
+    # The credentials come now and not with the task, whose description Ray keeps as long as its outputs. There
+    # are none when Ray runs the work again for an output that was lost: its checkpoint is there.
+    target = ray.get(owner.checkpoint_target.remote(record_id, attempt)) if checkpointed and outputs else None
+    if target is not None:
+        _write_checkpoints(target, outputs, header, lambda line: send([line]))
+        if target["required"] and (error := _checkpoint_error(header)):
+            header, outputs = {**header, "error": error}, {}
     yield {**header, "node": node, "pid": os.getpid()}
     for key in list(outputs):
         yield outputs.pop(key)

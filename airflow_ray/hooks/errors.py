@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray._compat import AirflowException, AirflowFailException, AirflowSkipException
 from airflow_ray.exceptions import (
     AirflowRayError,
+    RayCheckpointAccessError,
+    RayCheckpointCorruptError,
+    RayCheckpointNotFoundError,
+    RayCheckpointSignatureError,
+    RayCheckpointStorageError,
+    RayCheckpointVersionError,
     RayConfigurationError,
     RayObjectLostError,
     RayOutOfMemoryError,
@@ -39,10 +45,9 @@ def exception_for(uri: ObjectURI, record: dict[str, Any]) -> AirflowException:
     return exception_from(uri, error)
 
 
-def exception_from(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
-    """Return the exception for an error that the owner tells of the work for ``uri``."""
-    build = _BUILDERS.get(error["kind"], _unexpected)
-    return build(uri, error)
+def exception_from(uri: Any, error: dict[str, Any]) -> AirflowException:
+    """Return the exception for an error that the cluster tells of ``uri``."""
+    return _BUILDERS.get(error["kind"], _unexpected)(uri, error)
 
 
 def object_lost(uri: ObjectURI, reason: str | None) -> RayObjectLostError:
@@ -52,6 +57,14 @@ def object_lost(uri: ObjectURI, reason: str | None) -> RayObjectLostError:
         f"There is no object {uri} in the Ray cluster{': ' + reason if reason else ''}. It is made by task "
         f"{uri.task_id!r}{mapped} of DAG {uri.dag_id!r} in run {uri.run_id!r}: clear that task to make it again."
     )
+
+
+def not_restored(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
+    """Return the exception for a lost object whose checkpoint could not be read, with what to do about it."""
+    if error["kind"] == "checkpoint_not_found":
+        return object_lost(uri, f"its owner does not know it, and there is no checkpoint at {error['where']}")
+    cause = exception_from(uri, error)
+    return type(cause)(f"{object_lost(uri, 'its owner does not know it')} Its checkpoint is of no help: {cause}")
 
 
 def _callable(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
@@ -161,6 +174,13 @@ def _input_lost(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
     )
 
 
+def _checkpoint(cls: type[AirflowRayError], advice: str) -> Callable[[ObjectURI, dict[str, Any]], AirflowRayError]:
+    def build(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
+        return cls(f"The checkpoint of {uri} failed at {error['where']}: {error['message']}. {advice}")
+
+    return build
+
+
 def _unexpected(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
     return AirflowRayError(f"Ray reports {error.get('type')}: {error.get('message')}")
 
@@ -173,7 +193,7 @@ def _nodes(nodes: list[dict[str, float]]) -> str:
     return "; ".join(_resources(node) for node in nodes[:5]) + (f" and {len(nodes) - 5} more" if len(nodes) > 5 else "")
 
 
-_BUILDERS: dict[str, Callable[[ObjectURI, dict[str, Any]], AirflowException]] = {
+_BUILDERS: dict[str, Callable[[Any, dict[str, Any]], AirflowException]] = {
     "callable": _callable,
     "unpickle": _unpickle,
     "not_picklable": _not_picklable,
@@ -190,4 +210,27 @@ _BUILDERS: dict[str, Callable[[ObjectURI, dict[str, Any]], AirflowException]] = 
     "options": _options,
     "no_object": _no_object,
     "input_lost": _input_lost,
+    "checkpoint_not_found": _checkpoint(
+        RayCheckpointNotFoundError, "Clear the task that makes it, with checkpoint=True."
+    ),
+    "checkpoint_access": _checkpoint(
+        RayCheckpointAccessError, "Check bucket, region and endpoint, and what the credentials allow."
+    ),
+    "checkpoint_storage": _checkpoint(RayCheckpointStorageError, "Try again when the storage answers and has room."),
+    "checkpoint_corrupt": _checkpoint(
+        RayCheckpointCorruptError, "Delete this checkpoint and clear the task that makes it."
+    ),
+    "checkpoint_signature": _checkpoint(
+        RayCheckpointSignatureError,
+        "It was written by an Airflow with another [core] fernet_key, or by somebody else. Give all workers the same "
+        "key, keep earlier keys after the current one, or clear the task that makes it.",
+    ),
+    "checkpoint_version": _checkpoint(RayCheckpointVersionError, "Install the release of airflow-ray that wrote it."),
+    "checkpoint_not_picklable": _checkpoint(
+        RayPicklingError, "What a checkpoint cannot hold, such as a lock or an actor, must stay out of the result."
+    ),
+    "checkpoint_package": _checkpoint(
+        RayPicklingError,
+        "The cluster needs the packages that the value was made with; its manifest tells their versions.",
+    ),
 }

@@ -28,6 +28,12 @@ class RemoteOptions:
         cluster has, or may get, a node that is large enough.
     :param result: ``ref`` leaves the value in the cluster, ``value`` returns it as JSON, 1 MB at most.
     :param multiple_outputs: the callable returns a dict, each key of which becomes an object of its own.
+    :param checkpoint: write a durable copy of each output before the work counts as done; with ``best-effort``
+        it succeeds also where that fails.
+    :param checkpoint_source: AWS connection with the credentials; None for that of the Ray connection, or else
+        the credentials of the cluster's own machines.
+    :param checkpoint_path: where to write, ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``file:///folder``;
+        None for what is set in the Ray connection, the AWS connection or ``[airflow_ray] checkpoint_path``.
     :raises RayConfigurationError: a value is of the wrong type or out of range.
     """
 
@@ -41,10 +47,19 @@ class RemoteOptions:
     scheduling_timeout: float | None = None
     result: Literal["ref", "value"] = "ref"
     multiple_outputs: bool = False
+    checkpoint: bool | Literal["best-effort"] = False
+    checkpoint_source: str | None = None
+    checkpoint_path: str | None = None
 
     def __post_init__(self) -> None:
         if self.result not in ("ref", "value"):
             raise RayConfigurationError(f"result must be 'ref' or 'value', got {self.result!r}")
+        if self.checkpoint not in (True, False, "best-effort"):
+            raise RayConfigurationError(f"checkpoint must be True, False or 'best-effort', got {self.checkpoint!r}")
+        if self.checkpoint and self.result == "value":
+            raise RayConfigurationError(
+                "checkpoint is for an object that stays in the cluster; with result='value' Airflow keeps the value"
+            )
         if type(self.max_retries) is not int or self.max_retries < -1:
             raise RayConfigurationError(f"max_retries must be a whole number from -1 on, got {self.max_retries!r}")
         if self.scheduling_timeout is not None:

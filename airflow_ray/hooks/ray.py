@@ -9,15 +9,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_ray._compat import BaseHook
+from airflow_ray._compat import BaseHook, in_task
 from airflow_ray.exceptions import (
     ObjectURIError,
+    RayCheckpointAccessError,
     RayConfigurationError,
     RayConnectionError,
+    RayObjectLostError,
     RayPicklingError,
     RayWaitTimeoutError,
 )
 from airflow_ray.hooks import errors, local_head
+from airflow_ray.hooks.checkpoint_location import CheckpointLocation, of_producer, resolve
 from airflow_ray.hooks.options import RemoteOptions
 from airflow_ray.hooks.session import Session, client_session, driver_session, token_authentication
 from airflow_ray.hooks.user_code import modules_around, pack, pickled_by_value
@@ -33,6 +36,9 @@ CONTROL_PORT = 6379
 CONNECT_TIMEOUT = 60.0
 POLL_SECONDS = 10.0
 LARGE_PAYLOAD_BYTES = 1024 * 1024
+RESTORE_ROUNDS = 3
+# Credentials of a role last an hour at most by default, and 15 minutes at least.
+REFRESH_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class RaySettings:
     :param namespace: the Ray namespace of the owner.
     :param connect_timeout: seconds until a connection must be there.
     :param runtime_env: Ray runtime environment of all work, under that of the task.
+    :param checkpoint_path: where checkpoints go, unless the task says.
+    :param checkpoint_conn_id: AWS connection with the credentials for them, unless the task says.
     """
 
     mode: str
@@ -51,6 +59,8 @@ class RaySettings:
     namespace: str = "airflow"
     connect_timeout: float = CONNECT_TIMEOUT
     runtime_env: dict[str, Any] = field(default_factory=dict, repr=False)
+    checkpoint_path: str | None = None
+    checkpoint_conn_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,7 @@ class RayHook(BaseHook):
         super().__init__()
         self.ray_conn_id = ray_conn_id
         self._session: Session | None = None
+        self._expiring: dict[str, tuple[Callable[[], dict[str, Any]], float]] = {}
 
     @cached_property
     def settings(self) -> RaySettings:
@@ -126,7 +137,15 @@ class RayHook(BaseHook):
                 runtime_env = None
         if not isinstance(runtime_env, dict):
             self._reject("runtime_env", "a JSON object", "something else")
-        return RaySettings(mode, address, extra.get("namespace") or "airflow", timeout, runtime_env)
+        return RaySettings(
+            mode,
+            address,
+            extra.get("namespace") or "airflow",
+            timeout,
+            runtime_env,
+            extra.get("checkpoint_path") or None,
+            extra.get("checkpoint_conn_id") or None,
+        )
 
     @contextmanager
     def connect(self) -> Iterator[RayHook]:
@@ -165,28 +184,26 @@ class RayHook(BaseHook):
         :raises RayConfigurationError: an option is wrong, or Ray does not take it.
         :raises ObjectURIError: an argument is a malformed object URI or one of another connection.
         :raises RayPicklingError: the callable or an argument cannot be pickled.
-        :raises RayObjectLostError: an argument names an object that does not exist.
+        :raises RayObjectLostError: an argument names an object that does not exist and has no checkpoint.
+        :raises RayCheckpointError: an argument is lost and its checkpoint cannot be read.
         """
         uri = self._own_uri(uri)
         remote_options = RemoteOptions(**options)
         payload = pack(fn, args, kwargs or {}, code_folders)
-        for each in payload.inputs:
-            self._own_uri(each)
+        inputs = {(each.record_id, each.key): self._own_uri(each) for each in payload.inputs}
+        work = {
+            "sources": payload.sources,
+            "options": remote_options.for_ray(self.settings.runtime_env),
+            "as_json": remote_options.result == "value",
+            "multiple_outputs": remote_options.multiple_outputs,
+            "scheduling_timeout": remote_options.scheduling_timeout,
+            "checkpoint": self._checkpoint_target(uri, remote_options),
+        }
         with self.connect():
-            error = self._call(
-                "submit",
-                uri.record_id,
-                self._sent(payload.pickled),
-                payload.sources,
-                [(each.record_id, each.key) for each in payload.inputs],
-                remote_options.for_ray(self.settings.runtime_env),
-                as_json=remote_options.result == "value",
-                multiple_outputs=remote_options.multiple_outputs,
-                scheduling_timeout=remote_options.scheduling_timeout,
-            )
+            work["payload"] = self._sent(payload.pickled)
+            error = self._submitted(uri, inputs, work)
         if error is not None:
-            missing = (each for each in payload.inputs if each.record_id == error.get("record_id"))
-            raise errors.exception_from(next(missing, uri), error)
+            raise errors.exception_from(inputs.get((error.get("record_id", ""), error.get("key", "")), uri), error)
         return uri
 
     def follow(self, uri: ObjectURI | str, poll_interval: float = POLL_SECONDS) -> Iterator[Progress]:
@@ -199,6 +216,7 @@ class RayHook(BaseHook):
         with self.connect():
             while True:
                 answer = self._call("poll", uri.record_id, offset, poll_interval)
+                self._refresh_checkpoint_target(uri)
                 offset = answer["offset"]
                 text = answer.get("value_json")
                 yield Progress(
@@ -256,26 +274,27 @@ class RayHook(BaseHook):
     def get(self, uri: ObjectURI | str) -> Any:
         """Return the object that ``uri`` names: without a copy where this process runs on its node.
 
-        :raises RayObjectLostError: there is no such object, or no longer.
+        One that is lost is restored from its checkpoint, if it has one.
+
+        :raises RayObjectLostError: there is no such object, or no longer, and no checkpoint of it.
+        :raises RayCheckpointError: the object is lost and its checkpoint cannot be read.
         :raises RayPicklingError: the object cannot be unpickled in this process.
         """
-        import ray
-        from ray.exceptions import ObjectLostError, RaySystemError
-
         uri = self._own_uri(uri)
         with self.connect():
-            refs, error = self._call("find", uri.record_id, uri.key)
-            if error is not None:
-                raise errors.exception_from(uri, error)
-            try:
-                return self._connected.run(lambda: ray.get(refs[0]))
-            except ObjectLostError as lost:
-                raise errors.object_lost(uri, str(lost)) from lost
-            except (RaySystemError, ImportError) as unreadable:
-                raise RayPicklingError(
-                    f"{uri} cannot be unpickled in this process, which needs the packages it was made with: "
-                    f"{unreadable}"
-                ) from unreadable
+            for _ in range(RESTORE_ROUNDS):
+                refs, error = self._call("find", uri.record_id, uri.key)
+                if error is not None and error["state"] in (None, "LOST"):
+                    self._restore([uri], {})
+                elif error is not None:
+                    raise errors.exception_from(uri, error)
+                else:
+                    try:
+                        return self._fetched(uri, refs[0])
+                    except RayObjectLostError as lost:
+                        reason = str(lost)
+                        self._call("forget_if_lost", uri.record_id, uri.key)
+        raise errors.object_lost(uri, reason)
 
     def put(self, value: Any, *, uri: ObjectURI | str) -> ObjectURI:
         """Place ``value`` in the object store under ``uri``, in place of any earlier object there.
@@ -309,6 +328,22 @@ class RayHook(BaseHook):
         cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
         return True, f"Connected to Ray {ray.__version__}: {alive} nodes, {cpus:g} CPUs, {gpus:g} GPUs"
 
+    def checkpoint_location(self, path: str | None = None, aws_conn_id: str | None = None) -> CheckpointLocation:
+        """Return where checkpoints go: as told here, else by the connection, the AWS connection or the configuration.
+
+        :param path: ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``file:///folder``.
+        :param aws_conn_id: AWS connection with the credentials.
+        :raises RayConfigurationError: no path is set anywhere, or what is set is wrong.
+        """
+        location = self._resolved_location(path, aws_conn_id)
+        if location is None:
+            raise RayConfigurationError(
+                f"There is no path for checkpoints: set checkpoint_path of the task or of the connection "
+                f"{self.ray_conn_id!r}, bucket and prefix in the extra of the AWS connection, or "
+                "[airflow_ray] checkpoint_path"
+            )
+        return location
+
     @property
     def _connected(self) -> Session:
         if self._session is None:
@@ -330,6 +365,81 @@ class RayHook(BaseHook):
             driver_session(head.address, settings.namespace, settings.connect_timeout) as session,
         ):
             yield session
+
+    def _submitted(
+        self, uri: ObjectURI, inputs: dict[tuple[str, str], ObjectURI], work: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Submit work, restoring inputs that are lost, and return None or why it was not submitted."""
+        sources = dict.fromkeys(inputs, "store")
+        for _ in range(RESTORE_ROUNDS):
+            listed = [(*name, source) for name, source in sources.items()]
+            error: dict[str, Any] | None = self._call("submit", uri.record_id, inputs=listed, **work)
+            if not (error and error.get("lost")):
+                break
+            lost = [tuple(name) for name in error["lost"]]
+            self._restore([inputs[name] for name in lost], work["options"])
+            sources.update(dict.fromkeys(lost, "checkpoint"))
+        return error
+
+    def _restore(self, uris: list[ObjectURI], options: dict[str, Any]) -> None:
+        """Bring lost objects back from their checkpoints.
+
+        :param options: those of the work that needs them, whose runtime environment can read them.
+        """
+        wanted = []
+        for uri in uris:
+            # In a task, only what the producing task told counts: what else lies there may be of an earlier run.
+            location = of_producer(uri) if in_task() else self._resolved_location()
+            if location is None:
+                raise errors.object_lost(uri, "its owner does not know it, and it has no checkpoint")
+            self.log.info("%s is not in the cluster any more: restoring it from %s", uri, location.path)
+            wanted.append((uri.record_id, uri.key, location.target(uri.work)))
+        for_restore = {name: options[name] for name in ("runtime_env",) if name in options}
+        started = time.monotonic()
+        for uri, error in zip(uris, self._call("restore", wanted, for_restore), strict=True):
+            if error is not None:
+                raise errors.not_restored(uri, error)
+        self.log.info("Restored %d objects from checkpoints in %.1f s", len(uris), time.monotonic() - started)
+
+    def _resolved_location(self, path: str | None = None, aws_conn_id: str | None = None) -> CheckpointLocation | None:
+        settings = self.settings
+        return resolve(path or settings.checkpoint_path, aws_conn_id or settings.checkpoint_conn_id)
+
+    def _checkpoint_target(self, uri: ObjectURI, options: RemoteOptions) -> dict[str, Any] | None:
+        if not options.checkpoint:
+            return None
+        location = self.checkpoint_location(options.checkpoint_path, options.checkpoint_source)
+
+        def target() -> dict[str, Any]:
+            return {**location.target(uri.work), "required": options.checkpoint is True}
+
+        made = target()
+        if "session_token" in made["storage"]["options"]:
+            self._expiring[uri.record_id] = target, time.monotonic()
+        return made
+
+    def _refresh_checkpoint_target(self, uri: ObjectURI) -> None:
+        """Give the owner new credentials in place of those that last an hour or so, while the work goes on."""
+        target, made_at = self._expiring.get(uri.record_id, (None, 0.0))
+        if target is not None and time.monotonic() - made_at > REFRESH_SECONDS:
+            try:
+                self._call("refresh_checkpoint", uri.record_id, target())
+            except RayCheckpointAccessError as error:
+                self.log.warning("No new credentials for the checkpoint of %s, the earlier ones stay: %s", uri, error)
+            self._expiring[uri.record_id] = target, time.monotonic()
+
+    def _fetched(self, uri: ObjectURI, ref: Any) -> Any:
+        import ray
+        from ray.exceptions import ObjectLostError, RaySystemError
+
+        try:
+            return self._connected.run(lambda: ray.get(ref))
+        except ObjectLostError as lost:
+            raise errors.object_lost(uri, str(lost)) from lost
+        except (RaySystemError, ImportError) as unreadable:
+            raise RayPicklingError(
+                f"{uri} cannot be unpickled in this process, which needs the packages it was made with: {unreadable}"
+            ) from unreadable
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         with self.connect():

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # A task that is killed has 5 seconds before SIGKILL.
 KILL_SECONDS = 4.0
+SUBMISSIONS = 3
 
 _PLAIN_CONTEXT_KEYS = frozenset(
     {
@@ -90,6 +91,12 @@ class RayPythonOperator(BaseOperator):
         of 1 MB at most.
     :param multiple_outputs: the callable returns a dict, each key of which becomes an object, and an
         XCom, of its own.
+    :param checkpoint: also write a durable copy of what is returned, from which it is restored when the cluster
+        has lost it. The task succeeds only when the copy is complete; with ``best-effort`` also without it.
+    :param checkpoint_source: AWS connection with the credentials for it (templated). None takes that of the Ray
+        connection, or else the credentials of the cluster's own machines.
+    :param checkpoint_path: where to write, ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``file:///folder``
+        (templated). None takes what is set in the Ray connection, the AWS connection or Airflow's configuration.
     :param poll_interval: seconds between two calls to the cluster while there is no news; news, like log
         lines or the end, comes at once.
     :param fetch_logs: show what the callable prints and logs in the task's log.
@@ -105,6 +112,8 @@ class RayPythonOperator(BaseOperator):
         "memory",
         "ray_resources",
         "runtime_env",
+        "checkpoint_source",
+        "checkpoint_path",
     )
     template_fields_renderers = {
         "op_args": "py",
@@ -132,6 +141,9 @@ class RayPythonOperator(BaseOperator):
         scheduling_timeout: float | None = None,
         result: Literal["ref", "value"] = "ref",
         multiple_outputs: bool = False,
+        checkpoint: bool | Literal["best-effort"] = False,
+        checkpoint_source: str | None = None,
+        checkpoint_path: str | None = None,
         poll_interval: float = 10.0,
         fetch_logs: bool = True,
         **kwargs: Any,
@@ -157,6 +169,9 @@ class RayPythonOperator(BaseOperator):
         self.scheduling_timeout = scheduling_timeout
         self.result = result
         self.multiple_outputs = multiple_outputs
+        self.checkpoint: bool | Literal["best-effort"] = checkpoint
+        self.checkpoint_source = checkpoint_source
+        self.checkpoint_path = checkpoint_path
         self.poll_interval = poll_interval
         self.fetch_logs = fetch_logs
         self._uri: ObjectURI | None = None
@@ -181,30 +196,18 @@ class RayPythonOperator(BaseOperator):
         with self.hook.connect():
             # Known before the work is: a kill in between still finds what to cancel.
             self._uri = uri
-            self.hook.submit(
-                self.python_callable,
-                *_plain(self.op_args),
-                uri=uri,
-                kwargs={**self._context_arguments(context), **_plain(self.op_kwargs)},
-                code_folders=bundle_folders(context),
-                num_cpus=self.num_cpus,
-                num_gpus=self.num_gpus,
-                memory=self.memory,
-                resources=self.ray_resources,
-                runtime_env=self.runtime_env,
-                ray_options=self.ray_options,
-                max_retries=self.max_retries,
-                scheduling_timeout=self.scheduling_timeout,
-                result=self.result,
-                multiple_outputs=self.multiple_outputs,
-            )
-            self.log.info("Submitted %s", uri)
             try:
-                return self._followed(uri)
+                progress = self._run(uri, context)
             except AirflowTaskTimeout:
                 # Airflow calls on_kill as well, but only after the connection is closed.
                 self.on_kill()
                 raise
+        if self.checkpoint:
+            from airflow_ray.hooks.checkpoint_location import XCOM_KEY
+
+            location = self.hook.checkpoint_location(self.checkpoint_path, self.checkpoint_source)
+            ti.xcom_push(XCOM_KEY, location.as_xcom())
+        return self._returned(uri, progress)
 
     def on_kill(self) -> None:
         """Cancel the remote work."""
@@ -217,18 +220,53 @@ class RayPythonOperator(BaseOperator):
         thread.start()
         thread.join(KILL_SECONDS)
 
-    def _followed(self, uri: ObjectURI) -> Any:
+    def _run(self, uri: ObjectURI, context: Context) -> Progress:
+        """Submit the callable and follow it to its success, once more where an input was lost under way."""
         from airflow_ray.hooks.errors import exception_for
 
+        for _ in range(SUBMISSIONS):
+            self._submit(uri, context)
+            progress = self._followed(uri)
+            record = progress.record or {"state": progress.state, "error": None}
+            if not (record["error"] or {}).get("lost"):
+                break
+            self.log.warning("An input was lost while the task waited or ran: %s", record["error"].get("message"))
+        if progress.state != "SUCCEEDED":
+            raise exception_for(uri, record)
+        return progress
+
+    def _submit(self, uri: ObjectURI, context: Context) -> None:
+        self.hook.submit(
+            self.python_callable,
+            *_plain(self.op_args),
+            uri=uri,
+            kwargs={**self._context_arguments(context), **_plain(self.op_kwargs)},
+            code_folders=bundle_folders(context),
+            num_cpus=self.num_cpus,
+            num_gpus=self.num_gpus,
+            memory=self.memory,
+            resources=self.ray_resources,
+            runtime_env=self.runtime_env,
+            ray_options=self.ray_options,
+            max_retries=self.max_retries,
+            scheduling_timeout=self.scheduling_timeout,
+            result=self.result,
+            multiple_outputs=self.multiple_outputs,
+            checkpoint=self.checkpoint,
+            checkpoint_source=self.checkpoint_source,
+            checkpoint_path=self.checkpoint_path,
+        )
+        self.log.info("Submitted %s", uri)
+
+    def _followed(self, uri: ObjectURI) -> Progress:
+        """Show what the work writes and waits for, and return the last news of it."""
         detail = None
         for progress in self.hook.follow(uri, self.poll_interval):
             self._show_lines(progress)
             if progress.detail and progress.detail != detail:
                 self.log.info("Waiting for resources: %s", progress.detail)
             detail = progress.detail
-        if progress.record is None or progress.state != "SUCCEEDED":
-            raise exception_for(uri, progress.record or {"state": progress.state})
-        return self._returned(uri, progress)
+        return progress
 
     def _show_lines(self, progress: Progress) -> None:
         if not self.fetch_logs:
@@ -253,11 +291,32 @@ class RayPythonOperator(BaseOperator):
                 record["seconds"],
                 name,
             )
+            self._show_checkpoint(output.get("checkpoint"))
+        for each in record["inputs"]:
+            if each["source"] != "store":
+                self.log.info("Input %s/%s came from the %s", each["record_id"], each["key"], each["source"])
         if self.result == "value":
             return progress.value
         if self.multiple_outputs:
             return {key: str(uri.with_key(key)) for key in record["outputs"]}
         return str(uri)
+
+    def _show_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        if checkpoint is None:
+            return
+        if error := checkpoint.get("error"):
+            self.log.warning("No checkpoint was written at %s: %s", error["where"], error["message"])
+            return
+        note = f", {checkpoint['note']}" if checkpoint["note"] else ""
+        self.log.info(
+            "Checkpoint: %s, %s bytes in %d files in %.1f s%s: %s",
+            checkpoint["format"],
+            f"{checkpoint['bytes']:,}",
+            checkpoint["files"],
+            checkpoint["seconds"],
+            note,
+            checkpoint["path"],
+        )
 
     def _context_arguments(self, context: Context) -> dict[str, Any]:
         """Return the plain context variables that the callable names, or all if it takes ``**kwargs``."""

@@ -1,0 +1,176 @@
+"""The hook that writes and reads checkpoints from any task or script."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray._compat import BaseHook
+from airflow_ray.cluster import checkpoint
+from airflow_ray.cluster.storage import CheckpointFailure, Storage
+from airflow_ray.exceptions import RayConfigurationError
+from airflow_ray.hooks import errors
+from airflow_ray.hooks.checkpoint_location import CheckpointLocation, resolve, signing_keys
+from airflow_ray.object_uri import ObjectURI
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+# As many as S3 deletes in one request.
+DELETED_AT_ONCE = 1000
+
+
+class S3CheckpointHook(BaseHook):
+    """Writes and reads checkpoints of task outputs, by their object URIs.
+
+    Values are read into this process, and written from it; tasks with ``checkpoint=True`` do the same on
+    the cluster. What is not a table or an array is a pickle, and read only if this Airflow has signed it.
+
+    :param aws_conn_id: Airflow connection of type ``aws``: credentials, role, region, ``endpoint_url``,
+        ``verify``. None takes the credentials of this machine.
+    :param path: ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``file:///folder``. None takes ``bucket`` and
+        ``prefix`` of the AWS connection's extra, or else ``[airflow_ray] checkpoint_path``.
+
+    >>> hook = S3CheckpointHook("aws_default", "s3://my-bucket/checkpoints")
+    >>> hook.save("ray-object://ray_default/my_dag/my_run/my_task/-1/return_value", {"a": 1})  # doctest: +SKIP
+    """
+
+    conn_name_attr = "aws_conn_id"
+
+    def __init__(self, aws_conn_id: str | None = None, path: str | None = None) -> None:
+        super().__init__()
+        self.aws_conn_id = aws_conn_id
+        self.path = path
+
+    @cached_property
+    def location(self) -> CheckpointLocation:
+        """Where the checkpoints lie.
+
+        :raises RayConfigurationError: no path is set, or it is malformed.
+        """
+        location = resolve(self.path, self.aws_conn_id)
+        if location is None:
+            raise RayConfigurationError(
+                "There is no path for checkpoints: give one to S3CheckpointHook, or set bucket and prefix in the extra "
+                "of the AWS connection, or [airflow_ray] checkpoint_path"
+            )
+        return location
+
+    def save(self, uri: ObjectURI | str, value: Any) -> dict[str, Any]:
+        """Write ``value`` as the checkpoint of ``uri``, in place of an earlier one, which stays until this is whole.
+
+        :returns: what :meth:`describe` returns.
+        :raises RayCheckpointAccessError: no such bucket, or not allowed.
+        :raises RayCheckpointStorageError: the storage does not answer, breaks off or is full.
+        :raises RayPicklingError: the value cannot be pickled.
+        """
+        import airflow_ray.cluster
+        from airflow_ray.hooks.user_code import modules_around, pickled_by_value
+
+        uri = _parsed(uri)
+        with self._failures(uri), pickled_by_value([airflow_ray.cluster, *modules_around(value)]):
+            return checkpoint.save(self._storage, str(uri), value, signing_keys(uri.work))
+
+    def load(self, uri: ObjectURI | str) -> Any:
+        """Return the value that was saved for ``uri``.
+
+        :raises RayCheckpointNotFoundError: there is no checkpoint.
+        :raises RayCheckpointCorruptError: a file is missing, cut short or changed.
+        :raises RayCheckpointSignatureError: it was not signed with the Fernet key of this Airflow.
+        :raises RayCheckpointVersionError: it has a format that this release does not know.
+        :raises RayCheckpointAccessError: no such bucket, or not allowed.
+        :raises RayCheckpointStorageError: the storage does not answer or breaks off.
+        """
+        uri = _parsed(uri)
+        with self._failures(uri):
+            return checkpoint.load(self._storage, str(uri), signing_keys(uri.work))[0]
+
+    def exists(self, uri: ObjectURI | str) -> bool:
+        """Return whether there is a whole checkpoint of ``uri``, signed by this Airflow."""
+        uri = _parsed(uri)
+        with self._failures(uri):
+            return checkpoint.describe(self._storage, str(uri), signing_keys(uri.work)) is not None
+
+    def describe(self, uri: ObjectURI | str) -> dict[str, Any]:
+        """Return what is known of the checkpoint of ``uri`` as plain data.
+
+        That is ``type``, ``format``, ``rows`` or ``shape``, ``bytes``, number of ``files``, ``created_at`` in ISO 8601,
+        ``packages`` with their versions, ``note`` and ``path``.
+
+        :raises RayCheckpointError: as :meth:`load`.
+        """
+        uri = _parsed(uri)
+        with self._failures(uri):
+            described = checkpoint.describe(self._storage, str(uri), signing_keys(uri.work))
+        if described is None:
+            folder = self._storage.where(checkpoint.folder_of(str(uri)))
+            error = {"kind": "checkpoint_not_found", "where": folder, "message": "there is no manifest.json"}
+            raise errors.exception_from(uri, error)
+        return described
+
+    def list(self, prefix: str = "") -> list[ObjectURI]:
+        """Return the object URIs of all checkpoints, in order.
+
+        :param prefix: how they start, for example ``ray-object://ray_default/my_dag/``.
+        """
+        with self._failures(self.location.path):
+            return sorted(ObjectURI.parse(each["uri"]) for each in checkpoint.stored(self._storage, prefix))
+
+    def delete(self, uri: ObjectURI | str) -> bool:
+        """Delete the checkpoint of ``uri`` and return whether there were any files of it."""
+        uri = _parsed(uri)
+        with self._failures(uri):
+            names = checkpoint.files_of(self._storage, str(uri))
+            self._delete(names)
+        return bool(names)
+
+    def prune(self, older_than: timedelta) -> Sequence[ObjectURI]:
+        """Delete the checkpoints that were written longer ago, and what killed tries have left, after a day.
+
+        :returns: whose checkpoints were deleted, in order.
+        """
+        limit = datetime.now(timezone.utc) - older_than
+        pruned = []
+        with self._failures(self.location.path):
+            for each in list(checkpoint.stored(self._storage)):
+                if datetime.fromisoformat(each["created_at"]) < limit:
+                    self.delete(each["uri"])
+                    pruned.append(ObjectURI.parse(each["uri"]))
+            self._delete(checkpoint.orphans(self._storage))
+        return sorted(pruned)
+
+    @cached_property
+    def _storage(self) -> Storage:
+        settings = self.location.storage()
+        return Storage(settings["path"], settings["options"])
+
+    def _delete(self, names: Iterable[str]) -> None:
+        """Delete files in order; on S3 many at once, and without the empty folders that pyarrow would leave there."""
+        if not self.location.path.startswith("s3://"):
+            self._storage.delete(names)
+            return
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        bucket, _, prefix = self.location.path.removeprefix("s3://").rstrip("/").partition("/")
+        keys = [f"{prefix}/{name}".lstrip("/") for name in names]
+        try:
+            # The manifest comes first, alone: half a deletion leaves no checkpoint.
+            for start, stop in [(0, 1), *((i, i + DELETED_AT_ONCE) for i in range(1, len(keys), DELETED_AT_ONCE))]:
+                if keys[start:stop]:
+                    S3Hook(self.aws_conn_id).delete_objects(bucket, keys[start:stop])
+        except (BotoCoreError, ClientError) as error:
+            raise CheckpointFailure("checkpoint_access", self.location.path, str(error)) from error
+
+    @contextmanager
+    def _failures(self, uri: ObjectURI | str) -> Iterator[None]:
+        try:
+            yield
+        except CheckpointFailure as failure:
+            raise errors.exception_from(uri, failure.error) from failure
+
+
+def _parsed(uri: ObjectURI | str) -> ObjectURI:
+    return uri if isinstance(uri, ObjectURI) else ObjectURI.parse(uri)
