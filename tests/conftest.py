@@ -11,6 +11,7 @@ from collections.abc import Iterator
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-ray-tests-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
+os.environ["AIRFLOW__CORE__FERNET_KEY"] = "bm90IGEgc2VjcmV0OiBhIGtleSBmb3IgdGVzdHMgMTI="
 os.environ["RAY_AUTH_MODE"] = "disabled"
 
 import pytest

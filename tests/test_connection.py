@@ -112,7 +112,7 @@ def test_port_of_a_web_server_is_told_apart(connect_to):
 
 
 def test_port_of_the_control_service_is_told_apart(head: RayHead, connect_to):
-    assert "another service listens on that port" in str(connect_to(head.control_port))
+    assert "another service listens on that port" in str(connect_to(head.ports[0]))
 
 
 def test_port_that_stays_silent_ends_at_the_deadline(connect_to):

@@ -52,15 +52,23 @@ def read_pandas(spec: dict[str, Any], streams: Any) -> Any:
     block = _block(spec["data"]["columns"], spec["rows"])
     arrays = reader.columns(spec["data"], spec["rows"], block)
     if spec["kind"] == "series":
-        value: Any = pd.Series(arrays[0], index=index, name=_label(spec["name"]), copy=False)
+        value: Any = _series(arrays[0], index)
+        value.name = _label(spec["name"])
     elif block is not None:
         value = pd.DataFrame(block.T, index=index, copy=False)
     else:
-        value = pd.DataFrame(dict(enumerate(arrays)), index=index, copy=False)
+        value = pd.DataFrame({i: _series(array, index) for i, array in enumerate(arrays)}, index=index, copy=False)
     if spec["kind"] == "frame":
         value.columns = reader.index(spec["columns"])
     value.attrs = spec["attrs"]
     return value if spec["duplicate_labels"] else value.set_flags(allows_duplicate_labels=False)
+
+
+def _series(array: Any, index: Any) -> Any:
+    """Return a Series of these very values: without its dtype, pandas takes objects for times where it can."""
+    import pandas as pd
+
+    return pd.Series(array, index=index, dtype=array.dtype, copy=False)
 
 
 def _values(column: Any) -> Any:

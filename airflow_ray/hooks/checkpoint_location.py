@@ -92,19 +92,23 @@ def signing_keys(work: str) -> list[str]:
     They are made with HMAC-SHA256 from the Fernet keys, so that none tells the Fernet key, or signs for other work.
 
     :param work: the object URI of its outputs up to the key.
-    :raises RayConfigurationError: this Airflow has no Fernet key.
+    :raises RayConfigurationError: this Airflow has no valid Fernet key.
     """
+    from cryptography.fernet import Fernet
+
     fernet = (conf.get("core", "fernet_key", fallback=None) or "").strip()
-    if not fernet:
-        raise RayConfigurationError(
-            "Checkpoints are signed with a key made from Airflow's Fernet key, and there is none: set [core] "
-            "fernet_key to the same value for the scheduler and all workers"
-        )
     message = f"airflow-ray checkpoint of {work}".encode()
-    return [
-        hmac.new(base64.urlsafe_b64decode(key.strip()), message, hashlib.sha256).hexdigest()
-        for key in fernet.split(",")
-    ]
+    keys = []
+    for key in fernet.split(","):
+        try:
+            Fernet(key.strip())
+        except ValueError as error:
+            raise RayConfigurationError(
+                "Checkpoints are signed with a key made from Airflow's Fernet key: set [core] fernet_key to the same "
+                f"valid key for the scheduler and all workers ({error})"
+            ) from error
+        keys.append(hmac.new(base64.urlsafe_b64decode(key.strip()), message, hashlib.sha256).hexdigest())
+    return keys
 
 
 def s3_options(aws_conn_id: str | None) -> dict[str, Any]:

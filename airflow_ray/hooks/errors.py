@@ -47,7 +47,8 @@ def exception_for(uri: ObjectURI, record: dict[str, Any]) -> AirflowException:
 
 def exception_from(uri: Any, error: dict[str, Any]) -> AirflowException:
     """Return the exception for an error that the cluster tells of ``uri``."""
-    return _BUILDERS.get(error["kind"], _unexpected)(uri, error)
+    build: Callable[[Any, dict[str, Any]], AirflowException] = _BUILDERS.get(error["kind"], _unexpected)
+    return build(uri, error)
 
 
 def object_lost(uri: ObjectURI, reason: str | None) -> RayObjectLostError:
