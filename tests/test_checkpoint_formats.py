@@ -41,7 +41,7 @@ def assert_identical(got, expected):
     assert_frame_equal(got, expected, check_freq=True, check_flags=True, check_exact=True, obj="frame")
     assert got.attrs == expected.attrs
     for i in range(expected.shape[1]):
-        if expected.dtypes.iloc[i] == object:
+        if expected.dtypes.iloc[i].kind == "O":
             assert list(map(type, got.iloc[:, i])) == list(map(type, expected.iloc[:, i]))
 
 

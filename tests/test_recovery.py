@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 
 import pytest
 
-from airflow_ray.exceptions import RayCheckpointCorruptError, RayObjectLostError
 from airflow_ray.hooks.ray import RayHook
-from airflow_ray.hooks.s3_checkpoint import S3CheckpointHook
 from tests.conftest import new_uri
 from tests.ray_head import RayHead
 from tests.s3_server import S3Server

@@ -6,6 +6,7 @@ import pickle
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_ray.cluster.arrow_columns import NotExactError
+from airflow_ray.cluster.modin_frames import modin_frames_kept
 from airflow_ray.cluster.pandas_arrow import read_pandas, write_pandas
 from airflow_ray.cluster.storage import CheckpointFailure
 
@@ -155,7 +156,8 @@ class _PickleFormat:
 
         with streams.create("data") as stream:
             try:
-                Pickler(stream, protocol=5).dump(value)
+                with modin_frames_kept():
+                    Pickler(stream, protocol=5).dump(value)
             except CheckpointFailure:
                 raise
             # What a user's __reduce__ raises is anything.

@@ -62,6 +62,9 @@ def _classify(error: Exception) -> dict[str, Any]:
     ]
     kind = next((kind for cls, kind in kinds if isinstance(error, cls)), "ray")
     cause = getattr(error, "cause", None) if kind == "not_picklable" else None
+    # Raised where an input is unpickled that has Ray objects of its own inside.
+    if isinstance(cause, ray_exceptions.RaySystemError) and "OwnerDiedError" in str(error):
+        kind = "input_lost"
     return {"kind": kind, "type": type(cause or error).__name__, "message": str(cause or error)}
 
 
@@ -358,20 +361,21 @@ class Owner:
         await self._notify(record)
         return None
 
-    async def _forget_lost(self, record: Record, inside: bool) -> list[tuple[str, str]]:
+    async def _forget_lost(self, record: Record) -> list[tuple[str, str]]:
         """Take note of which inputs of ``record`` are gone, and return their record ids and keys.
 
-        :param inside: those with Ray objects inside count too, which cannot be asked for one by one.
+        Those with Ray objects inside count too, if no other is gone: they cannot be asked for one by one.
         """
-        lost = []
+        held = []
         for record_id, key, _ in record.inputs:
             producer = self._records.get(record_id)
-            if producer is None or key not in producer.refs:
-                continue
-            if await self._is_lost(producer.refs[key]) or (inside and _has_objects(producer.outputs[key])):
-                self._forget(producer, key)
-                lost.append((record_id, key))
-        return lost
+            if producer is not None and key in producer.refs:
+                held.append((producer, key))
+        lost = [(producer, key) for producer, key in held if await self._is_lost(producer.refs[key])]
+        lost = lost or [(producer, key) for producer, key in held if _has_objects(producer.outputs[key])]
+        for producer, key in lost:
+            self._forget(producer, key)
+        return [(producer.record_id, key) for producer, key in lost]
 
     def _forget(self, record: Record, key: str) -> None:
         del record.refs[key]
@@ -412,7 +416,8 @@ class Owner:
             await self._finish(record, CANCELLED)
         # Whatever it is, the record must end: somebody waits for it.
         except Exception as error:
-            await self._fail(record, _classify(error))
+            classified = _classify(error)
+            await self._fail(record, classified, classified["kind"] == "input_lost")
 
     def _note_lineage(self, record: Record) -> None:
         for number, (record_id, key, source) in enumerate(record.inputs):
@@ -420,9 +425,9 @@ class Owner:
             if source == "store" and producer is not None and producer.rebuilt_at > record.submitted_at:
                 record.inputs[number] = record_id, key, "lineage"
 
-    async def _fail(self, record: Record, error: dict[str, Any], lost_object: bool = False) -> None:
-        if lost_object or error["kind"] == "input_lost":
-            lost = await self._forget_lost(record, lost_object)
+    async def _fail(self, record: Record, error: dict[str, Any], lost_object: bool) -> None:
+        if lost_object:
+            lost = await self._forget_lost(record)
             error = {**error, "kind": "input_lost", "lost": lost} if lost else error
         await self._finish(record, FAILED, error)
 

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow_ray.cluster import checkpoint
+from airflow_ray.cluster.modin_frames import modin_frames_kept
 from airflow_ray.cluster.runner import describe_exception, describe_value
 from airflow_ray.cluster.storage import CheckpointFailure, Storage
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-def restore(owner: Any, record_id: str, key: str) -> tuple[Any, tuple[dict[str, Any] | None, dict[str, Any] | None]]:
-    """Return an output, and its description or, as plain data, why it cannot be read.
+
+def restore(owner: Any, record_id: str, key: str) -> Iterator[Any]:
+    """Yield an output, and then its description and, as plain data, why it cannot be read; one of them is None.
 
     :param owner: handle of the owner, which has the target of this restore.
     """
     import ray
 
     target = ray.get(owner.restore_target.remote(record_id, key))
+    value = description = error = None
     try:
         uri = f"{target['uri']}/{quote(key, safe='')}"
         value, saved = checkpoint.load(Storage(**target["storage"]), uri, target["keys"])
+        description = {**describe_value(value), "checkpoint": saved}
     except CheckpointFailure as failure:
-        return None, (None, failure.error)
+        error = failure.error
     # What a pickle raises that was made with other packages is anything.
-    except Exception as error:
-        failed = describe_exception(error, "checkpoint_package")
-        return None, (None, {**failed, "where": target["storage"]["path"]})
-    return value, ({**describe_value(value), "checkpoint": saved}, None)
+    except Exception as raised:
+        error = {**describe_exception(raised, "checkpoint_package"), "where": target["storage"]["path"]}
+    with modin_frames_kept():
+        yield value
+        yield description, error

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from airflow_ray.cluster import checkpoint
 from airflow_ray.cluster.log_tee import tee_output
+from airflow_ray.cluster.modin_frames import modin_frames_kept
 from airflow_ray.cluster.storage import CheckpointFailure, Storage
 from airflow_ray.cluster.user_modules import importable
 
@@ -212,7 +213,9 @@ def run(
         _write_checkpoints(target, outputs, header, lambda line: send([line]))
         if target["required"] and (error := _checkpoint_error(header)):
             header, outputs = {**header, "error": error}, {}
-    yield {**header, "node": node, "pid": os.getpid()}
-    for key in list(outputs):
-        yield outputs.pop(key)
-    yield FOOTER
+    # Ray pickles what is yielded before it asks for more.
+    with modin_frames_kept():
+        yield {**header, "node": node, "pid": os.getpid()}
+        for key in list(outputs):
+            yield outputs.pop(key)
+        yield FOOTER
