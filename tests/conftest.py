@@ -19,6 +19,7 @@ import pytest
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from tests.ray_head import RayHead
+from tests.s3_server import FaultyProxy, S3Server
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +47,27 @@ def hook(connected_hook: RayHook) -> RayHook:
 def uri(hook: RayHook) -> ObjectURI:
     """An object URI that no other test uses."""
     return new_uri(hook.ray_conn_id)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bucket of the server, for which the AWS connection ``s3`` has the credentials."""
+    monkeypatch.setenv("AIRFLOW_CONN_S3", s3.connection())
+    return s3.new_bucket()
+
+
+@pytest.fixture
+def proxy(s3: S3Server) -> Iterator[FaultyProxy]:
+    proxy = FaultyProxy(s3.port)
+    yield proxy
+    proxy.close()
 
 
 def new_uri(conn_id: str, task_id: str = "task") -> ObjectURI:

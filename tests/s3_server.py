@@ -99,6 +99,7 @@ class FaultyProxy:
 
     ``fault`` is None, or what happens to a connection when ``after_bytes`` have come from the client:
     ``cut`` closes it, ``hang`` passes nothing on any more, ``busy`` answers 503. ``faults_left`` limits how often.
+    ``requests`` has the first line of each request.
     """
 
     def __init__(self, port: int) -> None:
@@ -106,6 +107,7 @@ class FaultyProxy:
         self.after_bytes = 0
         self.faults_left = 10**9
         self.faults = 0
+        self.requests: list[str] = []
         self._server_port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -132,6 +134,8 @@ class FaultyProxy:
         with suppress(OSError):
             while data := client.recv(65536):
                 passed += len(data)
+                if data.startswith((b"GET ", b"PUT ", b"HEAD ", b"DELETE ")):
+                    self.requests.append(data.split(b"\r\n", 1)[0].decode())
                 if self.fault and passed > self.after_bytes and self.faults_left > 0:
                     self.faults_left -= 1
                     self.faults += 1

@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-import json
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
+from airflow_ray.exceptions import (
+    RayCheckpointAccessError,
+    RayCheckpointCorruptError,
+    RayConfigurationError,
+    RayObjectLostError,
+    RayWorkerCrashedError,
+)
 from airflow_ray.hooks.ray import RayHook
+from airflow_ray.hooks.s3_checkpoint import S3CheckpointHook
+from tests.checkpointing import CONNECTION, Cluster, connection_of, consumed, make_frame, produced, total
 from tests.conftest import new_uri
-from tests.ray_head import RayHead
-from tests.s3_server import S3Server
 
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3Server]:
-    server = S3Server()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A bucket of the server, for which the AWS connection ``s3`` has the credentials."""
-    monkeypatch.setenv("AIRFLOW_CONN_S3", s3.connection())
-    return s3.new_bucket()
-
-
-class Cluster:
-    """A Ray head that can be lost and started again at the same address."""
-
-    def __init__(self) -> None:
-        self.head = RayHead()
-
-    def lose(self) -> None:
-        """End the head as the loss of its machine does, and start an empty one in its place."""
-        self.head.kill()
-        self.head = RayHead(self.head.ports)
+KEY = "test-secret-key"
 
 
 @pytest.fixture(scope="module")
@@ -46,65 +34,31 @@ def running_cluster() -> Iterator[Cluster]:
     cluster.head.stop()
 
 
-@pytest.fixture(params=["client", "driver"])
+@pytest.fixture(params=["driver"])
 def cluster(request, running_cluster, monkeypatch, bucket) -> Cluster:
-    """A cluster whose connection ``ray`` names the bucket for checkpoints, over Ray Client and as a driver."""
-    client = request.param == "client"
-    connection = {
-        "conn_type": "ray",
-        "host": "127.0.0.1",
-        "port": running_cluster.head.ports[1 if client else 0],
-        "extra": {"mode": request.param, "checkpoint_path": f"s3://{bucket}/checkpoints", "checkpoint_conn_id": "s3"},
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_RAY_CHECKPOINTED", json.dumps(connection))
+    """A cluster whose connection names the bucket for checkpoints."""
+    extra = {"checkpoint_path": f"s3://{bucket}/checkpoints", "checkpoint_conn_id": "s3"}
+    connection = connection_of(running_cluster.head, request.param, **extra)
+    monkeypatch.setenv(f"AIRFLOW_CONN_{CONNECTION.upper()}", connection)
     return running_cluster
 
 
-def make_frame(rows):
-    import pandas as pd
-
-    return pd.DataFrame({"a": range(rows), "b": pd.Categorical(["x"] * rows)})
+both_modes = pytest.mark.parametrize("cluster", ["client", "driver"], indirect=True)
 
 
-def total(frame):
-    return int(frame["a"].sum())
-
-
-def produced(*args, fn=make_frame, **options):
-    uri = new_uri("ray_checkpointed", "make")
-    with RayHook("ray_checkpointed").connect() as hook:
-        hook.submit(fn, *args, uri=uri, checkpoint=True, **options)
-        hook.wait(uri, timeout=60)
-    return uri
-
-
-def consumed(uri, fn=total):
-    """Run ``fn`` on an object and return its value and the source of its input."""
-    of_consumer = new_uri("ray_checkpointed", "sum")
-    with RayHook("ray_checkpointed").connect() as hook:
-        hook.submit(fn, uri, uri=of_consumer)
-        record = hook.wait(of_consumer, timeout=60)
-        return hook.get(of_consumer), record["inputs"][0]["source"]
-
-
+@both_modes
 def test_input_comes_from_the_store_while_it_is_there(cluster):
     assert consumed(produced(1000)) == (499_500, "store")
 
 
+@both_modes
 def test_input_comes_from_the_checkpoint_after_the_loss_of_the_cluster(cluster):
     uri = produced(1000)
     cluster.lose()
     assert consumed(uri) == (499_500, "checkpoint")
 
 
-def test_restored_object_is_an_ordinary_object_of_the_new_owner(cluster):
-    uri = produced(1000)
-    cluster.lose()
-    consumed(uri)
-    assert consumed(uri) == (499_500, "store")
-    assert RayHook("ray_checkpointed").describe(uri)["outputs"]["return_value"]["shape"] == [1000, 2]
-
-
+@both_modes
 def test_input_comes_from_the_checkpoint_after_the_loss_of_the_owner(cluster):
     uri = produced(1000)
     (owner,) = cluster.head.processes("ray::Owner")
@@ -112,13 +66,289 @@ def test_input_comes_from_the_checkpoint_after_the_loss_of_the_owner(cluster):
     assert consumed(uri) == (499_500, "checkpoint")
 
 
+@both_modes
 def test_get_restores_a_lost_object(cluster):
     uri = produced(1000)
     cluster.lose()
-    assert RayHook("ray_checkpointed").get(uri).shape == (1000, 2)
+    assert RayHook(CONNECTION).get(uri).shape == (1000, 2)
+
+
+def test_restored_object_is_an_ordinary_object_of_the_new_owner(cluster):
+    uri = produced(1000)
+    cluster.lose()
+    consumed(uri)
+    assert consumed(uri) == (499_500, "store")
+    assert RayHook(CONNECTION).describe(uri)["outputs"]["return_value"]["shape"] == [1000, 2]
 
 
 def test_one_of_several_outputs_is_restored(cluster):
     uri = produced(fn=lambda: {"train": [1], "täst/1": [2]}, multiple_outputs=True)
     cluster.lose()
     assert consumed(uri.with_key("täst/1"), fn=sum) == (2, "checkpoint")
+
+
+def test_several_lost_inputs_are_restored(cluster):
+    uris = [produced(rows) for rows in (10, 20)]
+    cluster.lose()
+    of_consumer = new_uri(CONNECTION)
+    with RayHook(CONNECTION).connect() as hook:
+        hook.submit(lambda frames: sum(map(len, frames)), uris, uri=of_consumer)
+        assert {each["source"] for each in hook.wait(of_consumer, timeout=60)["inputs"]} == {"checkpoint"}
+        assert hook.get(of_consumer) == 30
+
+
+def test_concurrent_consumers_of_a_lost_object_cause_one_restore(cluster, s3, proxy, monkeypatch):
+    uri = produced(1000)
+    cluster.lose()
+    monkeypatch.setenv("AIRFLOW_CONN_S3", s3.connection(endpoint_url=proxy.endpoint))
+    consumers = [new_uri(CONNECTION) for _ in range(5)]
+    start = threading.Barrier(len(consumers))
+
+    def consume(of_consumer):
+        with RayHook(CONNECTION).connect() as hook:
+            start.wait()
+            hook.submit(total, uri, uri=of_consumer)
+            hook.wait(of_consumer, timeout=60)
+
+    threads = [threading.Thread(target=consume, args=(each,)) for each in consumers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [RayHook(CONNECTION).get(each) for each in consumers] == [499_500] * 5
+    assert len([line for line in proxy.requests if line.startswith("GET") and "manifest.json" in line]) == 1
+
+
+def gadget_frame(rows):
+    import numpy as np
+    import pandas as pd
+
+    return pd.DataFrame({"a": np.arange(rows)})
+
+
+def test_input_of_a_lost_node_is_made_again_by_ray(cluster):
+    node = cluster.head.add_node(away=1)
+    uri = produced(200_000, fn=gadget_frame, resources={"away": 1})
+    other = cluster.head.add_node(away=1)
+    node.kill()
+    try:
+        assert consumed(uri) == (19_999_900_000, "lineage")
+    finally:
+        other.kill()
+
+
+def test_input_of_a_lost_node_that_ray_may_not_make_again_is_found_lost(cluster):
+    node = cluster.head.add_node(away=1)
+    uri = produced(200_000, fn=gadget_frame, resources={"away": 1}, max_retries=0)
+    node.kill()
+    with pytest.raises(RayObjectLostError):
+        consumed(uri)
+    assert consumed(uri) == (19_999_900_000, "checkpoint")
+
+
+def make_modin(rows):
+    import modin.pandas as mpd
+    import numpy as np
+
+    return mpd.DataFrame({"a": np.arange(rows), "b": np.arange(rows).astype(str)})
+
+
+def of_modin(frame):
+    return type(frame).__module__, int(frame["a"].sum())
+
+
+def test_modin_frame_is_restored_as_one(cluster):
+    uri = produced(10_000, fn=make_modin)
+    cluster.lose()
+    assert consumed(uri, fn=of_modin) == (("modin.pandas.dataframe", 49_995_000), "checkpoint")
+
+
+def test_modin_frame_is_one_in_another_process(cluster):
+    uri = produced(10_000, fn=make_modin)
+    other_process = {"runtime_env": {"env_vars": {"OF": "TEST"}}}
+    assert consumed(uri, fn=of_modin, **other_process) == (("modin.pandas.dataframe", 49_995_000), "store")
+
+
+def test_modin_frame_whose_partitions_died_with_their_process_is_restored(cluster):
+    uri = produced(10_000, fn=make_modin)
+    os.kill(RayHook(CONNECTION).describe(uri)["pid"], signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    source = "store"
+    # Until Ray takes note of the death, the partitions can still be read.
+    while source == "store" and time.monotonic() < deadline:
+        with suppress(RayObjectLostError):
+            value, source = consumed(uri, fn=of_modin)
+    assert (value, source) == (("modin.pandas.dataframe", 49_995_000), "checkpoint")
+
+
+def test_dataset_is_restored_as_one(cluster):
+    def make_dataset(rows):
+        import ray
+
+        return ray.data.range(rows, override_num_blocks=4).materialize()
+
+    uri = produced(10_000, fn=make_dataset)
+    assert S3CheckpointHook("s3", RayHook(CONNECTION).settings.checkpoint_path).describe(uri)["objects"] == 4
+    cluster.lose()
+    assert consumed(uri, fn=lambda dataset: (type(dataset).__name__, dataset.sum("id"))) == (
+        ("MaterializedDataset", 49_995_000),
+        "checkpoint",
+    )
+
+
+def test_frames_inside_a_tuple_are_restored(cluster):
+    uri = produced(1000, fn=lambda rows: (make_modin(rows), {"held_out": make_frame(rows)}))
+    cluster.lose()
+    parts = consumed(uri, fn=lambda both: (of_modin(both[0]), total(both[1]["held_out"])))
+    assert parts == ((("modin.pandas.dataframe", 499_500), 499_500), "checkpoint")
+
+
+class OfThisFile:
+    def __init__(self, value):
+        self.value = value
+
+
+def test_object_of_a_class_that_only_the_dag_file_has_is_restored(cluster):
+    uri = produced(42, fn=OfThisFile)
+    cluster.lose()
+    assert consumed(uri, fn=lambda each: each.value) == (42, "checkpoint")
+
+
+def test_lost_object_without_checkpoint_names_what_to_clear(cluster):
+    uri = produced(10, checkpoint=False)
+    cluster.lose()
+    with pytest.raises(RayObjectLostError) as raised:
+        consumed(uri)
+    for part in (str(uri), "'make'", repr(uri.run_id), "clear that task", "no checkpoint"):
+        assert part in str(raised.value)
+
+
+def test_lost_object_with_a_broken_checkpoint_names_both(cluster, s3, bucket):
+    uri = produced(10)
+    (data,) = (key for key in s3.keys(bucket) if ".data.0" in key)
+    s3.client().put_object(Bucket=bucket, Key=data, Body=b"broken")
+    cluster.lose()
+    with pytest.raises(RayCheckpointCorruptError) as raised:
+        consumed(uri)
+    for part in (data, "clear that task", "6 bytes instead of"):
+        assert part in str(raised.value)
+
+
+def test_checkpoint_without_any_path_is_an_error_before_the_work_runs(cluster, monkeypatch, tmp_path):
+    monkeypatch.setenv(f"AIRFLOW_CONN_{CONNECTION.upper()}", connection_of(cluster.head, "driver"))
+    uri = new_uri(CONNECTION)
+    with pytest.raises(RayConfigurationError, match="no path for checkpoints"):
+        RayHook(CONNECTION).submit(tmp_path.joinpath("ran").touch, uri=uri, checkpoint=True)
+    assert RayHook(CONNECTION).status(uri) == "LOST"
+
+
+def test_failed_checkpoint_fails_the_work_and_leaves_no_object(cluster):
+    uri = new_uri(CONNECTION)
+    with RayHook(CONNECTION).connect() as hook:
+        hook.submit(make_frame, 10, uri=uri, checkpoint=True, checkpoint_path="s3://no-such-bucket/x")
+        with pytest.raises(RayCheckpointAccessError, match=r"NO_SUCH_BUCKET.*Check bucket"):
+            hook.wait(uri, timeout=60)
+        with pytest.raises(RayObjectLostError, match="FAILED"):
+            hook.get(uri)
+
+
+def test_best_effort_keeps_the_object_without_checkpoint(cluster):
+    uri = produced(10, checkpoint="best-effort", checkpoint_path="s3://no-such-bucket/x")
+    record = RayHook(CONNECTION).describe(uri)
+    assert record["state"] == "SUCCEEDED"
+    assert record["outputs"]["return_value"]["checkpoint"]["error"]["kind"] == "checkpoint_access"
+
+
+def big_frame():
+    import numpy as np
+    import pandas as pd
+
+    return pd.DataFrame(np.arange(25_000_000.0).reshape(-1, 5))
+
+
+def kill_while_it_writes(hook, uri, folder):
+    """End the worker with SIGKILL as soon as the first files of its checkpoint are there."""
+    while not list(folder.rglob("*.data.00003")):
+        time.sleep(0.01)
+    os.kill(hook.describe(uri)["pid"], signal.SIGKILL)
+
+
+def on_disk(cluster, monkeypatch, folder):
+    """Let the connection name a folder on disk for checkpoints, and return a hook of it."""
+    connection = connection_of(cluster.head, "driver", checkpoint_path=f"file://{folder}")
+    monkeypatch.setenv(f"AIRFLOW_CONN_{CONNECTION.upper()}", connection)
+    return RayHook(CONNECTION)
+
+
+def test_worker_killed_while_it_writes_leaves_no_checkpoint(cluster, monkeypatch, tmp_path):
+    uri = new_uri(CONNECTION)
+    with on_disk(cluster, monkeypatch, tmp_path).connect() as hook:
+        hook.submit(big_frame, uri=uri, checkpoint=True, max_retries=0)
+        kill_while_it_writes(hook, uri, tmp_path)
+        with pytest.raises(RayWorkerCrashedError):
+            hook.wait(uri, timeout=60)
+    assert not S3CheckpointHook(path=f"file://{tmp_path}").exists(uri)
+
+
+def test_worker_killed_while_it_writes_leaves_the_earlier_checkpoint(cluster, monkeypatch, tmp_path):
+    uri = new_uri(CONNECTION)
+    checkpoints = S3CheckpointHook(path=f"file://{tmp_path}")
+    checkpoints.save(uri, "earlier")
+    with on_disk(cluster, monkeypatch, tmp_path).connect() as hook:
+        hook.submit(big_frame, uri=uri, checkpoint=True, max_retries=0)
+        kill_while_it_writes(hook, uri, tmp_path)
+        with pytest.raises(RayWorkerCrashedError):
+            hook.wait(uri, timeout=60)
+    assert checkpoints.load(uri) == "earlier"
+
+
+def test_worker_killed_while_it_writes_is_started_again_by_ray(cluster, monkeypatch, tmp_path):
+    uri = new_uri(CONNECTION)
+    with on_disk(cluster, monkeypatch, tmp_path).connect() as hook:
+        hook.submit(big_frame, uri=uri, checkpoint=True)
+        kill_while_it_writes(hook, uri, tmp_path)
+        hook.wait(uri, timeout=60)
+    assert S3CheckpointHook(path=f"file://{tmp_path}").load(uri).shape == (5_000_000, 5)
+
+
+def test_credentials_stay_nowhere_on_the_cluster(cluster):
+    uri = produced(1000)
+    cluster.lose()
+    consumed(uri)
+    hook = RayHook(CONNECTION)
+    assert KEY not in str(hook.describe(uri)) + str(hook.logs(uri)) + repr(hook.settings)
+    files = [path for path in Path(cluster.head.temp_dir).rglob("*") if path.is_file()]
+    assert files
+    assert [path for path in files if KEY.encode() in path.read_bytes()] == []
+
+
+def test_credentials_of_a_role_are_renewed_while_the_work_runs(cluster, s3, bucket, monkeypatch, tmp_path):
+    extra = {"role_arn": "arn:aws:iam::123456789012:role/writer"}
+    monkeypatch.setenv("AIRFLOW_CONN_S3", s3.connection(**extra))
+    monkeypatch.setattr("airflow_ray.hooks.ray.REFRESH_SECONDS", 0.0)
+    sent = []
+    hook = RayHook(CONNECTION)
+    call = hook._call
+    monkeypatch.setattr(hook, "_call", lambda *args, **kwargs: sent.append(args) or call(*args, **kwargs))
+    uri = new_uri(CONNECTION)
+    with hook.connect():
+        hook.submit(make_frame, 10, uri=uri, checkpoint=True)
+        hook.wait(uri, timeout=60)
+    tokens = {args[2]["storage"]["options"]["session_token"] for args in sent if args[0] == "refresh_checkpoint"}
+    assert tokens
+    assert S3CheckpointHook("s3", f"s3://{bucket}/checkpoints").exists(uri)
+
+
+def test_output_stays_on_the_node_that_made_it(cluster):
+    import ray
+
+    node = cluster.head.add_node(away=1)
+    try:
+        uri = produced(200_000, fn=gadget_frame, resources={"away": 1}, checkpoint=False)
+        with RayHook(CONNECTION).connect() as hook:
+            (ref,), _ = hook._call("find", uri.record_id, uri.key)
+            locations = hook._connected.run(lambda: ray.experimental.get_object_locations([ref]))
+            nodes = {each["NodeID"]: each["Resources"] for each in hook._connected.run(ray.nodes) if each["Alive"]}
+        assert ["away" in nodes[node_id] for node_id in locations[ref]["node_ids"]] == [True]
+    finally:
+        node.kill()

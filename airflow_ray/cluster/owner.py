@@ -400,8 +400,9 @@ class Owner:
         from ray.exceptions import TaskCancelledError
 
         try:
-            refs = [ref async for ref in generator]
-            header = await refs[0]
+            header = await (await anext(generator))
+            # To iterate asynchronously would fetch and unpickle each output: Ray waits for it by awaiting it.
+            refs = await asyncio.to_thread(list, generator)
             record.node, record.pid, record.seconds = header["node"], header["pid"], header["seconds"]
             # The footer; a stream that broke off has the ref of an error here, which raises.
             await refs[-1]
@@ -410,7 +411,7 @@ class Owner:
                 await self._fail(record, header["error"], header["lost_object"])
             elif not record.finished:
                 record.outputs, record.value_json = header["outputs"], header["value_json"]
-                record.refs = dict(zip(header["outputs"], refs[1:-1], strict=False))
+                record.refs = dict(zip(header["outputs"], refs[:-1], strict=False))
                 await self._succeed(record)
         except TaskCancelledError:
             await self._finish(record, CANCELLED)
