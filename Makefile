@@ -3,10 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
-.PHONY: demo test lint airflow wheel clean
+.PHONY: demo demo-recovery test lint bench airflow
 
 demo: .venv/installed
 	$(BIN)/python -m tools.demo
+
+demo-recovery: .venv/installed
+	$(BIN)/python -m tools.recovery
 
 test: .venv/installed
 	$(BIN)/python -m pytest
@@ -15,6 +18,9 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: .venv/installed
+	$(BIN)/python -m benchmarks
 
 airflow: .venv/installed
 	$(BIN)/python -m tools.serve

@@ -19,7 +19,8 @@ import pytest
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from tests.ray_head import RayHead
-from tests.s3_server import FaultyProxy, S3Server
+from tests.s3_proxy import FaultyProxy
+from tools.s3_server import S3Server
 
 
 @pytest.fixture(scope="session")

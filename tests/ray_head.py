@@ -1,142 +1,16 @@
-"""A real Ray head in processes of its own, for tests."""
+"""A Ray head whose processes cannot import this package, as on a cluster where nobody has installed it."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from shutil import rmtree
 
-import psutil
+from tools import ray_cluster
 
-from tools.standalone import free_ports
-
-START_SECONDS = 60.0
-STOP_SECONDS = 20.0
+WITHOUT_PACKAGE = {"PYTHONPATH": str(Path(__file__).parent / "without_airflow_ray")}
 
 
-class RayHead:
-    """A head with 4 CPUs, 2 of a resource named gadget and a small object store; no authentication.
-
-    Its processes cannot import this package, as on a cluster where nobody has installed it.
-
-    :param ports: of the control service and of the Ray Client server.
-    :param environment: further environment variables.
-    """
+class RayHead(ray_cluster.RayHead):
+    """A head with 4 CPUs and 2 of a resource named gadget."""
 
     def __init__(self, ports: tuple[int, int] | None = None, **environment: str) -> None:
-        self.ports = ports or tuple(free_ports(2))
-        self.temp_dir = tempfile.mkdtemp(prefix="ray-test-")
-        self._environment = environment
-        options = ["--head", f"--port={self.ports[0]}", f"--ray-client-server-port={self.ports[1]}"]
-        options += ["--include-dashboard=false", f"--temp-dir={self.temp_dir}"]
-        options += ["--num-cpus=4", '--resources={"gadget": 2}']
-        self.process = _start(options, Path(self.temp_dir, "start.log"), environment, self._answers)
-
-    def _answers(self) -> bool:
-        """Whether the Ray Client server, the last to start, accepts connections."""
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.ports[1])) == 0
-
-    @property
-    def client_uri(self) -> str:
-        return f"ray://127.0.0.1:{self.ports[1]}"
-
-    @property
-    def driver_uri(self) -> str:
-        return f"ray://127.0.0.1:{self.ports[0]}?mode=driver"
-
-    def processes(self, text: str) -> list[psutil.Process]:
-        """Return the head's processes with ``text`` in their command line; a zombie has none."""
-        return _descendants(self.process.pid, text)
-
-    def add_node(self, **resources: float) -> RayNode:
-        """Start a further node, as a process group of its own, with 1 CPU and these resources."""
-        return RayNode(self, resources)
-
-    def kill(self) -> None:
-        """End all processes at once with SIGKILL, as the loss of the machine does."""
-        _kill_family(self.process)
-        rmtree(self.temp_dir, ignore_errors=True)
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-        rmtree(self.temp_dir, ignore_errors=True)
-
-
-class RayNode:
-    """A node that is not the head."""
-
-    def __init__(self, head: RayHead, resources: dict[str, float]) -> None:
-        self._log = Path(head.temp_dir, f"node-{os.urandom(4).hex()}.log")
-        options = [f"--address=127.0.0.1:{head.ports[0]}", "--num-cpus=1", f"--resources={json.dumps(resources)}"]
-        self.process = _start(options, self._log, head._environment, lambda: "Ray runtime started" in self._said)
-
-    @property
-    def _said(self) -> str:
-        return self._log.read_text()
-
-    def kill(self) -> None:
-        """End all processes at once with SIGKILL, as the loss of the machine does."""
-        _kill_family(self.process)
-
-
-def _start(
-    options: list[str], log: Path, environment: dict[str, str], ready: Callable[[], bool]
-) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
-    command += ["--node-ip-address=127.0.0.1", "--min-worker-port=0", "--max-worker-port=0"]
-    command += ["--object-store-memory=1000000000", *options]
-    defaults = {"GRPC_ENABLE_FORK_SUPPORT": "0", "RAY_AUTH_MODE": "disabled"}
-    defaults["PYTHONPATH"] = str(Path(__file__).parent / "without_airflow_ray")
-    defaults["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"
-    # The loss of a node shows after two seconds instead of most of a minute.
-    defaults |= {"RAY_health_check_initial_delay_ms": "0", "RAY_health_check_period_ms": "500"}
-    defaults |= {"RAY_health_check_timeout_ms": "1000", "RAY_health_check_failure_threshold": "3"}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, **defaults, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + START_SECONDS
-    while not ready():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(log.read_text())
-        time.sleep(0.05)
-    return process
-
-
-def _descendants(pid: int, text: str = "") -> list[psutil.Process]:
-    found = []
-    for process in psutil.Process(pid).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if text in " ".join(process.cmdline()):
-                found.append(process)
-    return found
-
-
-def _kill_family(process: subprocess.Popen[bytes]) -> None:
-    family = _descendants(process.pid)
-    process.kill()
-    for each in family:
-        with suppress(psutil.NoSuchProcess):
-            each.kill()
-    process.wait()
-    psutil.wait_procs(family, timeout=STOP_SECONDS)
+        super().__init__(ports, resources={"gadget": 2}, environment={**WITHOUT_PACKAGE, **environment})

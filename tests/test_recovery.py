@@ -323,8 +323,9 @@ def test_credentials_stay_nowhere_on_the_cluster(cluster):
 
 
 def test_credentials_of_a_role_are_renewed_while_the_work_runs(cluster, s3, bucket, monkeypatch, tmp_path):
-    extra = {"role_arn": "arn:aws:iam::123456789012:role/writer"}
-    monkeypatch.setenv("AIRFLOW_CONN_S3", s3.connection(**extra))
+    role = "arn:aws:iam::123456789012:role/writer"
+    sts = {"sts": {"endpoint_url": s3.endpoint}}
+    monkeypatch.setenv("AIRFLOW_CONN_S3", s3.connection(role_arn=role, service_config=sts))
     monkeypatch.setattr("airflow_ray.hooks.ray.REFRESH_SECONDS", 0.0)
     sent = []
     hook = RayHook(CONNECTION)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tools.standalone import LOCAL_CONNECTION, StandaloneAirflow, stop_by_sigterm_as_by_ctrl_c
+from tools.standalone import LOCAL_CONNECTION, StandaloneAirflow, print_table, stop_by_sigterm_as_by_ctrl_c
 
 ROOT = Path(__file__).parent.parent
 DAG_ID = "xgboost_breast_cancer"
@@ -66,7 +66,7 @@ def _show_outputs(airflow: StandaloneAirflow, run_id: str) -> None:
         for key, output in record.get("outputs", {"return_value": None}).items():
             value = returned[key] if isinstance(returned, dict) else returned
             rows.append((task, *_described_output(value, output, record), str(value)))
-    _print_table(rows)
+    print_table([COLUMNS, *rows])
 
 
 def _described(airflow: StandaloneAirflow, run_id: str, tasks: list[str]) -> dict[str, Any]:
@@ -88,14 +88,6 @@ def _described_output(value: Any, output: dict[str, Any] | None, record: dict[st
     shape = " x ".join(map(str, output.get("shape", [])))
     bytes_held = f"{output['bytes']:,} bytes" if "bytes" in output else "-"
     return output["type"], ", ".join(filter(None, [shape, bytes_held])), record["node"], f"{record['seconds']:.2f}"
-
-
-def _print_table(rows: list[tuple[str, ...]]) -> None:
-    table = [COLUMNS, *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(COLUMNS))]
-    print()
-    for row in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import psutil
 import requests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 LOCAL_CONNECTION = '{"conn_type": "ray", "extra": {"mode": "local", "connect_timeout": 120}}'
 START_SECONDS = 150.0
@@ -207,6 +207,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         with suppress(psutil.NoSuchProcess):
             survivor.kill()
     process.wait()
+
+
+def print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows with their columns aligned; the first is the heading."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    print()
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def free_ports(count: int) -> list[int]:

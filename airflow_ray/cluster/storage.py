@@ -141,7 +141,7 @@ class Storage:
 
 def _is_refusal(error: OSError) -> bool:
     """Whether trying again is of no use until somebody changes a permission, a bucket or a connection."""
-    if isinstance(error, PermissionError):
+    if isinstance(error, (PermissionError, FileNotFoundError, NotADirectoryError)):
         return True
     found = _AWS_ERROR.search(str(error))
     return found is not None and (found[1] in _NO_ACCESS or found[2] in _NO_ACCESS_STATUS)

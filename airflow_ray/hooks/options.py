@@ -57,9 +57,7 @@ class RemoteOptions:
         if self.checkpoint not in (True, False, "best-effort"):
             raise RayConfigurationError(f"checkpoint must be True, False or 'best-effort', got {self.checkpoint!r}")
         if self.checkpoint and self.result == "value":
-            raise RayConfigurationError(
-                "checkpoint is for an object that stays in the cluster; with result='value' Airflow keeps the value"
-            )
+            raise RayConfigurationError("checkpoint is for an object in the cluster; with result='value' there is none")
         if type(self.max_retries) is not int or self.max_retries < -1:
             raise RayConfigurationError(f"max_retries must be a whole number from -1 on, got {self.max_retries!r}")
         if self.scheduling_timeout is not None:

@@ -399,7 +399,7 @@ class RayHook(BaseHook):
         for uri, error in zip(uris, self._call("restore", wanted, for_restore), strict=True):
             if error is not None:
                 raise errors.not_restored(uri, error)
-        self.log.info("Restored %d objects from checkpoints in %.1f s", len(uris), time.monotonic() - started)
+        self.log.info("Restored what was lost in %.1f s", time.monotonic() - started)
 
     def _resolved_location(self, path: str | None = None, aws_conn_id: str | None = None) -> CheckpointLocation | None:
         settings = self.settings

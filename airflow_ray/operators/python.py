@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import cached_property
@@ -153,6 +154,10 @@ class RayPythonOperator(BaseOperator):
             raise RayConfigurationError(f"python_callable must be callable, got {python_callable!r}")
         if poll_interval <= 0:
             raise RayConfigurationError(f"poll_interval must be a number of seconds over 0, got {poll_interval!r}")
+        if checkpoint not in (True, False, "best-effort"):
+            raise RayConfigurationError(f"checkpoint must be True, False or 'best-effort', got {checkpoint!r}")
+        if checkpoint and result == "value":
+            raise RayConfigurationError("checkpoint is for an object in the cluster; with result='value' there is none")
         _refuse_live_context(python_callable, op_args or (), op_kwargs or {})
         self.python_callable = python_callable
         self.op_args = op_args or ()
@@ -292,14 +297,17 @@ class RayPythonOperator(BaseOperator):
                 name,
             )
             self._show_checkpoint(output.get("checkpoint"))
-        for each in record["inputs"]:
-            if each["source"] != "store":
-                self.log.info("Input %s/%s came from the %s", each["record_id"], each["key"], each["source"])
+        self._show_sources(record["inputs"])
         if self.result == "value":
             return progress.value
         if self.multiple_outputs:
             return {key: str(uri.with_key(key)) for key in record["outputs"]}
         return str(uri)
+
+    def _show_sources(self, inputs: list[dict[str, str]]) -> None:
+        counts = Counter(each["source"] for each in inputs)
+        if counts:
+            self.log.info("Inputs: %s", ", ".join(f"{count} from the {source}" for source, count in counts.items()))
 
     def _show_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         if checkpoint is None:
