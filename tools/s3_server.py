@@ -38,14 +38,10 @@ class S3Server:
         ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
+        while not answers(self.port):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("The S3 server does not start")
             time.sleep(0.05)
-
-    def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     @property
     def endpoint(self) -> str:
@@ -98,3 +94,9 @@ class S3Server:
         """End the server and forget what it holds."""
         self.process.kill()
         self.process.wait()
+
+
+def answers(port: int) -> bool:
+    """Return whether somebody on this machine listens on a port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -7,6 +7,7 @@ import posixpath
 import re
 import tempfile
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 8 * 1024 * 1024
 S3_ATTEMPTS = 5
 S3_CONNECT_SECONDS = 5.0
+GCS_RETRY_SECONDS = 30.0
+# The first that can write a file to S3 in one request.
+MIN_PYARROW = 21
 
 _AWS_ERROR = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))?")
 _NO_ACCESS = frozenset(
@@ -61,8 +65,10 @@ class Storage:
     """The files under one path, by names with ``/`` between folders.
 
     :param path: ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``file:///folder``.
-    :param options: for ``s3://``, arguments of :class:`pyarrow.fs.S3FileSystem`, credentials among them, and
-        ``tls_ca_pem`` with the text of a certificate; without credentials those of this machine are used.
+    :param options: arguments of :class:`pyarrow.fs.S3FileSystem` or :class:`pyarrow.fs.GcsFileSystem`, credentials
+        among them; for S3 also ``tls_ca_pem``, the text of a certificate. Without credentials those of this machine
+        are used.
+    :raises CheckpointFailure: the file system cannot be set up.
     """
 
     def __init__(self, path: str, options: dict[str, Any]) -> None:
@@ -148,12 +154,17 @@ def _is_refusal(error: OSError) -> bool:
 
 
 def _filesystem(scheme: str, root: str, options: dict[str, Any]) -> Any:
+    import pyarrow
     from pyarrow import fs
 
     if scheme == "file":
         return fs.LocalFileSystem()
     if scheme == "gs":
-        return fs.GcsFileSystem()
+        return fs.GcsFileSystem(**options, retry_time_limit=timedelta(seconds=GCS_RETRY_SECONDS))
+    if int(pyarrow.__version__.partition(".")[0]) < MIN_PYARROW:
+        raise CheckpointFailure(
+            "checkpoint_package", root, f"this machine has pyarrow {pyarrow.__version__}, and S3 needs {MIN_PYARROW}"
+        )
     arguments = dict(options)
     if pem := arguments.pop("tls_ca_pem", None):
         arguments["tls_ca_file_path"] = _certificate_file(pem)

@@ -325,7 +325,9 @@ def _quiet_loggers() -> Iterator[None]:
     def is_wanted(record: logging.LogRecord) -> bool:
         return record.levelno >= logging.WARNING and not record.getMessage().startswith("SIGTERM handler is not set")
 
-    loggers = [logging.getLogger(name) for name in ("ray._private.worker", "ray.client_builder", "ray.util.client.logsclient")]
+    loggers = [
+        logging.getLogger(name) for name in ("ray._private.worker", "ray.client_builder", "ray.util.client.logsclient")
+    ]
     for logger in loggers:
         logger.addFilter(is_wanted)
     try:
