@@ -53,6 +53,14 @@ def test_example_of_the_hooks_page_runs(airflow):
     assert finished.stdout.splitlines()[-1] == "[1, 2, 3]"
 
 
+def test_example_of_the_checkpoints_page_runs(airflow):
+    page = (ROOT / "docs" / "checkpoints.md").read_text()
+    script = page.split("```python\n")[2].partition("```")[0]
+    command = [sys.executable, "-c", script]
+    finished = subprocess.run(command, env=airflow.environment, capture_output=True, text=True, timeout=120, check=True)
+    assert finished.stdout.splitlines()[-1].endswith("{'answer': 42}")
+
+
 def test_helper_modules_of_the_dag_folder_need_not_be_on_the_cluster(airflow):
     run_id = airflow.trigger("with_helpers")
     assert airflow.wait("with_helpers", run_id, timeout=120) == "success"
