@@ -32,7 +32,7 @@ def head() -> Iterator[RayHead]:
     head.stop()
 
 
-@pytest.fixture(scope="session", params=["ray_client", "ray_driver"])
+@pytest.fixture(scope="module", params=["ray_client", "ray_driver"])
 def connected_hook(request: pytest.FixtureRequest, head: RayHead) -> Iterator[RayHook]:
     with RayHook(request.param).connect() as hook:
         yield hook
