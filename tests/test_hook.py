@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import pytest
@@ -29,6 +30,7 @@ from airflow_ray.exceptions import (
     RayWaitTimeoutError,
     RayWorkerCrashedError,
 )
+from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from tests import helpers_for_user_code
 from tests.conftest import new_uri
@@ -177,6 +179,19 @@ def test_released_object_is_gone(hook, uri):
 
 
 # User code
+
+
+def test_threads_may_submit_at_the_same_time(hook):
+    uris = [new_uri(hook.ray_conn_id) for _ in range(24)]
+
+    def submit(of_thread):
+        with RayHook(hook.ray_conn_id).connect() as own_hook:
+            for uri in of_thread:
+                own_hook.submit(lambda: widen(Interval(1, 2), by=1).low, uri=uri)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(submit, [uris[start::4] for start in range(4)]))
+    assert [hook.wait(uri, timeout=60)["state"] for uri in uris] == ["SUCCEEDED"] * len(uris)
 
 
 def test_helper_module_travels_with_the_callable(hook, uri):

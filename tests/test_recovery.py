@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -110,11 +111,8 @@ def test_concurrent_consumers_of_a_lost_object_cause_one_restore(cluster, s3, pr
             hook.submit(total, uri, uri=of_consumer)
             hook.wait(of_consumer, timeout=60)
 
-    threads = [threading.Thread(target=consume, args=(each,)) for each in consumers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(consumers)) as threads:
+        list(threads.map(consume, consumers))
     assert [RayHook(CONNECTION).get(each) for each in consumers] == [499_500] * 5
     assert len([line for line in proxy.requests if line.startswith("GET") and "manifest.json" in line]) == 1
 

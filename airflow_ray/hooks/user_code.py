@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _STDLIB = sysconfig.get_path("stdlib")
 _PACKAGE = __name__.partition(".")[0]
 _pickling_lock = threading.RLock()
+# Python 3.11 and 3.12 may raise SystemError where two threads make syntax trees at once (CPython issue 106905).
+_parsing_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,8 @@ def _sources(modules: Iterable[ModuleType], folders: Iterable[str]) -> dict[str,
 
 def _imported_names(source: str, module: str) -> Iterator[str]:
     try:
-        tree = ast.parse(source)
+        with _parsing_lock:
+            tree = ast.parse(source)
     except SyntaxError:
         return
     for node in ast.walk(tree):
