@@ -67,11 +67,13 @@ class ObjectURI:
         return replace(self, key=key)
 
     @classmethod
-    def parse(cls, text: str) -> ObjectURI:
-        """Return the URI that ``text`` is.
+    def parse(cls, text: ObjectURI | str) -> ObjectURI:
+        """Return the URI that ``text`` is; one that is parsed already is returned as it is.
 
         :raises ObjectURIError: ``text`` is not an object URI.
         """
+        if isinstance(text, ObjectURI):
+            return text
         if not is_object_uri(text):
             raise ObjectURIError(f"{text!r} is not an object URI: it must look like {_FORM}")
         parts = text.removeprefix(SCHEME).split("/")

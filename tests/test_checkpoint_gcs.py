@@ -13,8 +13,7 @@ import pytest
 
 from airflow_ray.cluster import checkpoint
 from airflow_ray.cluster.storage import CheckpointFailure, Storage
-from tools.s3_server import answers
-from tools.standalone import free_ports
+from tools.standalone import answers, free_ports
 
 KEYS = ["ab" * 32]
 URI = "ray-object://ray_default/dag/manual__2026-01-01T00%3A00%3A00/task/-1/return_value"

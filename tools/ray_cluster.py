@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from tools.standalone import free_ports
+from tools.standalone import answers, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,8 +52,7 @@ class RayHead:
 
     def _answers(self) -> bool:
         """Whether the Ray Client server, the last to start, accepts connections."""
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.ports[1])) == 0
+        return answers(self.ports[1])
 
     @property
     def client_uri(self) -> str:

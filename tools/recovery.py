@@ -15,7 +15,6 @@ from tools.standalone import StandaloneAirflow, print_table, stop_by_sigterm_as_
 
 ROOT = Path(__file__).parent.parent
 DAG_ID = "checkpoint_example"
-TASKS = ("prepare", "profile", "correlate", "fit")
 RUN_SECONDS = 400.0
 # How long the tasks that lose their node or cluster take on their first try.
 TASK_SECONDS = 25

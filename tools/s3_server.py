@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from tools.standalone import free_ports
+from tools.standalone import answers, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,15 +26,8 @@ class S3Server:
 
     def __init__(self) -> None:
         (self.port,) = free_ports(1)
-        command = [
-            sys.executable,
-            "-c",
-            "from moto.server import main; main()",
-            "-H",
-            "127.0.0.1",
-            "-p",
-            str(self.port),
-        ]
+        command = [sys.executable, "-c", "from moto.server import main; main()"]
+        command += ["-H", "127.0.0.1", "-p", str(self.port)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + START_SECONDS
         while not answers(self.port):
@@ -94,9 +86,3 @@ class S3Server:
         """End the server and forget what it holds."""
         self.process.kill()
         self.process.wait()
-
-
-def answers(port: int) -> bool:
-    """Return whether somebody on this machine listens on a port."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

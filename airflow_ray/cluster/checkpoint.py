@@ -13,6 +13,7 @@ import uuid
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from airflow_ray.cluster.arrow_columns import NotExactError
 from airflow_ray.cluster.checkpoint_formats import FORMATS
@@ -30,6 +31,21 @@ MAX_SEGMENT_BYTES = 120
 ORPHAN_SECONDS = 24 * 3600.0
 _SCHEME = "ray-object://"
 _PACKAGES = ("pyarrow", "pandas", "polars", "numpy", "xgboost", "modin", "ray")
+
+
+def located(target: dict[str, Any], key: str) -> tuple[Storage, str]:
+    """Return the storage and the object URI of one output.
+
+    :param target: as :meth:`~airflow_ray.cluster.owner.Owner.submit` takes it.
+    :raises CheckpointFailure: the storage does not take its settings.
+    """
+    return Storage(**target["storage"]), f"{target['uri']}/{quote(key, safe='')}"
+
+
+def type_name(value: Any) -> str:
+    """Return the name of the class of ``value``, with its module unless built in."""
+    kind = type(value)
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
 
 
 def folder_of(uri: str) -> str:
@@ -64,7 +80,7 @@ def save(storage: Storage, uri: str, value: Any, keys: list[str]) -> dict[str, A
         manifest = {
             "version": VERSION,
             "uri": uri,
-            "type": _type_name(value),
+            "type": type_name(value),
             **content,
             "bytes": sum(file["bytes"] for file in _files(content)),
             "created_at": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
@@ -99,17 +115,13 @@ def load(storage: Storage, uri: str, keys: list[str]) -> tuple[Any, dict[str, An
             manifest = current
 
 
-def describe(storage: Storage, uri: str, keys: list[str]) -> dict[str, Any] | None:
-    """Return what the manifest of ``uri`` tells, as plain data, or None where there is no checkpoint.
+def describe(storage: Storage, uri: str, keys: list[str]) -> dict[str, Any]:
+    """Return what the manifest of ``uri`` tells, as plain data.
 
-    :raises CheckpointFailure: the manifest cannot be read or is not what was written.
+    :raises CheckpointFailure: there is none, it cannot be read, or it is not what was written.
     """
     folder = folder_of(uri)
-    manifest = _manifest(storage, folder)
-    if manifest is None:
-        return None
-    _check_signature(storage, folder, manifest, keys)
-    return _summary(storage, folder, manifest)
+    return _summary(storage, folder, _signed_manifest(storage, folder, keys))
 
 
 def stored(storage: Storage, prefix: str = "") -> Iterator[dict[str, Any]]:
@@ -172,15 +184,11 @@ def _signed_manifest(storage: Storage, folder: str, keys: list[str]) -> dict[str
     manifest = _manifest(storage, folder)
     if manifest is None:
         raise CheckpointFailure("checkpoint_not_found", storage.where(folder), "there is no manifest.json")
-    _check_signature(storage, folder, manifest, keys)
-    return manifest
-
-
-def _check_signature(storage: Storage, folder: str, manifest: dict[str, Any], keys: list[str]) -> None:
     signature = str(manifest.get("signature", ""))
     if not any(hmac.compare_digest(signature, _signature(manifest, key)) for key in keys):
         where = storage.where(f"{folder}/{MANIFEST}")
         raise CheckpointFailure("checkpoint_signature", where, "its signature is wrong, so nothing of it was read")
+    return manifest
 
 
 def _signature(manifest: dict[str, Any], key: str) -> str:
@@ -331,11 +339,6 @@ def _summary(storage: Storage, folder: str, manifest: dict[str, Any]) -> dict[st
 
 def _base_name(name: str) -> str:
     return name.rpartition("/")[2]
-
-
-def _type_name(value: Any) -> str:
-    kind = type(value)
-    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
 
 
 def _packages() -> dict[str, str]:

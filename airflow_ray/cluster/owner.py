@@ -205,15 +205,17 @@ class Owner:
         return ([] if error else [ref]), error
 
     async def restore(
-        self, wanted: list[tuple[str, str, dict[str, Any]]], options: dict[str, Any]
+        self, wanted: list[tuple[str, str, dict[str, Any]]], runtime_env: dict[str, Any] | None
     ) -> list[dict[str, Any] | None]:
         """Read lost outputs from their checkpoints, each once however many ask for it at the same time.
 
         :param wanted: record id, key and target, as for :meth:`submit`, of each.
-        :param options: what ``RemoteFunction.options`` takes.
+        :param runtime_env: Ray runtime environment of the reading.
         :returns: for each None when the output is there, or as plain data why it is not.
         """
-        return await asyncio.gather(*(self._restore_once((name, key), target, options) for name, key, target in wanted))
+        return await asyncio.gather(
+            *(self._restore_once((name, key), target, runtime_env) for name, key, target in wanted)
+        )
 
     async def forget_if_lost(self, record_id: str, key: str) -> None:
         """Find out whether an output is lost, so that it can be restored."""
@@ -324,23 +326,24 @@ class Owner:
         )
 
     async def _restore_once(
-        self, name: tuple[str, str], target: dict[str, Any], options: dict[str, Any]
+        self, name: tuple[str, str], target: dict[str, Any], runtime_env: dict[str, Any] | None
     ) -> dict[str, Any] | None:
         if self._find(*name)[1] is None:
             return None
         if name not in self._restoring:
             self._restore_targets[name] = target
-            self._restoring[name] = asyncio.get_running_loop().create_task(self._restored(name, options))
+            self._restoring[name] = asyncio.get_running_loop().create_task(self._restored(name, runtime_env))
         # Whoever asked first may go away; the others wait on.
         return await asyncio.shield(self._restoring[name])
 
-    async def _restored(self, name: tuple[str, str], options: dict[str, Any]) -> dict[str, Any] | None:
+    async def _restored(self, name: tuple[str, str], runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
         from ray.exceptions import RayError
 
         record_id, key = name
         try:
             # Ray itself does not try again: it would keep the task for as long as the object, without credentials.
-            ref, outcome = self._restore.options(**options, max_retries=0).remote(self._self, record_id, key)
+            restore = self._restore.options(runtime_env=runtime_env, max_retries=0)
+            ref, outcome = restore.remote(self._self, record_id, key)
             description, failure = await outcome
             if failure is not None:
                 return dict(failure)
@@ -378,7 +381,8 @@ class Owner:
         return [(producer.record_id, key) for producer, key in lost]
 
     def _forget(self, record: Record, key: str) -> None:
-        del record.refs[key]
+        # Several consumers may find it lost at the same time.
+        record.refs.pop(key, None)
         record.lost.add(key)
 
     async def _is_lost(self, ref: Any) -> bool:

@@ -6,12 +6,9 @@ import hashlib
 import io
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_ray.cluster.storage import MAX_FILE_BYTES, CheckpointFailure, Storage
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 # Each file on its way takes its own size twice, here and in pyarrow: this bounds the extra memory at 64 MB.
 FILES_IN_FLIGHT = 3
@@ -128,9 +125,6 @@ class PartReader(io.RawIOBase):
         if not self.closed:
             self._pool.shutdown(cancel_futures=True)
             super().close()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
     def _advance(self) -> None:
         while self._waiting and len(self._coming) < FILES_IN_FLIGHT:

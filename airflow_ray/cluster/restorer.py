@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from airflow_ray.cluster import checkpoint
 from airflow_ray.cluster.modin_frames import modin_frames_kept
 from airflow_ray.cluster.runner import describe_exception, describe_value
-from airflow_ray.cluster.storage import CheckpointFailure, Storage
+from airflow_ray.cluster.storage import CheckpointFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +23,7 @@ def restore(owner: Any, record_id: str, key: str) -> Iterator[Any]:
     target = ray.get(owner.restore_target.remote(record_id, key))
     value = description = error = None
     try:
-        uri = f"{target['uri']}/{quote(key, safe='')}"
-        value, saved = checkpoint.load(Storage(**target["storage"]), uri, target["keys"])
+        value, saved = checkpoint.load(*checkpoint.located(target, key), target["keys"])
         description = {**describe_value(value), "checkpoint": saved}
     except CheckpointFailure as failure:
         error = failure.error

@@ -11,12 +11,11 @@ import time
 import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from airflow_ray.cluster import checkpoint
 from airflow_ray.cluster.log_tee import tee_output
 from airflow_ray.cluster.modin_frames import modin_frames_kept
-from airflow_ray.cluster.storage import CheckpointFailure, Storage
+from airflow_ray.cluster.storage import CheckpointFailure
 from airflow_ray.cluster.user_modules import importable
 
 if TYPE_CHECKING:
@@ -44,8 +43,7 @@ class _PayloadUnpickler(pickle.Unpickler):
 
 def describe_value(value: Any) -> dict[str, Any]:
     """Return the type of ``value`` and its ``shape`` or ``length`` where it has one, as plain data."""
-    kind = type(value)
-    description: dict[str, Any] = {"type": f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")}
+    description: dict[str, Any] = {"type": checkpoint.type_name(value)}
     # Anything may happen inside a user's class; a log line is not worth a failed task.
     with suppress(Exception):
         shape = getattr(value, "shape", None)
@@ -61,10 +59,9 @@ def describe_exception(error: BaseException, kind: str = "callable") -> dict[str
     shown = traceback.TracebackException.from_exception(error)
     while shown.stack and shown.stack[0].filename == __file__:
         shown.stack.pop(0)
-    cls = type(error)
     return {
         "kind": kind,
-        "type": f"{cls.__module__}.{cls.__qualname__}".removeprefix("builtins."),
+        "type": checkpoint.type_name(error),
         "message": str(error),
         "traceback": "".join(shown.format()).rstrip(),
     }
@@ -138,8 +135,7 @@ def _write_checkpoints(
     for key, value in outputs.items():
         started = time.monotonic()
         try:
-            storage = Storage(**target["storage"])
-            uri = f"{target['uri']}/{quote(key, safe='')}"
+            storage, uri = checkpoint.located(target, key)
             say(f"Writing the checkpoint {storage.where(checkpoint.folder_of(uri))}")
             saved = checkpoint.save(storage, uri, value, target["keys"])
             header["outputs"][key]["checkpoint"] = {**saved, "seconds": time.monotonic() - started}

@@ -111,7 +111,7 @@ def signing_keys(work: str) -> list[str]:
     return keys
 
 
-def s3_options(aws_conn_id: str | None) -> dict[str, Any]:
+def s3_options(aws_conn_id: str) -> dict[str, Any]:
     """Return the arguments of :class:`pyarrow.fs.S3FileSystem` for an AWS connection, credentials among them.
 
     :raises RayConfigurationError: there is no such connection, or it switches the check of certificates off.
@@ -120,8 +120,7 @@ def s3_options(aws_conn_id: str | None) -> dict[str, Any]:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
     from botocore.exceptions import BotoCoreError, ClientError
 
-    if aws_conn_id is not None:
-        _connection(aws_conn_id)
+    _connection(aws_conn_id)
     hook = S3Hook(aws_conn_id)
     try:
         credentials = hook.get_credentials()

@@ -52,12 +52,7 @@ class RemoteOptions:
     checkpoint_path: str | None = None
 
     def __post_init__(self) -> None:
-        if self.result not in ("ref", "value"):
-            raise RayConfigurationError(f"result must be 'ref' or 'value', got {self.result!r}")
-        if self.checkpoint not in (True, False, "best-effort"):
-            raise RayConfigurationError(f"checkpoint must be True, False or 'best-effort', got {self.checkpoint!r}")
-        if self.checkpoint and self.result == "value":
-            raise RayConfigurationError("checkpoint is for an object in the cluster; with result='value' there is none")
+        check_result(self.result, self.checkpoint)
         if type(self.max_retries) is not int or self.max_retries < -1:
             raise RayConfigurationError(f"max_retries must be a whole number from -1 on, got {self.max_retries!r}")
         if self.scheduling_timeout is not None:
@@ -86,6 +81,19 @@ class RemoteOptions:
         if runtime_env:
             options["runtime_env"] = runtime_env
         return options
+
+
+def check_result(result: str, checkpoint: bool | str) -> None:
+    """Check what is to become of the result; an operator does it when its DAG file is parsed.
+
+    :raises RayConfigurationError: one of them is not known, or the two do not go together.
+    """
+    if result not in ("ref", "value"):
+        raise RayConfigurationError(f"result must be 'ref' or 'value', got {result!r}")
+    if checkpoint not in (True, False, "best-effort"):
+        raise RayConfigurationError(f"checkpoint must be True, False or 'best-effort', got {checkpoint!r}")
+    if checkpoint and result == "value":
+        raise RayConfigurationError("checkpoint is for an object in the cluster; with result='value' there is none")
 
 
 def _number(name: str, value: Any) -> float:

@@ -281,11 +281,12 @@ class RayHook(BaseHook):
         :raises RayPicklingError: the object cannot be unpickled in this process.
         """
         uri = self._own_uri(uri)
+        reason = None
         with self.connect():
             for _ in range(RESTORE_ROUNDS):
                 refs, error = self._call("find", uri.record_id, uri.key)
                 if error is not None and error["state"] in (None, "LOST"):
-                    self._restore([uri], {})
+                    self._restore([uri])
                 elif error is not None:
                     raise errors.exception_from(uri, error)
                 else:
@@ -377,14 +378,14 @@ class RayHook(BaseHook):
             if not (error and error.get("lost")):
                 break
             lost = [tuple(name) for name in error["lost"]]
-            self._restore([inputs[name] for name in lost], work["options"])
+            self._restore([inputs[name] for name in lost], work["options"].get("runtime_env"))
             sources.update(dict.fromkeys(lost, "checkpoint"))
         return error
 
-    def _restore(self, uris: list[ObjectURI], options: dict[str, Any]) -> None:
+    def _restore(self, uris: list[ObjectURI], runtime_env: dict[str, Any] | None = None) -> None:
         """Bring lost objects back from their checkpoints.
 
-        :param options: those of the work that needs them, whose runtime environment can read them.
+        :param runtime_env: that of the work that needs them, which can read them.
         """
         wanted = []
         for uri in uris:
@@ -394,9 +395,8 @@ class RayHook(BaseHook):
                 raise errors.object_lost(uri, "its owner does not know it, and it has no checkpoint")
             self.log.info("%s is not in the cluster any more: restoring it from %s", uri, location.path)
             wanted.append((uri.record_id, uri.key, location.target(uri.work)))
-        for_restore = {name: options[name] for name in ("runtime_env",) if name in options}
         started = time.monotonic()
-        for uri, error in zip(uris, self._call("restore", wanted, for_restore), strict=True):
+        for uri, error in zip(uris, self._call("restore", wanted, runtime_env), strict=True):
             if error is not None:
                 raise errors.not_restored(uri, error)
         self.log.info("Restored what was lost in %.1f s", time.monotonic() - started)
@@ -471,7 +471,7 @@ class RayHook(BaseHook):
             ) from error
 
     def _own_uri(self, uri: ObjectURI | str) -> ObjectURI:
-        parsed = uri if isinstance(uri, ObjectURI) else ObjectURI.parse(uri)
+        parsed = ObjectURI.parse(uri)
         if parsed.conn_id != self.ray_conn_id:
             raise ObjectURIError(
                 f"{parsed} is an object of the connection {parsed.conn_id!r}, and this is {self.ray_conn_id!r}: "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray._compat import BaseHook
 from airflow_ray.cluster import checkpoint
 from airflow_ray.cluster.storage import CheckpointFailure, Storage
-from airflow_ray.exceptions import RayConfigurationError
+from airflow_ray.exceptions import RayCheckpointNotFoundError, RayConfigurationError
 from airflow_ray.hooks import errors
 from airflow_ray.hooks.checkpoint_location import CheckpointLocation, resolve, signing_keys
 from airflow_ray.object_uri import ObjectURI
@@ -69,7 +69,7 @@ class S3CheckpointHook(BaseHook):
         import airflow_ray.cluster
         from airflow_ray.hooks.user_code import modules_around, pickled_by_value
 
-        uri = _parsed(uri)
+        uri = ObjectURI.parse(uri)
         with self._failures(uri), pickled_by_value([airflow_ray.cluster, *modules_around(value)]):
             return checkpoint.save(self._storage, str(uri), value, signing_keys(uri.work))
 
@@ -83,15 +83,17 @@ class S3CheckpointHook(BaseHook):
         :raises RayCheckpointAccessError: no such bucket, or not allowed.
         :raises RayCheckpointStorageError: the storage does not answer or breaks off.
         """
-        uri = _parsed(uri)
+        uri = ObjectURI.parse(uri)
         with self._failures(uri):
             return checkpoint.load(self._storage, str(uri), signing_keys(uri.work))[0]
 
     def exists(self, uri: ObjectURI | str) -> bool:
         """Return whether there is a whole checkpoint of ``uri``, signed by this Airflow."""
-        uri = _parsed(uri)
-        with self._failures(uri):
-            return checkpoint.describe(self._storage, str(uri), signing_keys(uri.work)) is not None
+        try:
+            self.describe(uri)
+        except RayCheckpointNotFoundError:
+            return False
+        return True
 
     def describe(self, uri: ObjectURI | str) -> dict[str, Any]:
         """Return what is known of the checkpoint of ``uri`` as plain data.
@@ -101,14 +103,9 @@ class S3CheckpointHook(BaseHook):
 
         :raises RayCheckpointError: as :meth:`load`.
         """
-        uri = _parsed(uri)
+        uri = ObjectURI.parse(uri)
         with self._failures(uri):
-            described = checkpoint.describe(self._storage, str(uri), signing_keys(uri.work))
-        if described is None:
-            folder = self._storage.where(checkpoint.folder_of(str(uri)))
-            error = {"kind": "checkpoint_not_found", "where": folder, "message": "there is no manifest.json"}
-            raise errors.exception_from(uri, error)
-        return described
+            return checkpoint.describe(self._storage, str(uri), signing_keys(uri.work))
 
     def list(self, prefix: str = "") -> list[ObjectURI]:
         """Return the object URIs of all checkpoints, in order.
@@ -120,7 +117,7 @@ class S3CheckpointHook(BaseHook):
 
     def delete(self, uri: ObjectURI | str) -> bool:
         """Delete the checkpoint of ``uri`` and return whether there were any files of it."""
-        uri = _parsed(uri)
+        uri = ObjectURI.parse(uri)
         with self._failures(uri):
             names = checkpoint.files_of(self._storage, str(uri))
             self._delete(names)
@@ -170,7 +167,3 @@ class S3CheckpointHook(BaseHook):
             yield
         except CheckpointFailure as failure:
             raise errors.exception_from(uri, failure.error) from failure
-
-
-def _parsed(uri: ObjectURI | str) -> ObjectURI:
-    return uri if isinstance(uri, ObjectURI) else ObjectURI.parse(uri)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_ray._compat import AirflowTaskTimeout, BaseOperator, bundle_folders
 from airflow_ray.exceptions import RayConfigurationError
+from airflow_ray.hooks.options import check_result
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
@@ -154,10 +155,7 @@ class RayPythonOperator(BaseOperator):
             raise RayConfigurationError(f"python_callable must be callable, got {python_callable!r}")
         if poll_interval <= 0:
             raise RayConfigurationError(f"poll_interval must be a number of seconds over 0, got {poll_interval!r}")
-        if checkpoint not in (True, False, "best-effort"):
-            raise RayConfigurationError(f"checkpoint must be True, False or 'best-effort', got {checkpoint!r}")
-        if checkpoint and result == "value":
-            raise RayConfigurationError("checkpoint is for an object in the cluster; with result='value' there is none")
+        check_result(result, checkpoint)
         _refuse_live_context(python_callable, op_args or (), op_kwargs or {})
         self.python_callable = python_callable
         self.op_args = op_args or ()
