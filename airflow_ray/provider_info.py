@@ -45,6 +45,11 @@ def get_provider_info() -> dict[str, Any]:
                         "description": 'Ray runtime environment of all tasks as JSON, like {"pip": ["lightgbm"]}',
                         "schema": {"type": ["string", "null"]},
                     },
+                    "dashboard_url": {
+                        "label": "Dashboard URL",
+                        "description": "Where people open the Ray dashboard; what the cluster says unless set",
+                        "schema": {"type": ["string", "null"]},
+                    },
                     "checkpoint_path": {
                         "label": "Checkpoint path",
                         "description": "s3://bucket/prefix, gs://bucket/prefix or file:///folder",
@@ -59,6 +64,8 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "task-decorators": [{"name": "ray", "class-name": "airflow_ray.decorators.ray_task"}],
+        "extra-links": ["airflow_ray.operators.dashboard_link.RayDashboardLink"],
+        "triggers": [{"integration-name": "Ray", "python-modules": ["airflow_ray.triggers"]}],
         "config": {
             "airflow_ray": {
                 "description": "Settings of the Ray provider.",

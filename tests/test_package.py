@@ -24,7 +24,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED = {
     "cluster": [],
     "hooks": ["cluster", "object_uri", "exceptions", "_compat"],
-    "operators": ["hooks", "object_uri", "exceptions", "_compat"],
+    "operators": ["triggers", "hooks", "object_uri", "exceptions", "_compat"],
+    "sensors": ["triggers", "hooks", "object_uri", "exceptions", "_compat"],
+    "triggers": ["hooks", "object_uri", "exceptions", "_compat"],
     "decorators": ["operators", "_compat"],
     "object_uri": ["exceptions"],
     "exceptions": ["_compat"],
@@ -62,7 +64,7 @@ def test_cluster_code_imports_nothing_but_ray_the_standard_library_and_what_valu
 def test_importing_operators_and_decorators_loads_nothing_heavy():
     script = (
         "import sys, json\n"
-        "import airflow_ray.operators.python, airflow_ray.decorators\n"
+        "import airflow_ray.operators.python, airflow_ray.decorators, airflow_ray.sensors.object\n"
         "print(json.dumps([name for name in ('ray', 'boto3', 'pandas', 'numpy', 'pyarrow') if name in sys.modules]))\n"
     )
     assert json.loads(output_of(script).splitlines()[-1]) == []

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 # Newer code never talks to an actor of an older protocol: raise this with each change of a message.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 OWNER_NAME = f"airflow_ray_owner_v{PROTOCOL_VERSION}"
 KEEPER_NAME = f"airflow_ray_keeper_v{PROTOCOL_VERSION}"
 READY = b"the owner is ready\n"

@@ -7,6 +7,7 @@ each result would die with the Airflow task that made it.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 import uuid
 from contextlib import suppress
@@ -26,6 +27,9 @@ from airflow_ray.cluster.runner import run
 from airflow_ray.cluster.scheduling import Scheduling
 
 MAX_UNREAD_BYTES = 2 * 1024 * 1024
+# A watcher hears of lines at the end of its interval, and at once of so many.
+WATCH_UNREAD_BYTES = 256 * 1024
+MAX_WATCH_BYTES = 4 * 1024 * 1024
 FOLLOWER_GONE_SECONDS = 30.0
 
 
@@ -79,6 +83,9 @@ class Owner:
         import ray
 
         self._records: dict[str, Record] = {}
+        self._watch_news = asyncio.Condition()
+        self._watch_calls = itertools.count()
+        self._latest_watch: dict[str, int] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._restoring: dict[tuple[str, str], asyncio.Task[dict[str, Any] | None]] = {}
         self._restore_targets: dict[tuple[str, str], dict[str, Any]] = {}
@@ -104,6 +111,7 @@ class Owner:
         inputs: list[tuple[str, str, str]],
         options: dict[str, Any],
         *,
+        fingerprint: str | None = None,
         as_json: bool = False,
         multiple_outputs: bool = False,
         scheduling_timeout: float | None = None,
@@ -111,15 +119,22 @@ class Owner:
     ) -> dict[str, Any] | None:
         """Run a pickled callable under ``record_id``, in place of any earlier work of that name.
 
+        Work of the same fingerprint that is under way or done, and that nobody has acknowledged, is left to go on.
+
         :param payload: the pickled callable, or its ref in a list where it is large.
         :param inputs: record id and key of the object for each input slot, and ``store``, or ``checkpoint`` for
             one that had to be restored for this.
         :param options: what ``RemoteFunction.options`` takes.
+        :param fingerprint: tells the same work of another try; None always begins anew.
         :param scheduling_timeout: seconds in PENDING after which the work fails; None waits without limit.
         :param checkpoint: where the outputs are checkpointed: ``storage`` (arguments of ``Storage``), ``uri`` (what
             comes before the key in an object URI), ``keys`` to sign with, ``required`` (or best effort).
-        :returns: None, or as plain data why nothing was submitted; ``lost`` lists the inputs that are gone.
+        :returns: None, or as plain data why nothing was submitted: of kind ``attached`` where the work is there
+            already; ``lost`` lists the inputs that are gone.
         """
+        earlier = self._records.get(record_id)
+        if earlier is not None and earlier.attachable(fingerprint):
+            return {"kind": "attached", "state": earlier.state}
         found = [self._find(input_id, key) for input_id, key, _ in inputs]
         if errors := [error for _, error in found if error is not None]:
             lost = [(error["record_id"], error["key"]) for error in errors if error["state"] in (None, LOST)]
@@ -127,7 +142,7 @@ class Owner:
         refs = [ref for ref, _ in found]
         pickled = await self._own(payload[0]) if isinstance(payload, list) else payload
         record = await self._new_record(record_id, options)
-        record.inputs, record.checkpoint = inputs, checkpoint
+        record.inputs, record.checkpoint, record.fingerprint = inputs, checkpoint, fingerprint
         try:
             record.generator = self._run.options(**options).remote(
                 self._self,
@@ -144,6 +159,7 @@ class Owner:
         except Exception as error:
             await self._discard(record_id)
             return {"kind": "options", "message": str(error)}
+        record.task_id = record.generator.completed().task_id().hex()
         self._start(self._follow(record, record.generator))
         self._start(self._watch_scheduling(record, scheduling_timeout))
         return None
@@ -166,20 +182,23 @@ class Owner:
         await self._succeed(record)
         return None
 
-    async def poll(self, record_id: str, offset: int, timeout: float) -> dict[str, Any]:
+    async def poll(self, record_id: str, offset: int | None, timeout: float) -> dict[str, Any]:
         """Return log lines from ``offset`` on and the state, as soon as either is news.
 
-        :param timeout: seconds to wait for news; 0 returns what is known.
+        :param offset: None for where an earlier follower stopped.
+        :param timeout: seconds to wait for news; 0 returns what is known, to somebody who does not follow.
         """
         record = self._records.get(record_id)
         if record is None:
-            return {"state": LOST, "lines": [], "offset": offset, "skipped": 0}
+            return {"state": LOST, "lines": [], "offset": offset or 0, "skipped": 0}
         deadline = time.monotonic() + timeout
         state, detail = record.state, record.detail
+        offset = record.read_offset if offset is None else offset
         changed = record.changed
         async with changed:
-            record.read_offset, record.read_at = offset, time.monotonic()
-            changed.notify_all()
+            if timeout:
+                record.note_read(offset)
+                changed.notify_all()
             while not (record.finished or record.log.end > offset):
                 if record.state != state or record.detail != detail:
                     break
@@ -194,10 +213,58 @@ class Owner:
             answer |= {"record": record.describe(), "value_json": record.value_json}
         return answer
 
+    async def watch(
+        self, watcher: str, wanted: list[tuple[str, str | None, int | None]], timeout: float
+    ) -> list[dict[str, Any] | None] | None:
+        """Return news of many pieces of work, as soon as one of them has ended.
+
+        :param watcher: who asks; a call ends when a newer one of the same watcher comes.
+        :param wanted: for each a record id, the key of the object that is waited for, and the offset of log lines,
+            as for :meth:`poll`. Without a key the work is followed: its log lines are news, and so is that it is not
+            known.
+        :param timeout: seconds to wait.
+        :returns: of each the state, whether it has ended, lines, their offset and how many were skipped, or None
+            where there is no news of it; None in all if a newer call came.
+        """
+        call = self._latest_watch[watcher] = next(self._watch_calls)
+        deadline = time.monotonic() + timeout
+        async with self._watch_news:
+            self._watch_news.notify_all()
+            for record_id, key, offset in wanted:
+                record = self._records.get(record_id)
+                if key is None and record is not None:
+                    record.note_read(record.read_offset if offset is None else offset)
+            while self._latest_watch.get(watcher) == call and not any(self._is_urgent(*each) for each in wanted):
+                try:
+                    await asyncio.wait_for(self._watch_news.wait(), deadline - time.monotonic())
+                except asyncio.TimeoutError:
+                    break
+        if self._latest_watch.get(watcher) != call:
+            return None
+        del self._latest_watch[watcher]
+        return self._watched(wanted)
+
+    async def acknowledge(self, record_id: str) -> None:
+        """Take note that Airflow knows of the success: a new try of the task begins anew."""
+        record = self._records.get(record_id)
+        if record is not None:
+            record.acknowledged = True
+
     async def describe(self, record_id: str) -> dict[str, Any] | None:
         """Return what is known of ``record_id`` as plain data, or None."""
         record = self._records.get(record_id)
         return record.describe() if record else None
+
+    async def dashboard_page(self, record_id: str) -> dict[str, str] | None:
+        """Return the parts of the address of the work's page in the dashboard, or None where there is none."""
+        import ray
+
+        record = self._records.get(record_id)
+        if record is None or record.task_id is None:
+            return None
+        host = await asyncio.to_thread(ray._private.worker.get_dashboard_url)
+        job_id = ray.get_runtime_context().get_job_id()
+        return {"url": f"http://{host}" if host else "", "job_id": job_id, "task_id": record.task_id}
 
     async def find(self, record_id: str, key: str) -> tuple[list[Any], dict[str, Any] | None]:
         """Return the ref of an output in a list, or an empty list and as plain data why there is none."""
@@ -282,7 +349,34 @@ class Owner:
                     await asyncio.wait_for(record.changed.wait(), 1.0)
             record.log.append(lines)
             record.changed.notify_all()
+        if record.log.unread_bytes(record.read_offset) > WATCH_UNREAD_BYTES:
+            await self._notify_watchers()
         return True
+
+    def _is_urgent(self, record_id: str, key: str | None, offset: int | None) -> bool:
+        record = self._records.get(record_id)
+        if record is None or key is not None:
+            return self._has_ended(record, key)
+        return record.finished or record.log.unread_bytes(record.read_offset) > WATCH_UNREAD_BYTES
+
+    def _has_ended(self, record: Record | None, key: str | None) -> bool:
+        if record is None:
+            return key is None
+        return record.finished and key not in record.lost
+
+    def _watched(self, wanted: list[tuple[str, str | None, int | None]]) -> list[dict[str, Any] | None]:
+        answers: list[dict[str, Any] | None] = []
+        room = MAX_WATCH_BYTES
+        for record_id, key, offset in wanted:
+            record = self._records.get(record_id)
+            news: dict[str, Any] = {"state": record.state if record else LOST, "lines": [], "offset": offset}
+            news |= {"skipped": 0, "ended": self._has_ended(record, key)}
+            if record is not None and key is None and room > 0:
+                start = record.read_offset if offset is None else offset
+                news["lines"], news["offset"], news["skipped"] = record.log.read(start)
+                room -= sum(map(len, news["lines"]))
+            answers.append(news if news["ended"] or news["lines"] else None)
+        return answers
 
     def _find(self, record_id: str, key: str) -> tuple[Any, dict[str, Any] | None]:
         record = self._records.get(record_id)
@@ -457,6 +551,12 @@ class Owner:
     async def _notify(self, record: Record) -> None:
         async with record.changed:
             record.changed.notify_all()
+        if record.finished:
+            await self._notify_watchers()
+
+    async def _notify_watchers(self) -> None:
+        async with self._watch_news:
+            self._watch_news.notify_all()
 
     async def _watch_scheduling(self, record: Record, timeout: float | None) -> None:
         """Say what a PENDING record waits for, and fail it when that cannot come or takes too long."""

@@ -66,17 +66,20 @@ class Record:
 
     :param attempt: tells this work from earlier work under the same ``record_id``.
     :param options: what the work was submitted with, as ``RemoteFunction.options`` takes it.
+    :param fingerprint: the same for the same work of another try; None where no other try may attach to this.
     :param inputs: record id, key and source of each input; the source is ``store``, ``lineage`` or ``checkpoint``.
     :param checkpoint: where and with which credentials the outputs are checkpointed; forgotten when the work ends.
 
     ``outputs`` maps each key to its description, ``refs`` to its object. ``lost`` are the keys of those that are
-    gone, ``rebuilt_at`` is when Ray last ran the work again for an output that was lost. ``read_offset`` is how far a
-    follower has read the log, ``read_at`` when it last asked, by the monotonic clock in seconds.
+    gone, ``rebuilt_at`` is when Ray last ran the work again for an output that was lost. ``acknowledged`` is whether
+    Airflow has taken note of the success. ``read_offset`` is how far a follower has read the log, ``read_at`` when it
+    last asked, by the monotonic clock in seconds.
     """
 
     record_id: str
     attempt: str
     options: dict[str, Any]
+    fingerprint: str | None = None
     inputs: list[tuple[str, str, str]] = field(default_factory=list)
     checkpoint: dict[str, Any] | None = field(default=None, repr=False)
     state: str = PENDING
@@ -93,6 +96,8 @@ class Record:
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     refs: dict[str, Any] = field(default_factory=dict, repr=False)
     lost: set[str] = field(default_factory=set)
+    acknowledged: bool = False
+    task_id: str | None = None
     rebuilt_at: float = 0.0
     log: LogBuffer = field(default_factory=LogBuffer, repr=False)
     generator: Any = field(default=None, repr=False)
@@ -100,10 +105,19 @@ class Record:
     read_offset: int = 0
     read_at: float = 0.0
 
+    def attachable(self, fingerprint: str | None) -> bool:
+        """Whether a new try of the same work can go on with this instead of beginning again."""
+        usable = self.state in (PENDING, RUNNING, SUCCEEDED) and not self.acknowledged and not self.lost
+        return usable and fingerprint is not None and fingerprint == self.fingerprint
+
     @property
     def finished(self) -> bool:
         """Whether the state is final."""
         return self.state in FINISHED_STATES
+
+    def note_read(self, offset: int) -> None:
+        """Take note that somebody follows and has read the log up to ``offset``."""
+        self.read_offset, self.read_at = offset, time.monotonic()
 
     def finish(self, state: str, error: dict[str, Any] | None = None) -> None:
         """Set the final state, once: what comes later about this attempt is ignored."""
@@ -130,5 +144,9 @@ class Record:
             "error": self.error,
             "inputs": [{"record_id": name, "key": key, "source": source} for name, key, source in self.inputs],
             "outputs": self.outputs,
+            "lost": sorted(self.lost),
+            "fingerprint": self.fingerprint,
+            "acknowledged": self.acknowledged,
+            "task_id": self.task_id,
             "log_lines": self.log.end,
         }

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 XCOM_KEY = "ray_checkpoint"
 SCHEMES = ("s3", "gs", "file")
+# Credentials of a role last an hour at most by default, and 15 minutes at least.
+REFRESH_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,14 @@ class CheckpointLocation:
                 "not on S3: the machines of the cluster use credentials of their own there"
             )
 
-    def target(self, work: str) -> dict[str, Any]:
+    def target(self, work: str, required: bool = True) -> dict[str, Any]:
         """Return what a worker needs to write or read checkpoints of one piece of work, as plain data.
 
         :param work: the object URI of its outputs up to the key.
+        :param required: whether the work fails where they cannot be written.
         :raises RayConfigurationError: the connection is not there, or this Airflow has no Fernet key.
         """
-        return {"storage": self.storage(), "uri": work, "keys": signing_keys(work)}
+        return {"storage": self.storage(), "uri": work, "keys": signing_keys(work), "required": required}
 
     def storage(self) -> dict[str, Any]:
         """Return the arguments of :class:`~airflow_ray.cluster.storage.Storage`, credentials among them."""

@@ -4,63 +4,39 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import BaseHook, in_task
 from airflow_ray.exceptions import (
     ObjectURIError,
+    RayAuthenticationError,
     RayCheckpointAccessError,
     RayConfigurationError,
     RayConnectionError,
     RayObjectLostError,
     RayPicklingError,
+    RayVersionMismatchError,
     RayWaitTimeoutError,
 )
-from airflow_ray.hooks import errors, local_head
-from airflow_ray.hooks.checkpoint_location import CheckpointLocation, of_producer, resolve
+from airflow_ray.hooks import errors
+from airflow_ray.hooks.checkpoint_location import REFRESH_SECONDS, CheckpointLocation, of_producer, resolve
+from airflow_ray.hooks.fingerprint import fingerprint
 from airflow_ray.hooks.options import RemoteOptions
-from airflow_ray.hooks.session import Session, client_session, driver_session, token_authentication
+from airflow_ray.hooks.session import Session, open_session
+from airflow_ray.hooks.settings import RaySettings, settings_of
 from airflow_ray.hooks.user_code import modules_around, pack, pickled_by_value
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-MODES = ("client", "driver", "local")
-CLIENT_PORT = 10001
-CONTROL_PORT = 6379
-# Long enough for one crash of the process that serves a Ray Client, which shows after 40 seconds.
-CONNECT_TIMEOUT = 60.0
 POLL_SECONDS = 10.0
+RECONNECT_SECONDS = 1.0
 LARGE_PAYLOAD_BYTES = 1024 * 1024
 RESTORE_ROUNDS = 3
-# Credentials of a role last an hour at most by default, and 15 minutes at least.
-REFRESH_SECONDS = 600.0
-
-
-@dataclass(frozen=True)
-class RaySettings:
-    """What an Airflow connection of type ``ray`` says.
-
-    :param mode: ``client``, ``driver`` or ``local``.
-    :param address: host and port, or ``auto`` for a driver; empty for ``local``.
-    :param namespace: the Ray namespace of the owner.
-    :param connect_timeout: seconds until a connection must be there.
-    :param runtime_env: Ray runtime environment of all work, under that of the task.
-    :param checkpoint_path: where checkpoints go, unless the task says.
-    :param checkpoint_conn_id: AWS connection with the credentials for them, unless the task says.
-    """
-
-    mode: str
-    address: str
-    namespace: str = "airflow"
-    connect_timeout: float = CONNECT_TIMEOUT
-    runtime_env: dict[str, Any] = field(default_factory=dict, repr=False)
-    checkpoint_path: str | None = None
-    checkpoint_conn_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +83,7 @@ class RayHook(BaseHook):
         super().__init__()
         self.ray_conn_id = ray_conn_id
         self._session: Session | None = None
+        self._connection = ExitStack()
         self._expiring: dict[str, tuple[Callable[[], dict[str, Any]], float]] = {}
 
     @cached_property
@@ -115,37 +92,7 @@ class RayHook(BaseHook):
 
         :raises RayConfigurationError: a field of the connection is wrong.
         """
-        connection = self.get_connection(self.ray_conn_id)
-        extra = connection.extra_dejson
-        mode = extra.get("mode") or ("client" if connection.host else "local")
-        if mode not in MODES:
-            self._reject("mode", f"one of {', '.join(MODES)}", mode)
-        if mode == "client" and not connection.host:
-            self._reject("host", "set in mode client", connection.host)
-        default_port = CLIENT_PORT if mode == "client" else CONTROL_PORT
-        address = f"{connection.host}:{connection.port or default_port}" if connection.host else "auto"
-        timeout = extra.get("connect_timeout") or CONNECT_TIMEOUT
-        try:
-            timeout = float(timeout)
-        except (TypeError, ValueError):
-            self._reject("connect_timeout", "a number of seconds", timeout)
-        runtime_env = extra.get("runtime_env") or {}
-        if isinstance(runtime_env, str):
-            try:
-                runtime_env = json.loads(runtime_env)
-            except ValueError:
-                runtime_env = None
-        if not isinstance(runtime_env, dict):
-            self._reject("runtime_env", "a JSON object", "something else")
-        return RaySettings(
-            mode,
-            address,
-            extra.get("namespace") or "airflow",
-            timeout,
-            runtime_env,
-            extra.get("checkpoint_path") or None,
-            extra.get("checkpoint_conn_id") or None,
-        )
+        return settings_of(self.get_connection(self.ray_conn_id))
 
     @contextmanager
     def connect(self) -> Iterator[RayHook]:
@@ -157,7 +104,8 @@ class RayHook(BaseHook):
         if self._session is not None:
             yield self
             return
-        with self._open(self.settings) as self._session:
+        with ExitStack() as self._connection:
+            self._session = self._connection.enter_context(open_session(self.settings))
             try:
                 yield self
             finally:
@@ -170,15 +118,20 @@ class RayHook(BaseHook):
         uri: ObjectURI | str,
         kwargs: dict[str, Any] | None = None,
         code_folders: Iterable[str] = (),
+        generation: str | None = None,
         **options: Any,
     ) -> ObjectURI:
         """Start a callable on the cluster in place of any earlier work under the same URI.
+
+        Given a generation, the same work that is under way or done already is left to go on instead: see
+        :meth:`acknowledge`. It is the same if the generation is, and callable, helper modules, arguments and options.
 
         :param fn: the callable, pickled by value with the modules of its folder.
         :param args: its arguments; object URIs in them, however nested, arrive as the objects.
         :param uri: the name of the result.
         :param kwargs: its keyword arguments, likewise.
         :param code_folders: further folders with modules that the cluster lacks.
+        :param generation: any text that the tries of a task have in common, and another one when it is cleared.
         :param options: fields of :class:`~airflow_ray.hooks.options.RemoteOptions`.
         :returns: ``uri``, parsed.
         :raises RayConfigurationError: an option is wrong, or Ray does not take it.
@@ -194,6 +147,8 @@ class RayHook(BaseHook):
         work = {
             "sources": payload.sources,
             "options": remote_options.for_ray(self.settings.runtime_env),
+            "fingerprint": generation
+            and fingerprint(fn, args, kwargs or {}, payload.sources, remote_options, generation),
             "as_json": remote_options.result == "value",
             "multiple_outputs": remote_options.multiple_outputs,
             "scheduling_timeout": remote_options.scheduling_timeout,
@@ -202,20 +157,33 @@ class RayHook(BaseHook):
         with self.connect():
             work["payload"] = self._sent(payload.pickled)
             error = self._submitted(uri, inputs, work)
-        if error is not None:
+        if error is not None and error["kind"] == "attached":
+            self.log.info("%s is %s already, by an earlier try: going on with that", uri, error["state"])
+        elif error is None:
+            self.log.info("Submitted %s", uri)
+        else:
             raise errors.exception_from(inputs.get((error.get("record_id", ""), error.get("key", "")), uri), error)
         return uri
 
-    def follow(self, uri: ObjectURI | str, poll_interval: float = POLL_SECONDS) -> Iterator[Progress]:
+    def follow(
+        self, uri: ObjectURI | str, poll_interval: float = POLL_SECONDS, offset: int | None = None
+    ) -> Iterator[Progress]:
         """Yield news of the work for ``uri`` as it comes, last with its final state.
 
+        A connection that breaks meanwhile is made again.
+
         :param poll_interval: seconds until it yields without news; news comes at once.
+        :param offset: number of the log line to begin with; None begins where an earlier follower stopped.
+        :raises RayConnectionError: the connection broke, and could not be made again within ``connect_timeout``.
         """
         uri = self._own_uri(uri)
-        offset = 0
         with self.connect():
             while True:
-                answer = self._call("poll", uri.record_id, offset, poll_interval)
+                try:
+                    answer = self._call("poll", uri.record_id, offset, poll_interval)
+                except RayConnectionError as error:
+                    self._connect_again(error)
+                    continue
                 self._refresh_checkpoint_target(uri)
                 offset = answer["offset"]
                 text = answer.get("value_json")
@@ -266,6 +234,40 @@ class RayHook(BaseHook):
                 kept += lines
                 offset = answer["offset"]
         return kept
+
+    def acknowledge(self, uri: ObjectURI | str) -> None:
+        """Let the next :meth:`submit` for ``uri`` begin anew, though this work was the same and has succeeded."""
+        self._call("acknowledge", self._own_uri(uri).record_id)
+
+    def is_available(self, uri: ObjectURI | str) -> bool:
+        """Return whether the object that ``uri`` names can be read: from the cluster, or from its checkpoint.
+
+        :returns: False while it is being made, and for one that nobody has begun to make.
+        :raises RayObjectLostError: it was there and is lost, and it has no checkpoint.
+        :raises AirflowRayError: the work that makes it failed or was cancelled; the subclass tells which.
+        """
+        uri = self._own_uri(uri)
+        with self.connect():
+            self._call("forget_if_lost", uri.record_id, uri.key)
+            record = self.describe(uri)
+        state = record["state"]
+        if state in ("FAILED", "CANCELLED"):
+            raise errors.exception_for(uri, record)
+        if state == "SUCCEEDED" and uri.key in record["lost"]:
+            if not self._has_checkpoint(uri):
+                raise errors.object_lost(uri, "it was lost with the node that held it, and it has no checkpoint")
+            return True
+        if state == "SUCCEEDED" and uri.key not in record["outputs"]:
+            raise errors.object_lost(uri, "the task has no output of that name")
+        return state == "SUCCEEDED" or (state == "LOST" and self._has_checkpoint(uri))
+
+    def dashboard_page(self, uri: ObjectURI | str) -> str | None:
+        """Return the address of the work's page in the Ray dashboard, or None where the cluster runs none."""
+        page: dict[str, str] | None = self._call("dashboard_page", self._own_uri(uri).record_id)
+        if page is None:
+            return None
+        base = self.settings.dashboard_url or page["url"]
+        return f"{base.rstrip('/')}/#/jobs/{page['job_id']}/tasks/{page['task_id']}" if base else None
 
     def cancel(self, uri: ObjectURI | str) -> bool:
         """Stop the work for ``uri`` with all it started and return whether there was any to stop."""
@@ -351,21 +353,27 @@ class RayHook(BaseHook):
             raise RayConnectionError("Not connected: use the hook within hook.connect()")
         return self._session
 
-    def _open(self, settings: RaySettings) -> AbstractContextManager[Session]:
-        if settings.mode == "client":
-            return client_session(settings.address, settings.namespace, settings.connect_timeout)
-        if settings.mode == "driver":
-            return driver_session(settings.address, settings.namespace, settings.connect_timeout)
-        return self._open_local(settings)
-
-    @contextmanager
-    def _open_local(self, settings: RaySettings) -> Iterator[Session]:
-        head = local_head.ensure(settings.connect_timeout)
-        with (
-            token_authentication(str(local_head.token_path())),
-            driver_session(head.address, settings.namespace, settings.connect_timeout) as session,
-        ):
-            yield session
+    def _connect_again(self, broken: RayConnectionError) -> None:
+        """Make a new connection in place of one that broke."""
+        self.log.warning("%s Connecting again.", broken)
+        # What the broken connection cannot say goodbye with is of no interest.
+        with suppress(Exception):
+            self._connection.close()
+        deadline = time.monotonic() + self.settings.connect_timeout
+        while True:
+            left = max(1.0, deadline - time.monotonic())
+            try:
+                opened = open_session(replace(self.settings, connect_timeout=left))
+                self._session = self._connection.enter_context(opened)
+            except (RayAuthenticationError, RayVersionMismatchError):
+                raise
+            except RayConnectionError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(RECONNECT_SECONDS)
+            else:
+                self.log.info("Connected again")
+                return
 
     def _submitted(
         self, uri: ObjectURI, inputs: dict[tuple[str, str], ObjectURI], work: dict[str, Any]
@@ -389,8 +397,7 @@ class RayHook(BaseHook):
         """
         wanted = []
         for uri in uris:
-            # In a task, only what the producing task told counts: what else lies there may be of an earlier run.
-            location = of_producer(uri) if in_task() else self._resolved_location()
+            location = self._checkpoint_of(uri)
             if location is None:
                 raise errors.object_lost(uri, "its owner does not know it, and it has no checkpoint")
             self.log.info("%s is not in the cluster any more: restoring it from %s", uri, location.path)
@@ -400,6 +407,23 @@ class RayHook(BaseHook):
             if error is not None:
                 raise errors.not_restored(uri, error)
         self.log.info("Restored what was lost in %.1f s", time.monotonic() - started)
+
+    def _checkpoint_of(self, uri: ObjectURI) -> CheckpointLocation | None:
+        """Return where the checkpoint of a lost object should be.
+
+        In a task, only what the producing task told counts: what else lies there may be of an earlier run.
+        """
+        return of_producer(uri) if in_task() else self._resolved_location()
+
+    def _has_checkpoint(self, uri: ObjectURI) -> bool:
+        from airflow_ray.hooks.s3_checkpoint import S3CheckpointHook
+
+        location = self._checkpoint_of(uri)
+        return location is not None and S3CheckpointHook(location.aws_conn_id, location.path).exists(uri)
+
+    def credentials_expire(self, uri: ObjectURI | str) -> bool:
+        """Return whether the checkpoint of ``uri``, submitted by this hook, is written with credentials of a role."""
+        return self._own_uri(uri).record_id in self._expiring
 
     def _resolved_location(self, path: str | None = None, aws_conn_id: str | None = None) -> CheckpointLocation | None:
         settings = self.settings
@@ -411,7 +435,7 @@ class RayHook(BaseHook):
         location = self.checkpoint_location(options.checkpoint_path, options.checkpoint_source)
 
         def target() -> dict[str, Any]:
-            return {**location.target(uri.work), "required": options.checkpoint is True}
+            return location.target(uri.work, required=options.checkpoint is True)
 
         made = target()
         if "session_token" in made["storage"]["options"]:
@@ -478,6 +502,3 @@ class RayHook(BaseHook):
                 "an object cannot be read through another cluster's connection"
             )
         return parsed
-
-    def _reject(self, name: str, wanted: str, value: Any) -> NoReturn:
-        raise RayConfigurationError(f"Connection {self.ray_conn_id!r}: {name} must be {wanted}, got {value!r}")

@@ -8,7 +8,7 @@ import threading
 import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_ray.exceptions import (
@@ -18,10 +18,13 @@ from airflow_ray.exceptions import (
     RayOwnerDiedError,
     RayVersionMismatchError,
 )
+from airflow_ray.hooks import local_head
 from airflow_ray.hooks.user_code import pickled_by_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from airflow_ray.hooks.settings import RaySettings
 
 T = TypeVar("T")
 PROBE_SECONDS = 5.0
@@ -57,11 +60,23 @@ class Session:
         :raises RayOwnerDiedError: the owner has died; the next connection makes a new one.
         :raises RayConnectionError: the connection broke and could not be made again by Ray.
         """
+        return self.begin(method, *args, **kwargs).result()
+
+    def begin(self, method: str, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call a method of the owner and return at once; the future raises what :meth:`call` does."""
+
+        def target() -> Any:
+            with self.active():
+                return self._answer(method, *args, **kwargs)
+
+        return _begun_in_thread(target)
+
+    def _answer(self, method: str, *args: Any, **kwargs: Any) -> Any:
         import ray
         from ray.exceptions import OutOfMemoryError, RayActorError
 
         try:
-            return self.run(lambda: ray.get(getattr(self.owner, method).remote(*args, **kwargs)))
+            return ray.get(getattr(self.owner, method).remote(*args, **kwargs))
         except (RayActorError, OutOfMemoryError) as error:
             raise RayOwnerDiedError(
                 f"The owner actor of namespace {self._namespace!r} on the Ray head has died, and with it the work "
@@ -92,6 +107,25 @@ class Session:
         from airflow_ray.cluster.keeper import owner_handle
 
         return owner_handle(self._namespace, lambda: pickled_by_value([airflow_ray.cluster]))
+
+
+@contextmanager
+def open_session(settings: RaySettings) -> Iterator[Session]:
+    """Connect as an Airflow connection says.
+
+    :raises RayConnectionError: as :meth:`airflow_ray.hooks.ray.RayHook.connect`.
+    """
+    namespace, timeout = settings.namespace, settings.connect_timeout
+    with ExitStack() as stack:
+        if settings.mode == "client":
+            opened = client_session(settings.address, namespace, timeout)
+        elif settings.mode == "driver":
+            opened = driver_session(settings.address, namespace, timeout)
+        else:
+            head = local_head.ensure(timeout)
+            stack.enter_context(token_authentication(str(local_head.token_path())))
+            opened = driver_session(head.address, namespace, timeout)
+        yield stack.enter_context(opened)
 
 
 @contextmanager
@@ -287,6 +321,16 @@ def _in_thread(function: Callable[[], T], timeout: float | None = None) -> T:
     :param timeout: seconds to wait; None waits without limit.
     :raises TimeoutError: it had not returned by then; the thread goes on.
     """
+    future = _begun_in_thread(function)
+    try:
+        return future.result(timeout)
+    except FutureTimeoutError:
+        if future.done():
+            raise
+        raise TimeoutError from None
+
+
+def _begun_in_thread(function: Callable[[], T]) -> Future[T]:
     future: Future[T] = Future()
 
     def target() -> None:
@@ -296,12 +340,7 @@ def _in_thread(function: Callable[[], T], timeout: float | None = None) -> T:
             future.set_exception(error)
 
     threading.Thread(target=target, name="airflow-ray", daemon=True).start()
-    try:
-        return future.result(timeout)
-    except FutureTimeoutError:
-        if future.done():
-            raise
-        raise TimeoutError from None
+    return future
 
 
 def _translated(address: str, error: BaseException) -> AirflowRayError:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import inspect
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_ray._compat import AirflowTaskTimeout, BaseOperator, bundle_folders
+from airflow_ray._compat import AirflowTaskTimeout, BaseOperator, bundle_folders, conf
 from airflow_ray.exceptions import RayConfigurationError
 from airflow_ray.hooks.options import check_result
 from airflow_ray.object_uri import ObjectURI
+from airflow_ray.operators.dashboard_link import RayDashboardLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_ray.hooks.checkpoint_location import CheckpointLocation
     from airflow_ray.hooks.ray import Progress, RayHook
 
 # A task that is killed has 5 seconds before SIGKILL.
@@ -99,8 +103,9 @@ class RayPythonOperator(BaseOperator):
         connection, or else the credentials of the cluster's own machines.
     :param checkpoint_path: where to write, ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``file:///folder``
         (templated). None takes what is set in the Ray connection, the AWS connection or Airflow's configuration.
-    :param poll_interval: seconds between two calls to the cluster while there is no news; news, like log
-        lines or the end, comes at once.
+    :param deferrable: wait in Airflow's triggerer, without a slot of a worker.
+    :param poll_interval: seconds between two calls to the cluster while there is no news; the end comes at once, and
+        so do log lines unless deferred.
     :param fetch_logs: show what the callable prints and logs in the task's log.
     :raises RayConfigurationError: an argument is wrong, or the callable names a live context variable.
     """
@@ -124,6 +129,7 @@ class RayPythonOperator(BaseOperator):
         "runtime_env": "json",
     }
     shallow_copy_attrs: Sequence[str] = ("python_callable",)
+    operator_extra_links = (RayDashboardLink(),)
     ui_color = "#d6eaf8"
 
     def __init__(
@@ -146,6 +152,7 @@ class RayPythonOperator(BaseOperator):
         checkpoint: bool | Literal["best-effort"] = False,
         checkpoint_source: str | None = None,
         checkpoint_path: str | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 10.0,
         fetch_logs: bool = True,
         **kwargs: Any,
@@ -175,6 +182,7 @@ class RayPythonOperator(BaseOperator):
         self.checkpoint: bool | Literal["best-effort"] = checkpoint
         self.checkpoint_source = checkpoint_source
         self.checkpoint_path = checkpoint_path
+        self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.fetch_logs = fetch_logs
         self._uri: ObjectURI | None = None
@@ -187,30 +195,30 @@ class RayPythonOperator(BaseOperator):
         return RayHook(self.ray_conn_id)
 
     def execute(self, context: Context) -> Any:
-        """Run the callable on the cluster, follow it and return its object URI, a dict of them, or its value."""
-        ti = context["ti"]
-        uri = ObjectURI(
-            self.ray_conn_id,
-            ti.dag_id,
-            ti.run_id,
-            ti.task_id,
-            -1 if ti.map_index is None else ti.map_index,
-        )
-        with self.hook.connect():
-            # Known before the work is: a kill in between still finds what to cancel.
-            self._uri = uri
-            try:
-                progress = self._run(uri, context)
-            except AirflowTaskTimeout:
-                # Airflow calls on_kill as well, but only after the connection is closed.
-                self.on_kill()
-                raise
-        if self.checkpoint:
-            from airflow_ray.hooks.checkpoint_location import XCOM_KEY
+        """Run the callable on the cluster, wait for it and return its object URI, a dict of them, or its value."""
+        deadline = None
+        if self.execution_timeout is not None:
+            deadline = time.time() + self.execution_timeout.total_seconds()
+        uri = self._uri_of(context)
+        with self._connected(uri):
+            self._submit(uri, context)
+            self._push_link(uri, context)
+            return self._completed(uri, context, {"submissions": 1, "deadline": deadline})
 
-            location = self.hook.checkpoint_location(self.checkpoint_path, self.checkpoint_source)
-            ti.xcom_push(XCOM_KEY, location.as_xcom())
-        return self._returned(uri, progress)
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """Go on when :class:`~airflow_ray.triggers.RayObjectTrigger` has waited for the work.
+
+        :param event: what the trigger tells.
+        """
+        from airflow_ray import triggers
+
+        uri = self._uri_of(context)
+        with self._connected(uri):
+            if event["status"] == triggers.TIMEOUT:
+                raise AirflowTaskTimeout(f"The work had not ended within execution_timeout={self.execution_timeout}")
+            if event["status"] == triggers.ERROR:
+                raise triggers.error_of(event)
+            return self._completed(uri, context, event["resume"], offset=event["offset"], has_ended=True)
 
     def on_kill(self) -> None:
         """Cancel the remote work."""
@@ -223,20 +231,83 @@ class RayPythonOperator(BaseOperator):
         thread.start()
         thread.join(KILL_SECONDS)
 
-    def _run(self, uri: ObjectURI, context: Context) -> Progress:
-        """Submit the callable and follow it to its success, once more where an input was lost under way."""
+    def _uri_of(self, context: Context) -> ObjectURI:
+        ti = context["ti"]
+        map_index = -1 if ti.map_index is None else ti.map_index
+        return ObjectURI(self.ray_conn_id, ti.dag_id, ti.run_id, ti.task_id, map_index)
+
+    @contextmanager
+    def _connected(self, uri: ObjectURI) -> Iterator[None]:
+        with self.hook.connect():
+            # Known before the work is: a kill in between still finds what to cancel.
+            self._uri = uri
+            try:
+                yield
+            except AirflowTaskTimeout:
+                # Airflow calls on_kill as well, but only after the connection is closed.
+                self.on_kill()
+                raise
+
+    def _completed(
+        self,
+        uri: ObjectURI,
+        context: Context,
+        resume: dict[str, Any],
+        offset: int | None = None,
+        has_ended: bool = False,
+    ) -> Any:
+        """Wait for the work and return what the task returns; submit it again where an input was lost under way.
+
+        :param resume: how often it was ``submitted``, and the ``deadline`` in seconds since 1970, or None.
+        :param offset: number of log lines that the task's log has; None if nobody has told.
+        :param has_ended: whether a trigger has waited for it already.
+        """
         from airflow_ray.hooks.errors import exception_for
 
-        for _ in range(SUBMISSIONS):
-            self._submit(uri, context)
-            progress = self._followed(uri)
+        while True:
+            if self.deferrable and not has_ended:
+                self._defer(uri, resume)
+            progress = self._followed(uri, offset)
             record = progress.record or {"state": progress.state, "error": None}
-            if not (record["error"] or {}).get("lost"):
+            if not (record["error"] or {}).get("lost") or resume["submissions"] >= SUBMISSIONS:
                 break
             self.log.warning("An input was lost while the task waited or ran: %s", record["error"].get("message"))
+            self._submit(uri, context)
+            resume = {**resume, "submissions": resume["submissions"] + 1}
+            offset, has_ended = None, False
         if progress.state != "SUCCEEDED":
             raise exception_for(uri, record)
-        return progress
+        if self.checkpoint:
+            from airflow_ray.hooks.checkpoint_location import XCOM_KEY
+
+            context["ti"].xcom_push(XCOM_KEY, self._checkpoint_location().as_xcom())
+        returned = self._returned(uri, progress)
+        self.hook.acknowledge(uri)
+        return returned
+
+    def _defer(self, uri: ObjectURI, resume: dict[str, Any]) -> None:
+        from airflow_ray.triggers import RayObjectTrigger
+
+        checkpoint = None
+        if self.hook.credentials_expire(uri):
+            checkpoint = {**self._checkpoint_location().as_xcom(), "required": self.checkpoint is True}
+        trigger = RayObjectTrigger(
+            [str(uri)],
+            follows=True,
+            poll_interval=self.poll_interval,
+            deadline=resume["deadline"],
+            fetch_logs=self.fetch_logs,
+            checkpoint=checkpoint,
+            resume=resume,
+        )
+        self.defer(trigger=trigger, method_name="execute_complete")
+
+    def _checkpoint_location(self) -> CheckpointLocation:
+        return self.hook.checkpoint_location(self.checkpoint_path, self.checkpoint_source)
+
+    def _push_link(self, uri: ObjectURI, context: Context) -> None:
+        """Let the UI lead to the Ray dashboard while the work goes on."""
+        context["ti"].xcom_push(RayDashboardLink().xcom_key, self.hook.dashboard_page(uri) or "")
 
     def _submit(self, uri: ObjectURI, context: Context) -> None:
         self.hook.submit(
@@ -245,6 +316,8 @@ class RayPythonOperator(BaseOperator):
             uri=uri,
             kwargs={**self._context_arguments(context), **_plain(self.op_kwargs)},
             code_folders=bundle_folders(context),
+            # Airflow raises it when the task is cleared, and leaves it when it tries again.
+            generation=str(context["ti"].max_tries),
             num_cpus=self.num_cpus,
             num_gpus=self.num_gpus,
             memory=self.memory,
@@ -259,12 +332,11 @@ class RayPythonOperator(BaseOperator):
             checkpoint_source=self.checkpoint_source,
             checkpoint_path=self.checkpoint_path,
         )
-        self.log.info("Submitted %s", uri)
 
-    def _followed(self, uri: ObjectURI) -> Progress:
+    def _followed(self, uri: ObjectURI, offset: int | None) -> Progress:
         """Show what the work writes and waits for, and return the last news of it."""
         detail = None
-        for progress in self.hook.follow(uri, self.poll_interval):
+        for progress in self.hook.follow(uri, self.poll_interval, offset):
             self._show_lines(progress)
             if progress.detail and progress.detail != detail:
                 self.log.info("Waiting for resources: %s", progress.detail)

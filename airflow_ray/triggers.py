@@ -1,0 +1,165 @@
+"""The trigger that waits in Airflow's triggerer, so that a waiting task holds no slot of a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+
+from airflow_ray import exceptions
+from airflow_ray._compat import BaseHook
+from airflow_ray.exceptions import AirflowRayError
+from airflow_ray.object_uri import ObjectURI
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from airflow_ray.hooks.watcher import Watcher
+
+ENDED = "ended"
+TIMEOUT = "timeout"
+ERROR = "error"
+
+
+class RayObjectTrigger(BaseTrigger):
+    """Waits until objects are there, or the work that makes one of them has failed.
+
+    All of these in one triggerer share one connection to a Ray cluster and one call to it an interval. The event's
+    payload is a dict: ``status`` is ``ended``, ``timeout`` or ``error``, the last with ``type`` and ``message``;
+    ``offset`` is the number of log lines that the task's log has; ``resume`` is what was given here.
+
+    :param object_uris: the objects.
+    :param follows: whether the task that waits has submitted their work: what it writes appears in the task's log, work
+        that is not known has ended, and a person who ends the task cancels it.
+    :param poll_interval: seconds between two calls to the cluster while nothing ends; an end comes at once.
+    :param deadline: when to give up, in seconds since 1970; None never does.
+    :param fetch_logs: show what the work writes.
+    :param checkpoint: of work whose checkpoint is written with credentials that expire: ``path`` and ``aws_conn_id``
+        of its :class:`~airflow_ray.hooks.checkpoint_location.CheckpointLocation`, and ``required``.
+    :param resume: plain data for the task that goes on.
+    """
+
+    def __init__(
+        self,
+        object_uris: list[str],
+        follows: bool = False,
+        poll_interval: float = 10.0,
+        deadline: float | None = None,
+        fetch_logs: bool = True,
+        checkpoint: dict[str, Any] | None = None,
+        resume: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.object_uris = object_uris
+        self.follows = follows
+        self.poll_interval = poll_interval
+        self.deadline = deadline
+        self.fetch_logs = fetch_logs
+        self.checkpoint = checkpoint
+        self.resume = resume
+        self._offset: int | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class and the arguments, as Airflow keeps them."""
+        names = "object_uris", "follows", "poll_interval", "deadline", "fetch_logs", "checkpoint", "resume"
+        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield the one event."""
+        try:
+            status = await self._waited()
+        except AirflowRayError as error:
+            status = {"status": ERROR, "type": type(error).__name__, "message": str(error)}
+        yield TriggerEvent({**status, "offset": self._offset, "resume": self.resume})  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """Cancel the work when a person ends the task; Airflow calls this from version 3.3 on."""
+        if not self.follows:
+            return
+        from airflow_ray.hooks.watcher import cancel
+
+        for uri in map(ObjectURI.parse, self.object_uris):
+            self.log.info("Cancelling %s", uri)
+            await asyncio.to_thread(cancel, uri, await self._settings(uri.conn_id))
+
+    async def _waited(self) -> dict[str, Any]:
+        from airflow_ray.hooks.watcher import Subscription, watching
+
+        loop = asyncio.get_running_loop()
+        news: asyncio.Queue[tuple[ObjectURI, dict[str, Any]]] = asyncio.Queue()
+        by_connection: dict[str, list[Subscription]] = defaultdict(list)
+        for uri in map(ObjectURI.parse, self.object_uris):
+
+            def deliver(item: dict[str, Any], uri: ObjectURI = uri) -> None:
+                loop.call_soon_threadsafe(news.put_nowait, (uri, item))
+
+            by_connection[uri.conn_id].append(Subscription(uri, self.follows, self.poll_interval, deliver))
+        with ExitStack() as stack:
+            watchers = {
+                conn_id: stack.enter_context(watching(conn_id, await self._settings(conn_id), subscriptions))
+                for conn_id, subscriptions in by_connection.items()
+            }
+            refreshing = asyncio.create_task(self._keep_credentials(watchers))
+            stack.callback(refreshing.cancel)
+            try:
+                await asyncio.wait_for(self._ended(news), self._seconds_left())
+            except asyncio.TimeoutError:
+                return {"status": TIMEOUT}
+        return {"status": ENDED}
+
+    async def _ended(self, news: asyncio.Queue[tuple[ObjectURI, dict[str, Any]]]) -> None:
+        """Return when all have ended, or one in a way that lets the others not matter."""
+        waiting = set(map(ObjectURI.parse, self.object_uris))
+        while waiting:
+            uri, item = await news.get()
+            if "error" in item:
+                raise item["error"]
+            self._offset = item["offset"]
+            self._show(item)
+            if item["ended"] and item["state"] != "SUCCEEDED":
+                return
+            if item["ended"]:
+                waiting.discard(uri)
+
+    def _show(self, item: dict[str, Any]) -> None:
+        if not self.fetch_logs:
+            return
+        if item["skipped"]:
+            self.log.warning("%d lines of output were dropped before they could be read", item["skipped"])
+        for line in item["lines"]:
+            self.log.info(line)
+
+    def _seconds_left(self) -> float | None:
+        return None if self.deadline is None else max(0.0, self.deadline - time.time())
+
+    async def _settings(self, conn_id: str) -> Any:
+        from airflow_ray.hooks.settings import settings_of
+
+        return settings_of(await BaseHook.aget_connection(conn_id))
+
+    async def _keep_credentials(self, watchers: dict[str, Watcher]) -> None:
+        """Give the owner new credentials for the checkpoint from time to time."""
+        from airflow_ray.hooks.checkpoint_location import REFRESH_SECONDS, CheckpointLocation
+
+        if self.checkpoint is None:
+            return
+        location = CheckpointLocation(self.checkpoint["path"], self.checkpoint["aws_conn_id"])
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            for uri in map(ObjectURI.parse, self.object_uris):
+                try:
+                    target = await sync_to_async(location.target)(uri.work, self.checkpoint["required"])
+                    await asyncio.to_thread(watchers[uri.conn_id].call, "refresh_checkpoint", uri.record_id, target)
+                except AirflowRayError as error:
+                    self.log.warning("No new credentials for the checkpoint, the earlier ones stay: %s", error)
+
+
+def error_of(event: dict[str, Any]) -> AirflowRayError:
+    """Return the exception that an event of status ``error`` tells."""
+    error: AirflowRayError = getattr(exceptions, event["type"])(event["message"])
+    return error
