@@ -25,9 +25,9 @@ def database():
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=120)
 
 
-@pytest.fixture(params=["ray_client", "ray_driver"])
-def conn_id(request, head):
-    return request.param
+@pytest.fixture
+def conn_id(head):
+    return "ray_driver"
 
 
 @pytest.fixture
@@ -57,7 +57,8 @@ def sleep_long():
 # Deferred tasks
 
 
-def test_deferred_task_returns_what_one_that_waits_returns(dag, conn_id):
+@pytest.mark.parametrize("conn_id", ["ray_client", "ray_driver"])
+def test_deferred_task_returns_what_one_that_waits_returns(head, dag, conn_id):
     with dag:
         made = RayPythonOperator(task_id="make", python_callable=speak, ray_conn_id=conn_id, deferrable=True)
         RayPythonOperator(

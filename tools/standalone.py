@@ -69,6 +69,7 @@ class StandaloneAirflow:
         }
         self._log = home / "standalone.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._more: list[subprocess.Popen[bytes]] = []
         self._http = requests.Session()
 
     def __enter__(self) -> StandaloneAirflow:
@@ -84,13 +85,15 @@ class StandaloneAirflow:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, run_id: str | None = None) -> str:
         """Start a run of a DAG as soon as its file is parsed and return the run's id.
 
+        :param conf: the run's configuration.
+        :param run_id: the run's id; None lets Airflow make one.
         :raises RuntimeError: a DAG file cannot be imported, or the DAG does not appear.
         """
         self._until(lambda: self._knows(dag_id), f"DAG {dag_id} does not appear")
-        answer = self._post(f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf or {}})
+        answer = self._post(f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf or {}, "dag_run_id": run_id})
         return str(answer["dag_run_id"])
 
     def wait(self, dag_id: str, run_id: str, timeout: float) -> str:
@@ -125,8 +128,29 @@ class StandaloneAirflow:
         path = f"{self.url}/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
         self._http.patch(path, json={"new_state": state}, timeout=30).raise_for_status()
 
+    def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Clear a task instance as a person does in the UI, so that it runs again."""
+        body = {"dry_run": False, "task_ids": [task_id], "dag_run_id": run_id, "only_failed": False}
+        self._post(f"dags/{dag_id}/clearTaskInstances", body)
+
+    def kill_triggerer(self) -> None:
+        """End the triggerer's processes at once with SIGKILL and start another one."""
+        if self._process is None:
+            return
+        family = psutil.Process(self._process.pid).children(recursive=True)
+        for each in [process for process in family if "triggerer" in " ".join(process.cmdline())]:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        command = [sys.executable, "-m", "airflow", "triggerer"]
+        with self._log.open("ab") as output:
+            self._more.append(
+                subprocess.Popen(command, env=self.environment, stdout=output, stderr=output, start_new_session=True)
+            )
+
     def stop(self) -> None:
         """Stop all of Airflow's processes, and the embedded Ray head."""
+        while self._more:
+            _end(self._more.pop())
         if self._process is not None:
             _end(self._process)
             self._process = None

@@ -108,6 +108,18 @@ class Keeper:
         return output.decode(errors="replace")
 
 
+def _keeper_handle(namespace: str) -> Any:
+    import ray
+    from ray.exceptions import ActorAlreadyExistsError
+
+    named = {"name": KEEPER_NAME, "namespace": namespace, "get_if_exists": True, "lifetime": "detached"}
+    try:
+        return ray.remote(Keeper).options(**named, **_ON_HEAD).remote()
+    # Ray looks for it first and creates it then: meanwhile another process may have done the same.
+    except ActorAlreadyExistsError:
+        return ray.get_actor(KEEPER_NAME, namespace=namespace)
+
+
 def owner_handle(namespace: str, by_value: Callable[[], AbstractContextManager[None]]) -> Any:
     """Return the handle of the owner of ``namespace``, which is created if there is none.
 
@@ -122,11 +134,7 @@ def owner_handle(namespace: str, by_value: Callable[[], AbstractContextManager[N
         return ray.get_actor(OWNER_NAME, namespace=namespace)
     with by_value():
         pickled = cloudpickle.dumps(keep_owner)
-        keeper = (
-            ray.remote(Keeper)
-            .options(name=KEEPER_NAME, namespace=namespace, get_if_exists=True, lifetime="detached", **_ON_HEAD)
-            .remote()
-        )
+        keeper = _keeper_handle(namespace)
     output = ray.get(keeper.ensure_owner.remote(pickled, namespace))
     if output is not None:
         raise RuntimeError(output)

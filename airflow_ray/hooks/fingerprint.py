@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import CodeType
 
     from airflow_ray.hooks.options import RemoteOptions
 
@@ -90,8 +91,13 @@ def _source(function: Any) -> bytes:
         source = inspect.getsource(function).encode()
     # Made by exec, or by hand in an interpreter.
     except (OSError, TypeError):
-        source = bytes(function.__code__.co_code)
+        source = _code(function.__code__)
     return name.encode() + b" " + source
+
+
+def _code(code: CodeType) -> bytes:
+    constants = [_code(each) if inspect.iscode(each) else repr(each).encode() for each in code.co_consts]
+    return b" ".join([code.co_code, repr(code.co_names).encode(), *constants])
 
 
 def _pickled(value: Any) -> bytes:

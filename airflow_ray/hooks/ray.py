@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -356,9 +356,7 @@ class RayHook(BaseHook):
     def _connect_again(self, broken: RayConnectionError) -> None:
         """Make a new connection in place of one that broke."""
         self.log.warning("%s Connecting again.", broken)
-        # What the broken connection cannot say goodbye with is of no interest.
-        with suppress(Exception):
-            self._connection.close()
+        self._connection.close()
         deadline = time.monotonic() + self.settings.connect_timeout
         while True:
             left = max(1.0, deadline - time.monotonic())

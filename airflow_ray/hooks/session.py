@@ -8,7 +8,7 @@ import threading
 import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_ray.exceptions import (
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PROBE_SECONDS = 5.0
 RETRY_SECONDS = 0.5
+# A Ray Client whose server has died may get a new one, which knows none of its objects.
+NOT_FOUND = "is not found for client"
 # Ray starts a process for each client; a crash while it starts is known and worth another try.
 CRASHED = "Starting Ray client server failed"
 # Ray turns its client mode off when the last client disconnects, also while another one connects.
@@ -72,6 +74,7 @@ class Session:
         return _begun_in_thread(target)
 
     def _answer(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        import grpc
         import ray
         from ray.exceptions import OutOfMemoryError, RayActorError
 
@@ -83,8 +86,10 @@ class Session:
                 "it ran and the objects it held. Try this task again, and clear the tasks whose objects it needs. "
                 f"Ray says: {error}"
             ) from error
-        except ConnectionError as error:
-            raise RayConnectionError(f"The connection to the Ray cluster broke: {error}") from error
+        except (ConnectionError, ValueError, grpc.RpcError) as error:
+            if isinstance(error, ValueError) and NOT_FOUND not in str(error):
+                raise
+            raise RayConnectionError(f"The connection to the Ray cluster broke: {error}.") from error
 
     def run(self, function: Callable[[], T], timeout: float | None = None) -> T:
         """Return what ``function`` returns, which may use ``ray``.
@@ -156,7 +161,8 @@ def client_session(address: str, namespace: str, timeout: float) -> Iterator[Ses
     try:
         yield Session(namespace, active, deadline)
     finally:
-        with active(), _client_lock:
+        # A connection that broke cannot say goodbye.
+        with suppress(Exception), active(), _client_lock:
             ray.util.client_connect.disconnect()
 
 

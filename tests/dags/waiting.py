@@ -1,0 +1,70 @@
+"""DAGs whose work outlives the Airflow processes that wait for it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import dag, task
+
+from airflow_ray.decorators import ray_task
+from airflow_ray.sensors.object import RayObjectSensor
+
+RETRIES = {"retries": 1, "retry_delay": timedelta(seconds=1)}
+
+
+def until_told(files):
+    """Note the start in one file and return when there is another one."""
+    import os
+    import time
+
+    with open(files["starts"], "a") as starts:
+        starts.write(f"{os.getpid()}\n")
+    print("working", flush=True)
+    while not os.path.exists(files["gate"]):
+        time.sleep(0.05)
+    return "done"
+
+
+@dag(schedule=None, render_template_as_native_obj=True, params={"files": {}})
+def worker_waits():
+    ray_task(until_told, task_id="work", num_cpus=0, result="value", **RETRIES)("{{ params.files }}")
+
+
+@dag(schedule=None, render_template_as_native_obj=True, params={"files": {}})
+def triggerer_waits():
+    ray_task(until_told, task_id="work", num_cpus=0, result="value", deferrable=True, **RETRIES)("{{ params.files }}")
+
+
+@dag(schedule=None)
+def many_wait():
+    # As a driver, which costs the machine of the test no further process for each connection.
+    @ray_task(ray_conn_id="ray_driver", num_cpus=0, result="value", deferrable=True)
+    def double(number):
+        return number * 2
+
+    @task
+    def total(numbers):
+        return sum(numbers)
+
+    total(double.expand(number=list(range(50))))
+
+
+@dag(schedule=None, params={"uri": ""})
+def waits_for_another():
+    RayObjectSensor(task_id="wait", object_uri="{{ params.uri }}", deferrable=True, timeout=120)
+
+
+@dag(schedule=None)
+def makes_for_another():
+    @ray_task
+    def make():
+        return [1, 2, 3]
+
+    make()
+
+
+worker_waits()
+triggerer_waits()
+many_wait()
+waits_for_another()
+makes_for_another()

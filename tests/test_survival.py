@@ -1,0 +1,144 @@
+"""Work that outlives Airflow's worker, triggerer and connections: a real Airflow, a real Ray head, SIGKILL."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from airflow_ray.object_uri import ObjectURI
+from tests.ray_head import RayHead
+from tools.standalone import StandaloneAirflow
+
+DAGS = Path(__file__).parent / "dags"
+
+
+@pytest.fixture(scope="module")
+def airflow(head: RayHead, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneAirflow]:
+    folder = tmp_path_factory.mktemp("airflow")
+    shutil.copytree(DAGS, folder / "dags")
+    environment = {
+        "AIRFLOW_CONN_RAY_DEFAULT": head.client_uri,
+        # Another triggerer takes over sooner.
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
+        "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+    }
+    with StandaloneAirflow(folder / "home", folder / "dags", environment) as airflow:
+        yield airflow
+
+
+class Work:
+    """A run of one of the DAGs with a task named work, which goes on until :meth:`finish`."""
+
+    def __init__(self, airflow: StandaloneAirflow, dag_id: str, folder: Path) -> None:
+        self.airflow = airflow
+        self.dag_id = dag_id
+        self._starts, self._gate = folder / "starts", folder / "gate"
+        self.run_id = airflow.trigger(dag_id, {"files": {"starts": str(self._starts), "gate": str(self._gate)}})
+
+    @property
+    def pids(self) -> list[int]:
+        return [int(line) for line in self._starts.read_text().splitlines()] if self._starts.exists() else []
+
+    @property
+    def instance(self) -> dict:
+        return self.airflow.task_instances(self.dag_id, self.run_id)[0]
+
+    def await_start(self) -> None:
+        while not self.pids:
+            time.sleep(0.1)
+
+    def await_state(self, state: str) -> None:
+        while self.instance["state"] != state:
+            assert self.instance["state"] not in ("failed", "upstream_failed"), self.log()
+            time.sleep(0.2)
+
+    def await_end_of_process(self) -> None:
+        _, alive = psutil.wait_procs([psutil.Process(self.pids[-1])] if psutil.pid_exists(self.pids[-1]) else [], 30)
+        assert alive == []
+
+    def finish(self) -> None:
+        self._gate.touch()
+        state = self.airflow.wait(self.dag_id, self.run_id, timeout=150)
+        assert state == "success", self.log()
+
+    def log(self) -> str:
+        return self.airflow.log(self.dag_id, self.run_id, "work", self.instance["try_number"])
+
+
+def test_retry_goes_on_with_the_work_of_a_task_process_that_was_killed(airflow, tmp_path):
+    work = Work(airflow, "worker_waits", tmp_path)
+    work.await_start()
+    os.kill(work.instance["pid"], signal.SIGKILL)
+    while work.instance["try_number"] < 2:
+        time.sleep(0.2)
+    work.finish()
+    assert (len(work.pids), work.instance["try_number"]) == (1, 2)
+    assert "going on with that" in work.log()
+
+
+def test_clear_after_success_runs_again(airflow, tmp_path):
+    work = Work(airflow, "worker_waits", tmp_path)
+    work.finish()
+    airflow.clear(work.dag_id, work.run_id, "work")
+    work.finish()
+    assert len(work.pids) == 2
+
+
+def test_output_of_deferred_work_reaches_the_log_while_it_runs(airflow, tmp_path):
+    work = Work(airflow, "triggerer_waits", tmp_path)
+    work.await_state("deferred")
+    while "working" not in work.log():
+        time.sleep(0.5)
+    work.finish()
+
+
+def test_task_marked_failed_while_deferred_stops_on_the_cluster(airflow, tmp_path):
+    work = Work(airflow, "triggerer_waits", tmp_path)
+    work.await_start()
+    work.await_state("deferred")
+    airflow.set_state(work.dag_id, work.run_id, "work", "failed")
+    work.await_end_of_process()
+
+
+def test_task_cleared_while_deferred_stops_and_runs_anew(airflow, tmp_path):
+    work = Work(airflow, "triggerer_waits", tmp_path)
+    work.await_start()
+    work.await_state("deferred")
+    airflow.clear(work.dag_id, work.run_id, "work")
+    while len(work.pids) < 2:
+        time.sleep(0.2)
+    assert not psutil.pid_exists(work.pids[0])
+    work.finish()
+
+
+def test_deferred_work_goes_on_when_triggerer_and_client_servers_are_killed(airflow, head, tmp_path):
+    work = Work(airflow, "triggerer_waits", tmp_path)
+    work.await_start()
+    work.await_state("deferred")
+    airflow.kill_triggerer()
+    for server in head.processes("specific-server"):
+        server.kill()
+    work.finish()
+    assert len(work.pids) == 1
+
+
+def test_sensor_waits_for_the_object_of_another_dag(airflow):
+    # The run that will make it does not exist yet.
+    maker = "for_the_sensor"
+    uri = ObjectURI("ray_default", "makes_for_another", maker, "make")
+    run_id = airflow.trigger("waits_for_another", {"uri": str(uri)})
+    airflow.trigger("makes_for_another", run_id=maker)
+    assert airflow.wait("waits_for_another", run_id, timeout=120) == "success"
+
+
+def test_fifty_tasks_wait_deferred_at_once(airflow):
+    run_id = airflow.trigger("many_wait")
+    assert airflow.wait("many_wait", run_id, timeout=240) == "success"
+    assert airflow.xcoms("many_wait", run_id, "total")["return_value"] == 2450
