@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from airflow_ray.hooks.watcher import Watcher
 
+# Airflow's scheduler fails a task that runs again before it has taken note that it was deferred.
+SETTLE_SECONDS = 5.0
 ENDED = "ended"
 TIMEOUT = "timeout"
 ERROR = "error"
@@ -34,8 +36,8 @@ class RayObjectTrigger(BaseTrigger):
     ``offset`` is the number of log lines that the task's log has; ``resume`` is what was given here.
 
     :param object_uris: the objects.
-    :param follows: whether the task that waits has submitted their work: what it writes appears in the task's log, work
-        that is not known has ended, and a person who ends the task cancels it.
+    :param holder: by which name the task that waits has submitted their work: what it writes appears in the task's log,
+        work that is not known has ended, and a person who ends the task cancels it. None for whoever only waits.
     :param poll_interval: seconds between two calls to the cluster while nothing ends; an end comes at once.
     :param deadline: when to give up, in seconds since 1970; None never does.
     :param fetch_logs: show what the work writes.
@@ -47,7 +49,7 @@ class RayObjectTrigger(BaseTrigger):
     def __init__(
         self,
         object_uris: list[str],
-        follows: bool = False,
+        holder: str | None = None,
         poll_interval: float = 10.0,
         deadline: float | None = None,
         fetch_logs: bool = True,
@@ -56,7 +58,7 @@ class RayObjectTrigger(BaseTrigger):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.object_uris = object_uris
-        self.follows = follows
+        self.holder = holder
         self.poll_interval = poll_interval
         self.deadline = deadline
         self.fetch_logs = fetch_logs
@@ -66,26 +68,28 @@ class RayObjectTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class and the arguments, as Airflow keeps them."""
-        names = "object_uris", "follows", "poll_interval", "deadline", "fetch_logs", "checkpoint", "resume"
+        names = "object_uris", "holder", "poll_interval", "deadline", "fetch_logs", "checkpoint", "resume"
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event."""
+        settled = asyncio.create_task(asyncio.sleep(SETTLE_SECONDS))
         try:
             status = await self._waited()
         except AirflowRayError as error:
             status = {"status": ERROR, "type": type(error).__name__, "message": str(error)}
+        await settled
         yield TriggerEvent({**status, "offset": self._offset, "resume": self.resume})  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """Cancel the work when a person ends the task; Airflow calls this from version 3.3 on."""
-        if not self.follows:
+        if self.holder is None:
             return
         from airflow_ray.hooks.watcher import cancel
 
         for uri in map(ObjectURI.parse, self.object_uris):
             self.log.info("Cancelling %s", uri)
-            await asyncio.to_thread(cancel, uri, await self._settings(uri.conn_id))
+            await asyncio.to_thread(cancel, uri, await self._settings(uri.conn_id), self.holder)
 
     async def _waited(self) -> dict[str, Any]:
         from airflow_ray.hooks.watcher import Subscription, watching
@@ -98,7 +102,7 @@ class RayObjectTrigger(BaseTrigger):
             def deliver(item: dict[str, Any], uri: ObjectURI = uri) -> None:
                 loop.call_soon_threadsafe(news.put_nowait, (uri, item))
 
-            by_connection[uri.conn_id].append(Subscription(uri, self.follows, self.poll_interval, deliver))
+            by_connection[uri.conn_id].append(Subscription(uri, self.holder is not None, self.poll_interval, deliver))
         with ExitStack() as stack:
             watchers = {
                 conn_id: stack.enter_context(watching(conn_id, await self._settings(conn_id), subscriptions))

@@ -25,9 +25,10 @@ def main(quick: bool) -> None:
 
     :param quick: small sizes and few repeats, to see that everything works.
     """
-    from benchmarks import checkpoints
+    from benchmarks import checkpoints, waits
 
     results = list(checkpoints.run(*(((16,), 2) if quick else ((64, 640),))))
+    results += waits.run(*((100, 5.0) if quick else (1000, 60.0)))
     print_table([("what", "value", "unit", "ratio", "of", "target", "met", "noise"), *map(_row, results)])
     if not quick:
         RESULTS.write_text(json.dumps([_plain(each) for each in results], indent=1) + "\n")

@@ -29,6 +29,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneAirf
     shutil.copytree(ROOT / "tests" / "dags", dags)
     shutil.copytree(ROOT / "examples", dags, dirs_exist_ok=True)
     (dags / "of_readme.py").write_text(first_python_block(ROOT / "README.md"))
+    (dags / "of_waiting.py").write_text(first_python_block(ROOT / "docs" / "waiting.md"))
     with StandaloneAirflow(folder / "home", dags, {"AIRFLOW_CONN_RAY_DEFAULT": LOCAL_CONNECTION}) as airflow:
         yield airflow
 
@@ -44,6 +45,11 @@ def test_dag_of_the_readme_runs(airflow):
     run_id = airflow.trigger("sums")
     assert airflow.wait("sums", run_id, timeout=120) == "success"
     assert airflow.xcoms("sums", run_id, "total")["return_value"] == 499_999_500_000
+
+
+def test_dag_of_the_waiting_page_runs(airflow):
+    run_id = airflow.trigger("patient")
+    assert airflow.wait("patient", run_id, timeout=120) == "success"
 
 
 def test_example_of_the_hooks_page_runs(airflow):

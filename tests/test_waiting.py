@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import subprocess
 import sys
+import time
 import uuid
 from datetime import datetime, timedelta, timezone
 
 import pytest
 from airflow.sdk import DAG, task
 
+from airflow_ray import triggers
 from airflow_ray.decorators import ray_task
 from airflow_ray.exceptions import ObjectURIError
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.python import RayPythonOperator
 from airflow_ray.sensors.object import RayObjectSensor
+from airflow_ray.triggers import RayObjectTrigger
 from tests.conftest import new_uri
 from tests.dag_runs import run_dag
+from tools.standalone import free_ports
 
 
 @pytest.fixture(scope="module", autouse=True)
 def database():
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=120)
+
+
+@pytest.fixture(autouse=True)
+def no_scheduler_to_wait_for(monkeypatch):
+    monkeypatch.setattr(triggers, "SETTLE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -181,3 +192,116 @@ def test_deferrable_follows_the_setting_of_airflow(monkeypatch):
     monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert finished.stdout.splitlines()[-1] == "True True"
+
+
+# Connections
+
+
+def until_there(path):
+    import os
+    import time
+
+    while not os.path.exists(path):
+        time.sleep(0.05)
+    return 42
+
+
+@pytest.fixture
+def gate(tmp_path):
+    return tmp_path / "gate"
+
+
+def kill_client_servers(head):
+    while not (servers := head.processes("specific-server")):
+        time.sleep(0.05)
+    for server in servers:
+        server.kill()
+
+
+def test_wait_goes_on_when_the_server_of_the_client_is_killed(head, gate):
+    uri = new_uri("ray_client")
+    with RayHook("ray_client").connect() as hook:
+        hook.submit(until_there, str(gate), uri=uri)
+        news = hook.follow(uri, poll_interval=0.5)
+        next(news)
+        kill_client_servers(head)
+        gate.touch()
+        assert [*news][-1].state == "SUCCEEDED"
+
+
+def event_of(*uris, **arguments):
+    async def first():
+        async for event in RayObjectTrigger([*map(str, uris)], poll_interval=1.0, **arguments).run():
+            return event.payload
+
+    return first()
+
+
+def test_trigger_goes_on_when_the_server_of_the_client_is_killed(head, gate):
+    uri = new_uri("ray_client")
+    with RayHook("ray_client").connect() as hook:
+        hook.submit(until_there, str(gate), uri=uri)
+
+    async def waited():
+        event = asyncio.create_task(event_of(uri))
+        await asyncio.to_thread(kill_client_servers, head)
+        gate.touch()
+        return await event
+
+    assert asyncio.run(waited())["status"] == "ended"
+
+
+def test_triggers_of_a_connection_share_one(head):
+    uris = [new_uri("ray_client") for _ in range(20)]
+
+    async def waited():
+        events = [asyncio.create_task(event_of(uri)) for uri in uris]
+        await asyncio.to_thread(put_all, uris)
+        servers = len(head.processes("specific-server"))
+        return servers, [event["status"] for event in await asyncio.gather(*events)]
+
+    def put_all(uris):
+        with RayHook("ray_client").connect() as hook:
+            for uri in uris:
+                hook.put(1, uri=uri)
+
+    # The other one is that of the hook that puts, which closes after the last.
+    assert asyncio.run(waited()) == (1, ["ended"] * 20)
+
+
+def test_trigger_tells_that_the_cluster_is_out_of_reach(monkeypatch):
+    (port,) = free_ports(1)
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_NOWHERE", f"ray://127.0.0.1:{port}?connect_timeout=1")
+    event = asyncio.run(event_of(new_uri("ray_nowhere")))
+    assert (event["status"], event["type"]) == ("error", "RayConnectionError")
+
+
+def test_trigger_of_unknown_work_ends(conn_id):
+    assert asyncio.run(event_of(new_uri(conn_id), holder="a task"))["status"] == "ended"
+
+
+def test_kill_of_a_trigger_cancels_the_work_of_its_task_only(conn_id, gate):
+    own, of_another = new_uri(conn_id), new_uri(conn_id)
+    with RayHook(conn_id).connect() as hook:
+        for uri, holder in ((own, "a task"), (of_another, "another")):
+            hook.submit(until_there, str(gate), uri=uri, holder=holder)
+            asyncio.run(RayObjectTrigger([str(uri)], holder="a task").on_kill())
+        gate.touch()
+        assert (hook.status(own), hook.wait(of_another)["state"]) == ("CANCELLED", "SUCCEEDED")
+
+
+def test_kill_of_a_sensor_cancels_nothing(conn_id, gate):
+    uri = new_uri(conn_id)
+    with RayHook(conn_id).connect() as hook:
+        hook.submit(until_there, str(gate), uri=uri)
+        asyncio.run(RayObjectTrigger([str(uri)]).on_kill())
+        gate.touch()
+        assert hook.wait(uri)["state"] == "SUCCEEDED"
+
+
+def test_trigger_survives_being_stored():
+    trigger = RayObjectTrigger(["ray-object://a/b/c/d/-1/e"], "holder", 2.0, 3.0, False, {"path": "s3://b"}, {"a": 1})
+    path, arguments = trigger.serialize()
+    module, _, name = path.rpartition(".")
+    cls = getattr(__import__(module, fromlist=[name]), name)
+    assert cls(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)

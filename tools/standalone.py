@@ -137,10 +137,10 @@ class StandaloneAirflow:
         """End the triggerer's processes at once with SIGKILL and start another one."""
         if self._process is None:
             return
-        family = psutil.Process(self._process.pid).children(recursive=True)
-        for each in [process for process in family if "triggerer" in " ".join(process.cmdline())]:
+        for each in psutil.Process(self._process.pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess):
-                each.kill()
+                if "triggerer" in " ".join(each.cmdline()):
+                    each.kill()
         command = [sys.executable, "-m", "airflow", "triggerer"]
         with self._log.open("ab") as output:
             self._more.append(

@@ -112,6 +112,7 @@ class Owner:
         options: dict[str, Any],
         *,
         fingerprint: str | None = None,
+        holder: str | None = None,
         as_json: bool = False,
         multiple_outputs: bool = False,
         scheduling_timeout: float | None = None,
@@ -126,6 +127,7 @@ class Owner:
             one that had to be restored for this.
         :param options: what ``RemoteFunction.options`` takes.
         :param fingerprint: tells the same work of another try; None always begins anew.
+        :param holder: any text that tells who submits this, for :meth:`cancel`.
         :param scheduling_timeout: seconds in PENDING after which the work fails; None waits without limit.
         :param checkpoint: where the outputs are checkpointed: ``storage`` (arguments of ``Storage``), ``uri`` (what
             comes before the key in an object URI), ``keys`` to sign with, ``required`` (or best effort).
@@ -134,6 +136,7 @@ class Owner:
         """
         earlier = self._records.get(record_id)
         if earlier is not None and earlier.attachable(fingerprint):
+            earlier.holder = holder
             return {"kind": "attached", "state": earlier.state}
         found = [self._find(input_id, key) for input_id, key, _ in inputs]
         if errors := [error for _, error in found if error is not None]:
@@ -142,7 +145,8 @@ class Owner:
         refs = [ref for ref, _ in found]
         pickled = await self._own(payload[0]) if isinstance(payload, list) else payload
         record = await self._new_record(record_id, options)
-        record.inputs, record.checkpoint, record.fingerprint = inputs, checkpoint, fingerprint
+        record.inputs, record.checkpoint = inputs, checkpoint
+        record.fingerprint, record.holder = fingerprint, holder
         try:
             record.generator = self._run.options(**options).remote(
                 self._self,
@@ -305,10 +309,13 @@ class Owner:
         if record is not None and record.checkpoint is not None:
             record.checkpoint = target
 
-    async def cancel(self, record_id: str) -> bool:
-        """Stop the work of ``record_id`` with all it started; return whether there was any to stop."""
+    async def cancel(self, record_id: str, holder: str | None = None) -> bool:
+        """Stop the work of ``record_id`` with all it started; return whether there was any to stop.
+
+        :param holder: stop it only if this one submitted it, or attached to it last.
+        """
         record = self._records.get(record_id)
-        if record is None or record.finished:
+        if record is None or record.finished or (holder is not None and holder != record.holder):
             return False
         await self._stop(record, CANCELLED)
         return True

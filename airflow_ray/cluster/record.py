@@ -67,6 +67,7 @@ class Record:
     :param attempt: tells this work from earlier work under the same ``record_id``.
     :param options: what the work was submitted with, as ``RemoteFunction.options`` takes it.
     :param fingerprint: the same for the same work of another try; None where no other try may attach to this.
+    :param holder: the try that submitted or last attached to this; an earlier one may not cancel it any more.
     :param inputs: record id, key and source of each input; the source is ``store``, ``lineage`` or ``checkpoint``.
     :param checkpoint: where and with which credentials the outputs are checkpointed; forgotten when the work ends.
 
@@ -80,6 +81,7 @@ class Record:
     attempt: str
     options: dict[str, Any]
     fingerprint: str | None = None
+    holder: str | None = None
     inputs: list[tuple[str, str, str]] = field(default_factory=list)
     checkpoint: dict[str, Any] | None = field(default=None, repr=False)
     state: str = PENDING

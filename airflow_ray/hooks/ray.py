@@ -119,6 +119,7 @@ class RayHook(BaseHook):
         kwargs: dict[str, Any] | None = None,
         code_folders: Iterable[str] = (),
         generation: str | None = None,
+        holder: str | None = None,
         **options: Any,
     ) -> ObjectURI:
         """Start a callable on the cluster in place of any earlier work under the same URI.
@@ -132,6 +133,7 @@ class RayHook(BaseHook):
         :param kwargs: its keyword arguments, likewise.
         :param code_folders: further folders with modules that the cluster lacks.
         :param generation: any text that the tries of a task have in common, and another one when it is cleared.
+        :param holder: any text that tells who submits, for :meth:`cancel`.
         :param options: fields of :class:`~airflow_ray.hooks.options.RemoteOptions`.
         :returns: ``uri``, parsed.
         :raises RayConfigurationError: an option is wrong, or Ray does not take it.
@@ -149,6 +151,7 @@ class RayHook(BaseHook):
             "options": remote_options.for_ray(self.settings.runtime_env),
             "fingerprint": generation
             and fingerprint(fn, args, kwargs or {}, payload.sources, remote_options, generation),
+            "holder": holder,
             "as_json": remote_options.result == "value",
             "multiple_outputs": remote_options.multiple_outputs,
             "scheduling_timeout": remote_options.scheduling_timeout,
@@ -269,9 +272,12 @@ class RayHook(BaseHook):
         base = self.settings.dashboard_url or page["url"]
         return f"{base.rstrip('/')}/#/jobs/{page['job_id']}/tasks/{page['task_id']}" if base else None
 
-    def cancel(self, uri: ObjectURI | str) -> bool:
-        """Stop the work for ``uri`` with all it started and return whether there was any to stop."""
-        return bool(self._call("cancel", self._own_uri(uri).record_id))
+    def cancel(self, uri: ObjectURI | str, holder: str | None = None) -> bool:
+        """Stop the work for ``uri`` with all it started and return whether there was any to stop.
+
+        :param holder: stop it only if this one has submitted it, or was the last to go on with it.
+        """
+        return bool(self._call("cancel", self._own_uri(uri).record_id, holder))
 
     def get(self, uri: ObjectURI | str) -> Any:
         """Return the object that ``uri`` names: without a copy where this process runs on its node.

@@ -74,18 +74,18 @@ def watching(conn_id: str, settings: RaySettings, subscriptions: Collection[Subs
             watcher.leave(subscriptions)
 
 
-def cancel(uri: ObjectURI, settings: RaySettings) -> None:
-    """Stop the work for ``uri`` with all it started, over the connection that is there or else a new one."""
+def cancel(uri: ObjectURI, settings: RaySettings, holder: str) -> None:
+    """Stop the work of a holder with all it started, over the connection that is there or else a new one."""
     with _lock:
         watcher = _watchers.get(uri.conn_id)
     try:
         if watcher is not None:
-            watcher.call("cancel", uri.record_id)
+            watcher.call("cancel", uri.record_id, holder)
             return
     except RayConnectionError as error:
-        log.info("%s Making another one to cancel %s", error, uri)
+        log.info("%s. Making another one to cancel %s", error, uri)
     with open_session(settings) as session:
-        session.call("cancel", uri.record_id)
+        session.call("cancel", uri.record_id, holder)
 
 
 class Watcher:

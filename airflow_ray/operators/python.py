@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -186,6 +187,8 @@ class RayPythonOperator(BaseOperator):
         self.poll_interval = poll_interval
         self.fetch_logs = fetch_logs
         self._uri: ObjectURI | None = None
+        # An earlier try of which Airflow has lost sight may end late, and must not cancel what a new one goes on with.
+        self._holder = ""
 
     @cached_property
     def hook(self) -> RayHook:
@@ -200,10 +203,11 @@ class RayPythonOperator(BaseOperator):
         if self.execution_timeout is not None:
             deadline = time.time() + self.execution_timeout.total_seconds()
         uri = self._uri_of(context)
+        self._holder = uuid.uuid4().hex
         with self._connected(uri):
             self._submit(uri, context)
             self._push_link(uri, context)
-            return self._completed(uri, context, {"submissions": 1, "deadline": deadline})
+            return self._completed(uri, context, {"submissions": 1, "deadline": deadline, "holder": self._holder})
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on when :class:`~airflow_ray.triggers.RayObjectTrigger` has waited for the work.
@@ -213,6 +217,7 @@ class RayPythonOperator(BaseOperator):
         from airflow_ray import triggers
 
         uri = self._uri_of(context)
+        self._holder = event["resume"]["holder"]
         with self._connected(uri):
             if event["status"] == triggers.TIMEOUT:
                 raise AirflowTaskTimeout(f"The work had not ended within execution_timeout={self.execution_timeout}")
@@ -227,7 +232,7 @@ class RayPythonOperator(BaseOperator):
             return
         self.log.info("Cancelling %s", uri)
         # A cluster that does not answer must not hold up the end of the task.
-        thread = threading.Thread(target=self.hook.cancel, args=(uri,), daemon=True)
+        thread = threading.Thread(target=self.hook.cancel, args=(uri, self._holder), daemon=True)
         thread.start()
         thread.join(KILL_SECONDS)
 
@@ -258,7 +263,7 @@ class RayPythonOperator(BaseOperator):
     ) -> Any:
         """Wait for the work and return what the task returns; submit it again where an input was lost under way.
 
-        :param resume: how often it was ``submitted``, and the ``deadline`` in seconds since 1970, or None.
+        :param resume: number of ``submissions``, the ``deadline`` in seconds since 1970 or None, and the ``holder``.
         :param offset: number of log lines that the task's log has; None if nobody has told.
         :param has_ended: whether a trigger has waited for it already.
         """
@@ -293,7 +298,7 @@ class RayPythonOperator(BaseOperator):
             checkpoint = {**self._checkpoint_location().as_xcom(), "required": self.checkpoint is True}
         trigger = RayObjectTrigger(
             [str(uri)],
-            follows=True,
+            holder=self._holder,
             poll_interval=self.poll_interval,
             deadline=resume["deadline"],
             fetch_logs=self.fetch_logs,
@@ -317,6 +322,7 @@ class RayPythonOperator(BaseOperator):
             kwargs={**self._context_arguments(context), **_plain(self.op_kwargs)},
             code_folders=bundle_folders(context),
             # Airflow raises it when the task is cleared, and leaves it when it tries again.
+            holder=self._holder,
             generation=str(context["ti"].max_tries),
             num_cpus=self.num_cpus,
             num_gpus=self.num_gpus,

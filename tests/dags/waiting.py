@@ -9,7 +9,7 @@ from airflow.sdk import dag, task
 from airflow_ray.decorators import ray_task
 from airflow_ray.sensors.object import RayObjectSensor
 
-RETRIES = {"retries": 1, "retry_delay": timedelta(seconds=1)}
+RETRIES = {"retries": 1, "retry_delay": timedelta(seconds=5)}
 
 
 def until_told(files):
