@@ -39,7 +39,16 @@ def _row(result: Result) -> tuple[str, ...]:
     baseline = "-" if result.baseline is None else f"{result.baseline:.0f}"
     target = "-" if result.target is None else f"{result.target:g}"
     met = {None: "-", True: "yes", False: "no"}[result.met]
-    return result.name, f"{result.value:.0f}", result.unit, ratio, baseline, target, met, f"{result.noise:.0%}"
+    return (
+        result.name,
+        f"{result.value:.{0 if result.value >= 10 else 1}f}",
+        result.unit,
+        ratio,
+        baseline,
+        target,
+        met,
+        f"{result.noise:.0%}",
+    )
 
 
 def _plain(result: Result) -> dict[str, object]:

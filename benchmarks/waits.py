@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from airflow_ray.hooks.ray import RayHook
+from airflow_ray.hooks.watcher import stop_all
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.triggers import RayObjectTrigger
 from benchmarks.measure import Result
@@ -41,6 +42,7 @@ def run(waits: int, idle_seconds: float) -> Iterator[Result]:
         RayHook(CONN_ID).status(uris[0])
         yield from asyncio.run(_measured(head, uris, idle_seconds))
     finally:
+        stop_all()
         head.stop()
 
 

@@ -31,6 +31,7 @@ MAX_UNREAD_BYTES = 2 * 1024 * 1024
 WATCH_UNREAD_BYTES = 256 * 1024
 MAX_WATCH_BYTES = 4 * 1024 * 1024
 FOLLOWER_GONE_SECONDS = 30.0
+DASHBOARD_SECONDS = 1.0
 
 
 def _same(value: Any) -> tuple[Any, bool]:
@@ -44,6 +45,19 @@ def _same(value: Any) -> tuple[Any, bool]:
 def _has_objects(description: dict[str, Any]) -> bool:
     """Whether an output with a checkpoint has Ray objects of its own inside, as a Modin frame has."""
     return bool(description.get("checkpoint", {}).get("objects"))
+
+
+async def _answering(address: str | None) -> str:
+    """Return ``address`` if somebody listens there, or else an empty text: Ray names one without a dashboard too."""
+    host, _, port = (address or "").rpartition(":")
+    if not port.isdigit():
+        return ""
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), DASHBOARD_SECONDS)
+    except (OSError, asyncio.TimeoutError):
+        return ""
+    writer.close()
+    return f"{host}:{port}"
 
 
 def _touch(value: Any) -> None:
@@ -266,9 +280,9 @@ class Owner:
         record = self._records.get(record_id)
         if record is None or record.task_id is None:
             return None
-        host = await asyncio.to_thread(ray._private.worker.get_dashboard_url)
+        address = await asyncio.to_thread(ray._private.worker.get_dashboard_url)
         job_id = ray.get_runtime_context().get_job_id()
-        return {"url": f"http://{host}" if host else "", "job_id": job_id, "task_id": record.task_id}
+        return {"address": await _answering(address), "job_id": job_id, "task_id": record.task_id}
 
     async def find(self, record_id: str, key: str) -> tuple[list[Any], dict[str, Any] | None]:
         """Return the ref of an output in a list, or an empty list and as plain data why there is none."""

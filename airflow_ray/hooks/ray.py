@@ -269,7 +269,11 @@ class RayHook(BaseHook):
         page: dict[str, str] | None = self._call("dashboard_page", self._own_uri(uri).record_id)
         if page is None:
             return None
-        base = self.settings.dashboard_url or page["url"]
+        base = self.settings.dashboard_url
+        if not base and page["address"]:
+            # A head names itself as it sees itself.
+            host = self.settings.address.partition(":")[0]
+            base = f"http://{page['address'].replace('127.0.0.1', host) if host != 'auto' else page['address']}"
         return f"{base.rstrip('/')}/#/jobs/{page['job_id']}/tasks/{page['task_id']}" if base else None
 
     def cancel(self, uri: ObjectURI | str, holder: str | None = None) -> bool:

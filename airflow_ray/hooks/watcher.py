@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.exceptions import (
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 MIN_SECONDS_BETWEEN_CALLS = 0.25
 LINGER_SECONDS = 30.0
 MAX_BACK_OFF_SECONDS = 10.0
+STOP_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 _lock = threading.Lock()
@@ -65,13 +68,13 @@ def watching(conn_id: str, settings: RaySettings, subscriptions: Collection[Subs
         watcher = _watchers.get(conn_id)
         if watcher is None:
             watcher = _watchers[conn_id] = Watcher(conn_id, settings)
-            threading.Thread(target=watcher.run, name=f"airflow-ray-watcher-{conn_id}", daemon=True).start()
-        watcher.join(settings, subscriptions)
+            watcher.start()
+        watcher.subscribe(settings, subscriptions)
     try:
         yield watcher
     finally:
         with _lock:
-            watcher.leave(subscriptions)
+            watcher.unsubscribe(subscriptions)
 
 
 def cancel(uri: ObjectURI, settings: RaySettings, holder: str) -> None:
@@ -88,11 +91,29 @@ def cancel(uri: ObjectURI, settings: RaySettings, holder: str) -> None:
         session.call("cancel", uri.record_id, holder)
 
 
-class Watcher:
+@cache
+def _stop_at_exit() -> None:
+    """Let no watcher use Ray while the process ends. Once Ray is imported: what is registered later runs earlier."""
+    atexit.register(stop_all)
+
+
+def stop_all() -> None:
+    """End all watchers of this process with their connections, whoever waits."""
+    with _lock:
+        watchers = list(_watchers.values())
+    for watcher in watchers:
+        watcher.stop()
+    for watcher in watchers:
+        watcher.join(STOP_SECONDS)
+
+
+class Watcher(threading.Thread):
     """Asks the owner for news of all that is waited for on one Airflow connection, in one call an interval."""
 
     def __init__(self, conn_id: str, settings: RaySettings) -> None:
+        super().__init__(name=f"airflow-ray-watcher-{conn_id}", daemon=True)
         self._conn_id = conn_id
+        self._stopped = False
         self._id = uuid.uuid4().hex
         self._settings = settings
         self._subscriptions: set[Subscription] = set()
@@ -101,15 +122,20 @@ class Watcher:
         self._broken_at: float | None = None
         self._failures = 0
 
-    def join(self, settings: RaySettings, subscriptions: Collection[Subscription]) -> None:
+    def subscribe(self, settings: RaySettings, subscriptions: Collection[Subscription]) -> None:
         """Take on subscriptions; the newest settings are those of the next connection."""
         self._settings = settings
         self._subscriptions.update(subscriptions)
         self._wake.set()
 
-    def leave(self, subscriptions: Collection[Subscription]) -> None:
+    def unsubscribe(self, subscriptions: Collection[Subscription]) -> None:
         """Deliver no further news to these."""
         self._subscriptions.difference_update(subscriptions)
+
+    def stop(self) -> None:
+        """End the thread and its connection soon, whoever waits."""
+        self._stopped = True
+        self._wake.set()
 
     def call(self, method: str, *args: Any) -> Any:
         """Call a method of the owner.
@@ -135,6 +161,7 @@ class Watcher:
 
     def _watch(self) -> None:
         with open_session(self._settings) as session:
+            _stop_at_exit()
             self._session = session
             self._broken_at, self._failures = None, 0
             try:
@@ -170,6 +197,8 @@ class Watcher:
     def _waiting(self) -> list[Subscription]:
         """Return who waits, or after a while without anybody an empty list: then this thread ends."""
         self._wake.clear()
+        if self._stopped:
+            return []
         if waiting := self._current():
             return waiting
         if _watchers.get(self._conn_id) is self:
