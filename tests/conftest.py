@@ -16,6 +16,7 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 
 import pytest
 
+from airflow_ray.hooks import watcher
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from tests.ray_head import RayHead
@@ -29,6 +30,8 @@ def head() -> Iterator[RayHead]:
     os.environ["AIRFLOW_CONN_RAY_CLIENT"] = head.client_uri
     os.environ["AIRFLOW_CONN_RAY_DRIVER"] = head.driver_uri
     yield head
+    # Ray ends a driver's process when the cluster goes away under it.
+    watcher.stop_all()
     head.stop()
 
 

@@ -18,6 +18,7 @@ from airflow_ray import triggers
 from airflow_ray.decorators import ray_task
 from airflow_ray.exceptions import ObjectURIError
 from airflow_ray.hooks.ray import RayHook
+from airflow_ray.hooks.session import Session
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.dashboard_link import RayDashboardLink
 from airflow_ray.operators.python import RayPythonOperator
@@ -270,6 +271,34 @@ def test_triggers_of_a_connection_share_one(head):
     servers, statuses = asyncio.run(waited())
     # The second one may be that of the hook that has put them.
     assert (servers <= 2, statuses) == (True, ["ended"] * 20)
+
+
+def test_triggers_that_begin_to_wait_one_after_another_make_no_call_more_than_needed(head, mocker):
+    calls = mocker.spy(Session, "begin")
+    uris = [new_uri("ray_driver") for _ in range(3)]
+
+    async def waited():
+        events = []
+        for uri in uris:
+            trigger = RayObjectTrigger([str(uri)], poll_interval=600)
+            events.append(asyncio.create_task(anext(trigger.run())))
+            known = calls.call_count
+            while calls.call_count == known:
+                await asyncio.to_thread(time.sleep, 0.05)
+        await asyncio.to_thread(put_all)
+        await asyncio.gather(*events)
+
+    def put_all():
+        # Ends after a while in which nothing is news.
+        with RayHook("ray_client").connect():
+            pass
+        for uri in uris:
+            RayHook("ray_driver").put(1, uri=uri)
+
+    asyncio.run(waited())
+    watches = [call for call in calls.call_args_list if call.args[1] == "watch"]
+    # One for each who begins to wait, and one after each end but the last.
+    assert len(watches) <= 5
 
 
 def test_trigger_tells_that_the_cluster_is_out_of_reach(monkeypatch):

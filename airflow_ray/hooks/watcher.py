@@ -23,6 +23,7 @@ from airflow_ray.hooks.session import Session, open_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
+    from concurrent.futures import Future
 
     from airflow_ray.hooks.settings import RaySettings
     from airflow_ray.object_uri import ObjectURI
@@ -101,6 +102,7 @@ def stop_all() -> None:
     """End all watchers of this process with their connections, whoever waits."""
     with _lock:
         watchers = list(_watchers.values())
+        _watchers.clear()
     for watcher in watchers:
         watcher.stop()
     for watcher in watchers:
@@ -119,6 +121,7 @@ class Watcher(threading.Thread):
         self._subscriptions: set[Subscription] = set()
         self._wake = threading.Event()
         self._session: Session | None = None
+        self._call: Future[Any] | None = None
         self._broken_at: float | None = None
         self._failures = 0
 
@@ -167,14 +170,15 @@ class Watcher(threading.Thread):
             try:
                 while waiting := self._waiting():
                     self._ask(session, waiting)
+                self._end_call(session)
             finally:
                 self._session = None
 
     def _ask(self, session: Session, waiting: list[Subscription]) -> None:
         started = time.monotonic()
         interval = min(each.poll_interval for each in waiting)
-        call = session.begin("watch", self._id, [each.wanted for each in waiting], interval)
-        call.add_done_callback(lambda _: self._wake.set())
+        call = self._call = session.begin("watch", self._id, [each.wanted for each in waiting], interval)
+        call.add_done_callback(self._on_answer)
         # Until the answer is there, or somebody more wants to be part of the question.
         self._wake.wait()
         if call.done():
@@ -182,6 +186,17 @@ class Watcher(threading.Thread):
                 if news is not None:
                     self._deliver(subscription, news)
         time.sleep(max(0.0, started + MIN_SECONDS_BETWEEN_CALLS - time.monotonic()))
+
+    def _on_answer(self, call: Future[Any]) -> None:
+        # The owner also ends a call in whose place a newer one has come.
+        if call is self._call:
+            self._wake.set()
+
+    def _end_call(self, session: Session) -> None:
+        """Let the owner end the call that is under way: Ray cannot be shut down under one."""
+        if self._call is not None and not self._call.done():
+            session.call("watch", self._id, [], 0.0)
+            self._call.result(STOP_SECONDS)
 
     def _deliver(self, subscription: Subscription, news: dict[str, Any]) -> None:
         subscription.offset = news.get("offset")
