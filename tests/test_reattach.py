@@ -97,12 +97,26 @@ def test_work_that_airflow_has_acknowledged_begins_anew(hook, uri, files):
     assert files[0].read_text() == "started\nstarted\n"
 
 
+def speak_twice(gate):
+    import os
+    import time
+
+    print("first line")
+    while not os.path.exists(gate):
+        time.sleep(0.05)
+    print("last line")
+
+
 def test_output_that_was_read_is_not_shown_again(hook, uri, files):
-    first = start(hook, uri, files)
+    hook.submit(speak_twice, str(files[1]), uri=uri)
+    news = hook.follow(uri)
+    while "first line" not in next(news).lines:
+        pass
     files[1].touch()
-    shown = first.communicate(timeout=60)[0]
-    shown += start(hook, uri, files).communicate(timeout=60)[0]
-    assert lines_of(shown) == ["line: first line", "line: last line"]
+    # Whoever asks for more has read what came before.
+    while "last line" not in next(news).lines:
+        pass
+    assert "first line" not in [line for progress in hook.follow(uri) for line in progress.lines]
 
 
 @pytest.mark.parametrize(
