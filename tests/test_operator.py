@@ -277,10 +277,13 @@ def test_on_kill_cancels_the_remote_work(dag, tmp_path):
 class _TaskInstance:
     """As much of a task instance as an operator asks of it."""
 
-    run_id, task_id, map_index = "manual__kill", "sleep", -1
+    run_id, task_id, map_index, max_tries = "manual__kill", "sleep", -1, 0
 
     def __init__(self, dag_id):
         self.dag_id = dag_id
+
+    def xcom_push(self, key, value):
+        """Forget it."""
 
 
 def test_retried_task_runs_again_under_the_same_uri(dag, tmp_path):
