@@ -89,6 +89,30 @@ class RayCheckpointVersionError(RayCheckpointError):
     """A checkpoint was written by a newer release in a format that this one does not know."""
 
 
+class RaySearchSpaceError(RayConfigurationError):
+    """A search space is misspelt, or its arguments make no sense."""
+
+
+class RayTuneError(AirflowRayError):
+    """A hyper-parameter search has no result."""
+
+
+class RayTuneTrialsFailedError(RayTuneError):
+    """All trials of a search failed."""
+
+
+class RayTuneMetricError(RayTuneError):
+    """No trial reported the metric that is to be optimised, or none a number."""
+
+
+class RayTuneStorageError(RayTuneError):
+    """The state of a search cannot be written where it was told to."""
+
+
+class RayTuneCheckpointError(RayTuneError):
+    """The best trial left no checkpoint, or one of which nobody has said how to read it."""
+
+
 class RayOwnerDiedError(AirflowRayError):
     """The owner actor died, and with it the work it ran and the objects it held."""
 

@@ -41,8 +41,8 @@ class RayObjectTrigger(BaseTrigger):
     :param poll_interval: seconds between two calls to the cluster while nothing ends; an end comes at once.
     :param deadline: when to give up, in seconds since 1970; None never does.
     :param fetch_logs: show what the work writes.
-    :param checkpoint: of work whose checkpoint is written with credentials that expire: ``path`` and ``aws_conn_id``
-        of its :class:`~airflow_ray.hooks.checkpoint_location.CheckpointLocation`, and ``required``.
+    :param credentials: of work whose credentials expire: for ``checkpoint`` and ``storage`` None or ``path`` and
+        ``aws_conn_id`` of a :class:`~airflow_ray.hooks.checkpoint_location.CheckpointLocation`, and ``required``.
     :param resume: plain data for the task that goes on.
     """
 
@@ -53,7 +53,7 @@ class RayObjectTrigger(BaseTrigger):
         poll_interval: float = 10.0,
         deadline: float | None = None,
         fetch_logs: bool = True,
-        checkpoint: dict[str, Any] | None = None,
+        credentials: dict[str, Any] | None = None,
         resume: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -62,13 +62,13 @@ class RayObjectTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.deadline = deadline
         self.fetch_logs = fetch_logs
-        self.checkpoint = checkpoint
+        self.credentials = credentials
         self.resume = resume
         self._offset: int | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class and the arguments, as Airflow keeps them."""
-        names = "object_uris", "holder", "poll_interval", "deadline", "fetch_logs", "checkpoint", "resume"
+        names = "object_uris", "holder", "poll_interval", "deadline", "fetch_logs", "credentials", "resume"
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -147,20 +147,22 @@ class RayObjectTrigger(BaseTrigger):
         return settings_of(await BaseHook.aget_connection(conn_id))
 
     async def _keep_credentials(self, watchers: dict[str, Watcher]) -> None:
-        """Give the owner new credentials for the checkpoint from time to time."""
-        from airflow_ray.hooks.checkpoint_location import REFRESH_SECONDS, CheckpointLocation
+        """Give the owner new credentials from time to time."""
+        from airflow_ray.hooks.checkpoint_location import REFRESH_SECONDS, CheckpointLocation, targets
 
-        if self.checkpoint is None:
+        if self.credentials is None:
             return
-        location = CheckpointLocation(self.checkpoint["path"], self.checkpoint["aws_conn_id"])
+        named = self.credentials
+        checkpoint, storage = (named[key] and CheckpointLocation(**named[key]) for key in ("checkpoint", "storage"))
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
             for uri in map(ObjectURI.parse, self.object_uris):
                 try:
-                    target = await sync_to_async(location.target)(uri.work, self.checkpoint["required"])
-                    await asyncio.to_thread(watchers[uri.conn_id].call, "refresh_checkpoint", uri.record_id, target)
+                    made = await sync_to_async(targets)(uri, checkpoint, storage, named["required"])
+                    call = watchers[uri.conn_id].call
+                    await asyncio.to_thread(call, "refresh_credentials", uri.record_id, **made)
                 except AirflowRayError as error:
-                    self.log.warning("No new credentials for the checkpoint, the earlier ones stay: %s", error)
+                    self.log.warning("No new credentials for %s, the earlier ones stay: %s", uri, error)
 
 
 def error_of(event: dict[str, Any]) -> AirflowRayError:

@@ -19,8 +19,8 @@ import pytest
 from airflow_ray.hooks import watcher
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
+from tests.proxy import FaultyProxy
 from tests.ray_head import RayHead
-from tests.s3_proxy import FaultyProxy
 from tools.s3_server import S3Server
 
 

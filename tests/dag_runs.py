@@ -39,6 +39,19 @@ class DagRunResult:
         return XComModel.deserialize_value(type("Row", (), {"value": row}))
 
 
+class TaskInstance:
+    """As much of a task instance as an operator asks of it, for what no DAG run in one process can show."""
+
+    run_id, task_id, map_index = "manual__by_hand", "by_hand", -1
+
+    def __init__(self, dag_id: str, max_tries: int = 0) -> None:
+        self.dag_id = dag_id
+        self.max_tries = max_tries
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        """Forget it."""
+
+
 def run_dag(dag: DAG, conf: dict[str, Any] | None = None) -> DagRunResult:
     with create_session() as session:
         if session.get(DagBundleModel, BUNDLE) is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -509,6 +510,62 @@ def test_cancel_ends_the_tasks_that_the_callable_started(hook, uri, tmp_path):
     pid = await_file(tmp_path / "child")
     hook.cancel(uri)
     await_exit(pid)
+
+
+def test_cancel_ends_the_actors_that_the_callable_started(hook, uri, tmp_path):
+    def start_actor():
+        import ray
+
+        @ray.remote
+        class Sleeper:
+            def sleep(self, path):
+                sleep_until_cancelled(path)
+
+        ray.get(Sleeper.remote().sleep.remote(str(tmp_path / "actor")))
+
+    hook.submit(start_actor, uri=uri)
+    pid = await_file(tmp_path / "actor")
+    hook.cancel(uri)
+    await_exit(pid)
+
+
+def hold_gadgets(path):
+    from ray.util.placement_group import placement_group
+
+    group = placement_group([{"gadget": 2}])
+    assert group.wait(60)
+    sleep_until_cancelled(path)
+
+
+def test_cancel_gives_back_what_placement_groups_hold(hook, uri, tmp_path):
+    hook.submit(hold_gadgets, str(tmp_path / "pid"), uri=uri)
+    await_file(tmp_path / "pid")
+    hook.cancel(uri)
+    assert run(hook, new_uri(hook.ray_conn_id), int, resources={"gadget": 2})["state"] == "SUCCEEDED"
+
+
+def test_crash_gives_back_what_placement_groups_hold(hook, uri, tmp_path):
+    hook.submit(hold_gadgets, str(tmp_path / "pid"), uri=uri, max_retries=0)
+    os.kill(int(await_file(tmp_path / "pid")), signal.SIGKILL)
+    with pytest.raises(RayWorkerCrashedError):
+        hook.wait(uri, timeout=60)
+    assert run(hook, new_uri(hook.ray_conn_id), int, resources={"gadget": 2})["state"] == "SUCCEEDED"
+
+
+def test_placement_group_of_an_output_lives_as_long_as_the_output(hook, uri):
+    def make_group():
+        from ray.util.placement_group import placement_group
+
+        group = placement_group([{"gadget": 2}])
+        assert group.wait(60)
+        return group
+
+    run(hook, uri, make_group)
+    waiting = hook.submit(int, uri=new_uri(hook.ray_conn_id), resources={"gadget": 2})
+    while not hook.describe(waiting)["detail"]:
+        time.sleep(0.1)
+    hook.release(uri)
+    assert hook.wait(waiting, timeout=60)["state"] == "SUCCEEDED"
 
 
 def test_cancel_of_pending_work_is_final(hook, uri):

@@ -18,7 +18,7 @@ from airflow_ray.exceptions import RayConfigurationError
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.python import RayPythonOperator
-from tests.dag_runs import run_dag
+from tests.dag_runs import TaskInstance, run_dag
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -268,22 +268,10 @@ def test_on_kill_cancels_the_remote_work(dag, tmp_path):
             time.sleep(0.05)
         operator.on_kill()
 
-    context = {"ti": _TaskInstance(dag.dag_id), "params": {}}
+    context = {"ti": TaskInstance(dag.dag_id), "params": {}}
     threading.Thread(target=kill, daemon=True).start()
     with pytest.raises(Exception, match="was cancelled"):
         operator.execute(context)
-
-
-class _TaskInstance:
-    """As much of a task instance as an operator asks of it."""
-
-    run_id, task_id, map_index, max_tries = "manual__kill", "sleep", -1, 0
-
-    def __init__(self, dag_id):
-        self.dag_id = dag_id
-
-    def xcom_push(self, key, value):
-        """Forget it."""
 
 
 def test_retried_task_runs_again_under_the_same_uri(dag, tmp_path):

@@ -57,14 +57,15 @@ def test_imports_point_one_way(path):
 
 def test_cluster_code_imports_nothing_but_ray_the_standard_library_and_what_values_are_made_of():
     names = {name.partition(".")[0] for path in (PACKAGE / "cluster").glob("*.py") for name in imported_names(path)}
-    values = {"pyarrow", "numpy", "pandas", "polars", "pytz"}
+    values = {"pyarrow", "numpy", "pandas", "polars", "pytz", "xgboost"}
     assert names - sys.stdlib_module_names - values - {"ray", "airflow_ray"} == set()
 
 
 def test_importing_operators_and_decorators_loads_nothing_heavy():
     script = (
         "import sys, json\n"
-        "import airflow_ray.operators.python, airflow_ray.decorators, airflow_ray.sensors.object\n"
+        "import airflow_ray.operators.python, airflow_ray.operators.tune\n"
+        "import airflow_ray.decorators, airflow_ray.sensors.object\n"
         "print(json.dumps([name for name in ('ray', 'boto3', 'pandas', 'numpy', 'pyarrow') if name in sys.modules]))\n"
     )
     assert json.loads(output_of(script).splitlines()[-1]) == []

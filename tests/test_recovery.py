@@ -328,13 +328,14 @@ def test_credentials_of_a_role_are_renewed_while_the_work_runs(cluster, s3, buck
     sent = []
     hook = RayHook(CONNECTION)
     call = hook._call
-    monkeypatch.setattr(hook, "_call", lambda *args, **kwargs: sent.append(args) or call(*args, **kwargs))
+    monkeypatch.setattr(hook, "_call", lambda *args, **kwargs: sent.append((args, kwargs)) or call(*args, **kwargs))
     uri = new_uri(CONNECTION)
     with hook.connect():
         hook.submit(make_frame, 10, uri=uri, checkpoint=True)
         hook.wait(uri, timeout=60)
-    tokens = {args[2]["storage"]["options"]["session_token"] for args in sent if args[0] == "refresh_checkpoint"}
-    assert tokens
+    renewed = [kwargs["checkpoint"]["storage"] for args, kwargs in sent if args[0] == "refresh_credentials"]
+    assert renewed
+    assert all(storage["options"]["session_token"] for storage in renewed)
     assert S3CheckpointHook("s3", f"s3://{bucket}/checkpoints").exists(uri)
 
 

@@ -97,10 +97,20 @@ def test_output_of_deferred_work_reaches_the_log_while_it_runs(airflow, tmp_path
     work.finish()
 
 
-def test_task_marked_failed_while_deferred_stops_on_the_cluster(airflow, tmp_path):
-    work = Work(airflow, "triggerer_waits", tmp_path)
+@pytest.mark.parametrize("dag_id", ["worker_waits", "triggerer_waits"])
+@pytest.mark.parametrize("state", ["failed", "success"])
+def test_task_marked_by_a_person_stops_on_the_cluster(airflow, tmp_path, dag_id, state):
+    work = Work(airflow, dag_id, tmp_path)
     work.await_output()
-    airflow.set_state(work.dag_id, work.run_id, "work", "failed")
+    airflow.set_state(work.dag_id, work.run_id, "work", state)
+    work.await_end_of_process()
+
+
+@pytest.mark.parametrize("dag_id", ["worker_waits_too_long", "triggerer_waits_too_long"])
+def test_task_stops_on_the_cluster_at_dagrun_timeout(airflow, tmp_path, dag_id):
+    work = Work(airflow, dag_id, tmp_path)
+    work.await_start()
+    assert airflow.wait(dag_id, work.run_id, timeout=60) == "failed"
     work.await_end_of_process()
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from datetime import datetime, timedelta, timezone
@@ -26,6 +27,7 @@ from airflow_ray.sensors.object import RayObjectSensor
 from airflow_ray.triggers import RayObjectTrigger
 from tests.conftest import new_uri
 from tests.dag_runs import run_dag
+from tests.proxy import FaultyProxy
 from tools.standalone import free_ports
 
 
@@ -230,6 +232,21 @@ def test_wait_goes_on_when_the_server_of_the_client_is_killed(head, gate):
         kill_client_servers(head)
         gate.touch()
         assert [*news][-1].state == "SUCCEEDED"
+
+
+def test_wait_goes_on_when_the_network_was_away_for_a_minute(head, gate, monkeypatch):
+    proxy = FaultyProxy(head.ports[1])
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_FAR", f"ray://127.0.0.1:{proxy.port}")
+    uri = new_uri("ray_far")
+    with RayHook("ray_far").connect() as hook:
+        hook.submit(until_there, str(gate), uri=uri)
+        news = hook.follow(uri, poll_interval=0.5)
+        next(news)
+        proxy.network.clear()
+        threading.Timer(60, proxy.network.set).start()
+        gate.touch()
+        assert [*news][-1].state == "SUCCEEDED"
+    proxy.close()
 
 
 def event_of(*uris, **arguments):

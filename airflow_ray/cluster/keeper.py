@@ -16,15 +16,12 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from airflow_ray.cluster.owner import Owner
+from airflow_ray.cluster.protocol import KEEPER_NAME, OWNER_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-# Newer code never talks to an actor of an older protocol: raise this with each change of a message.
-PROTOCOL_VERSION = 2
-OWNER_NAME = f"airflow_ray_owner_v{PROTOCOL_VERSION}"
-KEEPER_NAME = f"airflow_ray_keeper_v{PROTOCOL_VERSION}"
 READY = b"the owner is ready\n"
 MAX_CONCURRENT_CALLS = 10_000
 

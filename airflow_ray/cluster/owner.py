@@ -13,6 +13,7 @@ import uuid
 from contextlib import suppress
 from typing import Any
 
+from airflow_ray.cluster import placement_groups
 from airflow_ray.cluster.record import (
     CANCELLED,
     FAILED,
@@ -131,6 +132,7 @@ class Owner:
         multiple_outputs: bool = False,
         scheduling_timeout: float | None = None,
         checkpoint: dict[str, Any] | None = None,
+        storage: dict[str, Any] | None = None,
     ) -> dict[str, Any] | None:
         """Run a pickled callable under ``record_id``, in place of any earlier work of that name.
 
@@ -145,6 +147,7 @@ class Owner:
         :param scheduling_timeout: seconds in PENDING after which the work fails; None waits without limit.
         :param checkpoint: where the outputs are checkpointed: ``storage`` (arguments of ``Storage``), ``uri`` (what
             comes before the key in an object URI), ``keys`` to sign with, ``required`` (or best effort).
+        :param storage: arguments of ``Storage`` for what the work itself writes and reads.
         :returns: None, or as plain data why nothing was submitted: of kind ``attached`` where the work is there
             already; ``lost`` lists the inputs that are gone.
         """
@@ -159,7 +162,7 @@ class Owner:
         refs = [ref for ref, _ in found]
         pickled = await self._own(payload[0]) if isinstance(payload, list) else payload
         record = await self._new_record(record_id, options)
-        record.inputs, record.checkpoint = inputs, checkpoint
+        record.inputs, record.checkpoint, record.storage = inputs, checkpoint, storage
         record.fingerprint, record.holder = fingerprint, holder
         try:
             record.generator = self._run.options(**options).remote(
@@ -317,11 +320,26 @@ class Owner:
         record = self._current(record_id, attempt)
         return record.checkpoint if record is not None else None
 
-    async def refresh_checkpoint(self, record_id: str, target: dict[str, Any]) -> None:
+    async def storage_settings(self, record_id: str, attempt: str) -> dict[str, Any] | None:
+        """Return where work that is under way may write and read; called by the work itself."""
+        record = self._current(record_id, attempt)
+        return record.storage if record is not None else None
+
+    async def refresh_credentials(
+        self, record_id: str, checkpoint: dict[str, Any] | None, storage: dict[str, Any] | None
+    ) -> None:
         """Take newer credentials for work that is under way."""
         record = self._records.get(record_id)
-        if record is not None and record.checkpoint is not None:
-            record.checkpoint = target
+        if record is not None and not record.finished:
+            record.checkpoint, record.storage = checkpoint, storage
+
+    async def note_placement_group(self, record_id: str, attempt: str, group: Any) -> None:
+        """Take note of a placement group that ends with the work; called by the runner."""
+        record = self._current(record_id, attempt)
+        if record is None or record.state in (FAILED, CANCELLED):
+            await asyncio.to_thread(placement_groups.remove, [group])
+        else:
+            record.placement_groups.append(group)
 
     async def cancel(self, record_id: str, holder: str | None = None) -> bool:
         """Stop the work of ``record_id`` with all it started; return whether there was any to stop.
@@ -348,6 +366,8 @@ class Owner:
         if record.finished:
             record.rebuilt_at = time.time()
             return
+        # Ray runs work again whose process died.
+        await self._remove_placement_groups(record)
         record.starts += 1
         record.state, record.detail = RUNNING, None
         record.node, record.pid, record.started_at = node, pid, time.time()
@@ -425,6 +445,7 @@ class Owner:
         if record is not None:
             await self._stop(record, CANCELLED)
             record.refs.clear()
+            await self._remove_placement_groups(record)
 
     async def _stop(self, record: Record, state: str, error: dict[str, Any] | None = None) -> None:
         import ray
@@ -568,6 +589,13 @@ class Owner:
     async def _finish(self, record: Record, state: str, error: dict[str, Any] | None = None) -> None:
         record.finish(state, error)
         await self._notify(record)
+        # What has succeeded may have left something in one of its groups that it returned.
+        if record.state != SUCCEEDED:
+            await self._remove_placement_groups(record)
+
+    async def _remove_placement_groups(self, record: Record) -> None:
+        groups, record.placement_groups = record.placement_groups, []
+        await asyncio.to_thread(placement_groups.remove, groups)
 
     async def _notify(self, record: Record) -> None:
         async with record.changed:

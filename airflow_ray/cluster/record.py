@@ -70,11 +70,12 @@ class Record:
     :param holder: the try that submitted or last attached to this; an earlier one may not cancel it any more.
     :param inputs: record id, key and source of each input; the source is ``store``, ``lineage`` or ``checkpoint``.
     :param checkpoint: where and with which credentials the outputs are checkpointed; forgotten when the work ends.
+    :param storage: where and with which credentials the work itself may write and read; likewise.
 
     ``outputs`` maps each key to its description, ``refs`` to its object. ``lost`` are the keys of those that are
     gone, ``rebuilt_at`` is when Ray last ran the work again for an output that was lost. ``acknowledged`` is whether
     Airflow has taken note of the success. ``read_offset`` is how far a follower has read the log, ``read_at`` when it
-    last asked, by the monotonic clock in seconds.
+    last asked, by the monotonic clock in seconds. ``placement_groups`` are those that the work has made.
     """
 
     record_id: str
@@ -84,6 +85,7 @@ class Record:
     holder: str | None = None
     inputs: list[tuple[str, str, str]] = field(default_factory=list)
     checkpoint: dict[str, Any] | None = field(default=None, repr=False)
+    storage: dict[str, Any] | None = field(default=None, repr=False)
     state: str = PENDING
     submitted_at: float = field(default_factory=time.time)
     started_at: float | None = None
@@ -97,6 +99,7 @@ class Record:
     value_json: str | None = None
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     refs: dict[str, Any] = field(default_factory=dict, repr=False)
+    placement_groups: list[Any] = field(default_factory=list, repr=False)
     lost: set[str] = field(default_factory=set)
     acknowledged: bool = False
     task_id: str | None = None
@@ -129,7 +132,7 @@ class Record:
             self.detail = None
             self.finished_at = time.time()
             self.generator = None
-            self.checkpoint = None
+            self.checkpoint = self.storage = None
 
     def describe(self) -> dict[str, Any]:
         """Return all but the refs and the log as plain data."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import linecache
@@ -15,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray.cluster import checkpoint
 from airflow_ray.cluster.log_tee import tee_output
 from airflow_ray.cluster.modin_frames import modin_frames_kept
+from airflow_ray.cluster.placement_groups import placement_groups_told
 from airflow_ray.cluster.storage import CheckpointFailure
+from airflow_ray.cluster.tuning import search
 from airflow_ray.cluster.user_modules import importable
+from airflow_ray.cluster.work import Work, WorkFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,19 +30,19 @@ MAX_JSON_BYTES = 1_000_000
 FOOTER = "end of outputs"
 
 
-class _UserError(Exception):
-    """Carries the error dict of a failure that has its own kind."""
-
-
 class _PayloadUnpickler(pickle.Unpickler):
-    """Puts the inputs, which Ray has already fetched, where the pickled arguments name them by number."""
+    """Puts the inputs, which Ray has already fetched, where the pickled arguments name them by number.
 
-    def __init__(self, payload: bytes, inputs: tuple[Any, ...]) -> None:
+    A name stands for a function of this package, which gets the work as its first argument.
+    """
+
+    def __init__(self, payload: bytes, inputs: tuple[Any, ...], work: Work) -> None:
         super().__init__(io.BytesIO(payload))
         self._inputs = inputs
+        self._functions = {search.__name__: functools.partial(search, work)}
 
-    def persistent_load(self, pid: int) -> Any:
-        return self._inputs[pid]
+    def persistent_load(self, pid: int | str) -> Any:
+        return self._functions[pid] if isinstance(pid, str) else self._inputs[pid]
 
 
 def describe_value(value: Any) -> dict[str, Any]:
@@ -78,11 +82,11 @@ def _is_lost_object(error: BaseException | None) -> bool:
     return False
 
 
-def _call(payload: bytes, inputs: tuple[Any, ...]) -> Any:
+def _call(payload: bytes, inputs: tuple[Any, ...], work: Work) -> Any:
     try:
-        function, args, kwargs = _PayloadUnpickler(payload, inputs).load()
+        function, args, kwargs = _PayloadUnpickler(payload, inputs, work).load()
     except Exception as error:
-        raise _UserError(describe_exception(error, "unpickle")) from error
+        raise WorkFailure(**describe_exception(error, "unpickle")) from error
     return function(*args, **kwargs)
 
 
@@ -90,9 +94,9 @@ def _as_json(value: Any) -> str:
     try:
         text = json.dumps(value)
     except (TypeError, ValueError) as error:
-        raise _UserError({**describe_exception(error, "not_json"), **describe_value(value)}) from error
+        raise WorkFailure(**{**describe_exception(error, "not_json"), **describe_value(value)}) from error
     if len(text) > MAX_JSON_BYTES:
-        raise _UserError({"kind": "json_too_large", "bytes": len(text), "limit": MAX_JSON_BYTES})
+        raise WorkFailure(kind="json_too_large", bytes=len(text), limit=MAX_JSON_BYTES)
     return text
 
 
@@ -100,26 +104,26 @@ def _named_outputs(value: Any, multiple_outputs: bool) -> dict[str, Any]:
     if not multiple_outputs:
         return {RETURN_VALUE: value}
     if not isinstance(value, dict) or not all(isinstance(key, str) and key for key in value):
-        raise _UserError({"kind": "not_a_dict", **describe_value(value)})
+        raise WorkFailure(kind="not_a_dict", **describe_value(value))
     return value
 
 
 def _run_callable(
-    payload: bytes, inputs: tuple[Any, ...], as_json: bool, multiple_outputs: bool
+    payload: bytes, inputs: tuple[Any, ...], work: Work, as_json: bool, multiple_outputs: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the header and the outputs; a failure of the user's code is part of the header."""
     started = time.monotonic()
     header: dict[str, Any] = {"error": None, "lost_object": False, "value_json": None, "outputs": {}}
     outputs: dict[str, Any] = {}
     try:
-        value = _call(payload, inputs)
+        value = _call(payload, inputs, work)
         outputs = _named_outputs(value, multiple_outputs)
         header["outputs"] = {key: describe_value(output) for key, output in outputs.items()}
         if as_json:
             header["value_json"] = _as_json(value)
             outputs = {}
-    except _UserError as error:
-        header["error"] = error.args[0]
+    except WorkFailure as failure:
+        header["error"] = failure.error
     # sys.exit() in a callable must fail the task, not end the worker as if all were well.
     except BaseException as error:
         header["error"] = describe_exception(error)
@@ -200,8 +204,13 @@ def run(
     for filename, source in sources.values():
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     send = _log_sender(owner, record_id, attempt)
-    with tee_output(send), importable(sources):
-        header, outputs = _run_callable(payload, inputs, as_json, multiple_outputs)
+    work = Work(record_id, attempt, sources)
+
+    def note_group(group: Any) -> None:
+        owner.note_placement_group.remote(record_id, attempt, group)
+
+    with tee_output(send), importable(sources), placement_groups_told(note_group):
+        header, outputs = _run_callable(payload, inputs, work, as_json, multiple_outputs)
     # The credentials come now and not with the task, whose description Ray keeps as long as its outputs. There
     # are none when Ray runs the work again for an output that was lost: its checkpoint is there.
     target = ray.get(owner.checkpoint_target.remote(record_id, attempt)) if checkpointed and outputs else None

@@ -38,6 +38,20 @@ def _plain(resources: dict[str, float]) -> dict[str, float]:
     return {name: amount for name, amount in resources.items() if not name.startswith("node:")}
 
 
+def nodes_without(asked: dict[str, float]) -> list[dict[str, float]] | None:
+    """Return what the nodes have if none of them has, or can get, the resources ``asked``, and else None."""
+    nodes = _nodes()
+    if any(_fits(asked, node) for node in nodes) or _autoscaler_may_add(asked):
+        return None
+    return [_plain(node) for node in nodes]
+
+
+def _nodes() -> list[dict[str, float]]:
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
 class Scheduling:
     """Judges one pending request from time to time.
 
@@ -63,7 +77,7 @@ class Scheduling:
         import ray
 
         self._checked = True
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = _nodes()
         known: dict[str, Any] = {"asked": self._asked, "nodes": [_plain(node) for node in nodes]}
         waited = time.monotonic() - self._started
         if self._timeout is not None and waited >= self._timeout:

@@ -145,6 +145,12 @@ class Storage:
             raise CheckpointFailure(kind, self.where(name) if name != self.path else name, message) from error
 
 
+def open_filesystem(settings: dict[str, Any]) -> Any:
+    """Return the file system of pyarrow's for a :class:`Storage` of these arguments."""
+    scheme, _, rest = settings["path"].partition("://")
+    return _filesystem(scheme, rest, settings["options"])
+
+
 def _is_refusal(error: OSError) -> bool:
     """Whether trying again is of no use until somebody changes a permission, a bucket or a connection."""
     if isinstance(error, (PermissionError, FileNotFoundError, NotADirectoryError)):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_ray._compat import AirflowNotFoundException, BaseHook, conf, pull_xcom
+from airflow_ray.cluster.work import REFRESH_SECONDS as REFRESH_SECONDS
 from airflow_ray.exceptions import RayCheckpointAccessError, RayConfigurationError
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 XCOM_KEY = "ray_checkpoint"
 SCHEMES = ("s3", "gs", "file")
-# Credentials of a role last an hour at most by default, and 15 minutes at least.
-REFRESH_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -73,9 +72,30 @@ class CheckpointLocation:
         options = {} if self.aws_conn_id is None else s3_options(self.aws_conn_id)
         return {"path": self.path, "options": options}
 
-    def as_xcom(self) -> dict[str, Any]:
+    def as_xcom(self) -> dict[str, str | None]:
         """Return this as plain data without any secret."""
         return asdict(self)
+
+
+def targets(
+    uri: ObjectURI, checkpoint: CheckpointLocation | None, storage: CheckpointLocation | None, required: bool
+) -> dict[str, Any]:
+    """Return what the owner is told of where one piece of work may write, credentials among it.
+
+    :param checkpoint: for its outputs.
+    :param storage: for what it writes itself.
+    :param required: whether the work fails where its outputs cannot be written.
+    """
+    return {
+        "checkpoint": checkpoint and checkpoint.target(uri.work, required),
+        "storage": storage and storage.storage(),
+    }
+
+
+def have_expiring_credentials(made: dict[str, Any]) -> bool:
+    """Return whether :func:`targets` made something with the credentials of a role."""
+    storages = [(made["checkpoint"] or {}).get("storage"), made["storage"]]
+    return any("session_token" in each["options"] for each in storages if each)
 
 
 def resolve(path: str | None, aws_conn_id: str | None) -> CheckpointLocation | None:

@@ -22,6 +22,11 @@ from airflow_ray.exceptions import (
     RaySchedulingError,
     RayTaskCancelledError,
     RayTaskFailedError,
+    RayTuneCheckpointError,
+    RayTuneError,
+    RayTuneMetricError,
+    RayTuneStorageError,
+    RayTuneTrialsFailedError,
     RayWorkerCrashedError,
 )
 
@@ -41,7 +46,10 @@ def exception_for(uri: ObjectURI, record: dict[str, Any]) -> AirflowException:
     if record["state"] == "CANCELLED":
         return RayTaskCancelledError(f"The work for {uri} was cancelled")
     if record["state"] == "LOST" or error is None:
-        return object_lost(uri, None)
+        return RayObjectLostError(
+            f"The Ray cluster does not know the work for {uri}: the cluster, or the owner on its head, was started "
+            f"anew. Clear task {uri.task_id!r} of DAG {uri.dag_id!r} in run {uri.run_id!r}, or give it retries."
+        )
     return exception_from(uri, error)
 
 
@@ -175,6 +183,51 @@ def _input_lost(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
     )
 
 
+def _trial_infeasible(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
+    return RaySchedulingError(
+        f"No node of the Ray cluster can ever run a trial: it asks for {_resources(error['asked'])}, and the nodes "
+        f"have {_nodes(error['nodes'])}. Ask for less in resources_per_trial, or set scheduling_timeout to search all "
+        "the same."
+    )
+
+
+def _tune_trials_failed(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
+    return RayTuneTrialsFailedError(
+        f"All {error['trials']} trials failed, {error['alike']} of them alike. The first one:\n\n{error['traceback']}"
+    )
+
+
+def _tune_metric(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
+    return RayTuneMetricError(
+        f"No trial reported the metric {error['metric']!r} as a number: {error['message']}. Report it in each "
+        "tune.report() of the trainable, or name another metric."
+    )
+
+
+def _tune_no_trials(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
+    return RayTuneError("The search ended without a trial: time_budget_s or stop ended it before the first one")
+
+
+def _tune_storage(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
+    return RayTuneStorageError(
+        f"The state of the search cannot be written at {error['where']}: {error['message']}. Check storage_path, and "
+        "what the credentials of storage_conn_id, or the processes of the cluster, may write."
+    )
+
+
+def _tune_option(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
+    return RayConfigurationError(
+        f"The scheduler or search algorithm {error['name']!r} cannot be made on the Ray cluster: {error['message']}"
+    )
+
+
+def _tune_checkpoint(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
+    return RayTuneCheckpointError(
+        f"load_best_checkpoint found nothing to load: {error['message']}. Report a checkpoint in the trainable, or "
+        "give load_best_checkpoint a function that takes the folder of the checkpoint and returns what it holds."
+    )
+
+
 def _checkpoint(cls: type[AirflowRayError], advice: str) -> Callable[[ObjectURI, dict[str, Any]], AirflowRayError]:
     def build(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
         return cls(f"The checkpoint of {uri} failed at {error['where']}: {error['message']}. {advice}")
@@ -210,6 +263,13 @@ _BUILDERS: dict[str, Callable[[Any, dict[str, Any]], AirflowException]] = {
     "unschedulable": _unschedulable,
     "options": _options,
     "no_object": _no_object,
+    "trial_infeasible": _trial_infeasible,
+    "tune_checkpoint": _tune_checkpoint,
+    "tune_metric": _tune_metric,
+    "tune_no_trials": _tune_no_trials,
+    "tune_option": _tune_option,
+    "tune_storage": _tune_storage,
+    "tune_trials_failed": _tune_trials_failed,
     "input_lost": _input_lost,
     "checkpoint_not_found": _checkpoint(
         RayCheckpointNotFoundError, "Clear the task that makes it, with checkpoint=True."

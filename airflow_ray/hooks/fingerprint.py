@@ -9,11 +9,12 @@ import inspect
 from collections.abc import Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.hooks.options import RemoteOptions
+from airflow_ray.hooks.user_code import pack
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import CodeType
-
-    from airflow_ray.hooks.options import RemoteOptions
 
 _ATOMS = (str, bytes, int, float, complex, bool, type(None))
 
@@ -38,6 +39,19 @@ def fingerprint(
     for part in _parts([function, args, kwargs, texts, dataclasses.asdict(options), generation]):
         digest.update(f"{len(part)}:".encode() + part)
     return digest.hexdigest()
+
+
+def experiment_name(code: Callable[..., Any], arguments: Sequence[Any], folders: Sequence[str], generation: str) -> str:
+    """Return a name for the state of a search: the same for each try that may go on with it.
+
+    :param code: what is searched with.
+    :param arguments: what else must be the same.
+    :param folders: those with modules that the cluster lacks, besides the code's own.
+    :param generation: as for :func:`fingerprint`.
+    :raises RayPicklingError: the code or an argument cannot be pickled.
+    """
+    payload = pack(code, arguments, {}, folders)
+    return f"tune-{fingerprint(code, arguments, {}, payload.sources, RemoteOptions(), generation)[:16]}"
 
 
 def _parts(value: Any) -> Iterator[bytes]:

@@ -34,6 +34,8 @@ class RemoteOptions:
         the credentials of the cluster's own machines.
     :param checkpoint_path: where to write, ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``file:///folder``;
         None for what is set in the Ray connection, the AWS connection or ``[airflow_ray] checkpoint_path``.
+    :param storage_path: where the callable itself may write, if it is one of this package; likewise.
+    :param storage_conn_id: AWS connection with the credentials for that.
     :raises RayConfigurationError: a value is of the wrong type or out of range.
     """
 
@@ -50,6 +52,8 @@ class RemoteOptions:
     checkpoint: bool | Literal["best-effort"] = False
     checkpoint_source: str | None = None
     checkpoint_path: str | None = None
+    storage_path: str | None = None
+    storage_conn_id: str | None = None
 
     def __post_init__(self) -> None:
         check_result(self.result, self.checkpoint)
@@ -90,10 +94,18 @@ def check_result(result: str, checkpoint: bool | str) -> None:
     """
     if result not in ("ref", "value"):
         raise RayConfigurationError(f"result must be 'ref' or 'value', got {result!r}")
-    if checkpoint not in (True, False, "best-effort"):
-        raise RayConfigurationError(f"checkpoint must be True, False or 'best-effort', got {checkpoint!r}")
+    check_checkpoint(checkpoint)
     if checkpoint and result == "value":
         raise RayConfigurationError("checkpoint is for an object in the cluster; with result='value' there is none")
+
+
+def check_checkpoint(checkpoint: bool | str) -> None:
+    """Check whether checkpoints are wanted.
+
+    :raises RayConfigurationError: what is said is not known.
+    """
+    if checkpoint not in (True, False, "best-effort"):
+        raise RayConfigurationError(f"checkpoint must be True, False or 'best-effort', got {checkpoint!r}")
 
 
 def _number(name: str, value: Any) -> float:

@@ -22,7 +22,14 @@ from airflow_ray.exceptions import (
     RayWaitTimeoutError,
 )
 from airflow_ray.hooks import errors
-from airflow_ray.hooks.checkpoint_location import REFRESH_SECONDS, CheckpointLocation, of_producer, resolve
+from airflow_ray.hooks.checkpoint_location import (
+    REFRESH_SECONDS,
+    CheckpointLocation,
+    have_expiring_credentials,
+    of_producer,
+    resolve,
+    targets,
+)
 from airflow_ray.hooks.fingerprint import fingerprint
 from airflow_ray.hooks.options import RemoteOptions
 from airflow_ray.hooks.session import Session, open_session
@@ -155,7 +162,7 @@ class RayHook(BaseHook):
             "as_json": remote_options.result == "value",
             "multiple_outputs": remote_options.multiple_outputs,
             "scheduling_timeout": remote_options.scheduling_timeout,
-            "checkpoint": self._checkpoint_target(uri, remote_options),
+            **self._targets(uri, remote_options),
         }
         with self.connect():
             work["payload"] = self._sent(payload.pickled)
@@ -187,7 +194,7 @@ class RayHook(BaseHook):
                 except RayConnectionError as error:
                     self._connect_again(error)
                     continue
-                self._refresh_checkpoint_target(uri)
+                self._refresh_credentials(uri)
                 offset = answer["offset"]
                 text = answer.get("value_json")
                 yield Progress(
@@ -357,6 +364,18 @@ class RayHook(BaseHook):
             )
         return location
 
+    def storage_location(self, path: str | None, aws_conn_id: str | None = None) -> CheckpointLocation | None:
+        """Return where work may write what is no checkpoint of its outputs: as told here, else where those go.
+
+        :param path: ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``file:///folder`` or a folder that all nodes see.
+        :param aws_conn_id: AWS connection with the credentials.
+        :returns: None where no path is set anywhere.
+        :raises RayConfigurationError: what is set is wrong.
+        """
+        if path and path.startswith("/"):
+            return CheckpointLocation(f"file://{path}", aws_conn_id)
+        return self._resolved_location(path, aws_conn_id)
+
     @property
     def _connected(self) -> Session:
         if self._session is None:
@@ -430,35 +449,35 @@ class RayHook(BaseHook):
         return location is not None and S3CheckpointHook(location.aws_conn_id, location.path).exists(uri)
 
     def credentials_expire(self, uri: ObjectURI | str) -> bool:
-        """Return whether the checkpoint of ``uri``, submitted by this hook, is written with credentials of a role."""
+        """Return whether the work for ``uri``, submitted by this hook, has credentials of a role."""
         return self._own_uri(uri).record_id in self._expiring
 
     def _resolved_location(self, path: str | None = None, aws_conn_id: str | None = None) -> CheckpointLocation | None:
         settings = self.settings
         return resolve(path or settings.checkpoint_path, aws_conn_id or settings.checkpoint_conn_id)
 
-    def _checkpoint_target(self, uri: ObjectURI, options: RemoteOptions) -> dict[str, Any] | None:
-        if not options.checkpoint:
-            return None
-        location = self.checkpoint_location(options.checkpoint_path, options.checkpoint_source)
-
-        def target() -> dict[str, Any]:
-            return location.target(uri.work, required=options.checkpoint is True)
-
-        made = target()
-        if "session_token" in made["storage"]["options"]:
-            self._expiring[uri.record_id] = target, time.monotonic()
+    def _targets(self, uri: ObjectURI, options: RemoteOptions) -> dict[str, Any]:
+        """Return where the work may write, its checkpoints and other files, with the credentials for it."""
+        checkpoint = storage = None
+        if options.checkpoint:
+            checkpoint = self.checkpoint_location(options.checkpoint_path, options.checkpoint_source)
+        if options.storage_path:
+            storage = CheckpointLocation(options.storage_path, options.storage_conn_id)
+        required = options.checkpoint is True
+        made = targets(uri, checkpoint, storage, required)
+        if have_expiring_credentials(made):
+            self._expiring[uri.record_id] = lambda: targets(uri, checkpoint, storage, required), time.monotonic()
         return made
 
-    def _refresh_checkpoint_target(self, uri: ObjectURI) -> None:
+    def _refresh_credentials(self, uri: ObjectURI) -> None:
         """Give the owner new credentials in place of those that last an hour or so, while the work goes on."""
-        target, made_at = self._expiring.get(uri.record_id, (None, 0.0))
-        if target is not None and time.monotonic() - made_at > REFRESH_SECONDS:
+        made, made_at = self._expiring.get(uri.record_id, (None, 0.0))
+        if made is not None and time.monotonic() - made_at > REFRESH_SECONDS:
             try:
-                self._call("refresh_checkpoint", uri.record_id, target())
+                self._call("refresh_credentials", uri.record_id, **made())
             except RayCheckpointAccessError as error:
-                self.log.warning("No new credentials for the checkpoint of %s, the earlier ones stay: %s", uri, error)
-            self._expiring[uri.record_id] = target, time.monotonic()
+                self.log.warning("No new credentials for %s, the earlier ones stay: %s", uri, error)
+            self._expiring[uri.record_id] = made, time.monotonic()
 
     def _fetched(self, uri: ObjectURI, ref: Any) -> Any:
         import ray

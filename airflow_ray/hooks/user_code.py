@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.cluster.tuning import search as search
 from airflow_ray.exceptions import ObjectURIError, RayPicklingError
 from airflow_ray.object_uri import ObjectURI, is_object_uri
 
@@ -55,8 +56,11 @@ def _pickler(file: io.BytesIO) -> Any:
     from ray import cloudpickle
 
     class PayloadPickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # ray's cloudpickle has no types
-        def persistent_id(self, value: Any) -> int | None:
-            return value.number if isinstance(value, _InputSlot) else None
+        def persistent_id(self, value: Any) -> int | str | None:
+            if isinstance(value, _InputSlot):
+                return value.number
+            # The runner has its own.
+            return search.__name__ if value is search else None
 
     return PayloadPickler(file)
 
@@ -77,7 +81,7 @@ def pack(
     inputs: list[ObjectURI] = []
     slotted_args = [_with_slots(arg, inputs, f"op_args[{i}]") for i, arg in enumerate(args)]
     slotted_kwargs = {name: _with_slots(arg, inputs, f"op_kwargs[{name!r}]") for name, arg in kwargs.items()}
-    folders = [*_own_folder(function), *code_folders]
+    folders = [*own_folder(function), *code_folders]
     modules = _local_modules(folders)
     file = io.BytesIO()
     with pickled_by_value(modules):
@@ -104,7 +108,7 @@ def pickled_by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
 
 def modules_around(value: Any) -> list[ModuleType]:
     """Return the loaded modules of the folder that the class of ``value`` comes from, unless it is installed."""
-    return _local_modules(_own_folder(type(value)))
+    return _local_modules(own_folder(type(value)))
 
 
 def _local_modules(folders: Iterable[str]) -> list[ModuleType]:
@@ -152,7 +156,8 @@ def _unwrapped(function: Callable[..., Any]) -> Any:
     return type(function)
 
 
-def _own_folder(function: Callable[..., Any]) -> list[str]:
+def own_folder(function: Callable[..., Any]) -> list[str]:
+    """Return the folder of the module that ``function`` is of, in a list, unless it is installed."""
     module = sys.modules.get(getattr(_unwrapped(function), "__module__", None) or "")
     filename = getattr(module, "__file__", None)
     return [os.path.dirname(filename)] if filename and not _is_installed(filename) else []

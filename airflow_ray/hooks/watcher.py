@@ -140,7 +140,7 @@ class Watcher(threading.Thread):
         self._stopped = True
         self._wake.set()
 
-    def call(self, method: str, *args: Any) -> Any:
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the owner.
 
         :raises RayConnectionError: there is no connection at the moment, or it breaks.
@@ -148,7 +148,7 @@ class Watcher(threading.Thread):
         session = self._session
         if session is None:
             raise RayConnectionError(f"There is no connection to the Ray cluster of {self._conn_id!r} at the moment")
-        return session.call(method, *args)
+        return session.call(method, *args, **kwargs)
 
     def run(self) -> None:
         """Deliver news until nobody has waited for a while."""

@@ -35,6 +35,16 @@ def triggerer_waits():
     ray_task(until_told, task_id="work", num_cpus=0, result="value", deferrable=True, **RETRIES)("{{ params.files }}")
 
 
+@dag(schedule=None, render_template_as_native_obj=True, params={"files": {}}, dagrun_timeout=timedelta(seconds=30))
+def worker_waits_too_long():
+    ray_task(until_told, task_id="work", num_cpus=0, result="value")("{{ params.files }}")
+
+
+@dag(schedule=None, render_template_as_native_obj=True, params={"files": {}}, dagrun_timeout=timedelta(seconds=30))
+def triggerer_waits_too_long():
+    ray_task(until_told, task_id="work", num_cpus=0, result="value", deferrable=True)("{{ params.files }}")
+
+
 @dag(schedule=None)
 def many_wait():
     # As a driver, which costs the machine of the test no further process for each connection.
@@ -65,6 +75,8 @@ def makes_for_another():
 
 worker_waits()
 triggerer_waits()
+worker_waits_too_long()
+triggerer_waits_too_long()
 many_wait()
 waits_for_another()
 makes_for_another()

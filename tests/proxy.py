@@ -1,4 +1,4 @@
-"""A proxy that stands before a server of the S3 protocol and disturbs it."""
+"""A proxy that stands before a server and disturbs it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from contextlib import suppress
 
 
 class FaultyProxy:
-    """Stands between S3 and its clients, and disturbs the connections that are made while a fault is set.
+    """Stands between a server and its clients, and disturbs the connections that are made while a fault is set.
 
     :param port: of the server.
 
     ``fault`` is None, or what happens to a connection when ``after_bytes`` have come from the client:
     ``cut`` closes it, ``hang`` passes nothing on any more, ``busy`` answers 503. ``faults_left`` limits how often.
-    ``requests`` has the first line of each request.
+    ``requests`` has the first line of each HTTP request. While ``network`` is not set nothing passes, either way.
     """
 
     def __init__(self, port: int) -> None:
@@ -23,6 +23,8 @@ class FaultyProxy:
         self.faults_left = 10**9
         self.faults = 0
         self.requests: list[str] = []
+        self.network = threading.Event()
+        self.network.set()
         self._server_port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -39,6 +41,7 @@ class FaultyProxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                self.network.wait()
                 server = socket.create_connection(("127.0.0.1", self._server_port))
                 threading.Thread(target=self._forward, args=(client, server), daemon=True).start()
                 threading.Thread(target=self._copy, args=(server, client), daemon=True).start()
@@ -56,6 +59,7 @@ class FaultyProxy:
                     self.faults += 1
                     self._break(client, server)
                     return
+                self.network.wait()
                 server.sendall(data)
         self._end(server)
 
@@ -70,6 +74,7 @@ class FaultyProxy:
     def _copy(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                self.network.wait()
                 sink.sendall(data)
         self._end(sink)
 

@@ -1,0 +1,471 @@
+"""RayTuneOperator in DAG runs with a real database, against a real Ray head."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+
+import psutil
+import pytest
+from airflow.sdk import DAG
+
+from airflow_ray.exceptions import RayConfigurationError, RaySearchSpaceError
+from airflow_ray.hooks.ray import RayHook
+from airflow_ray.object_uri import ObjectURI
+from airflow_ray.operators.python import RayPythonOperator
+from airflow_ray.operators.tune import RayTuneOperator
+from tests.checkpointing import Cluster, connection_of
+from tests.dag_runs import TaskInstance, run_dag
+
+GRID = {"x": {"grid_search": [1, 2, 3, 4]}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def database():
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=120)
+
+
+@pytest.fixture
+def dag(head):
+    """A DAG whose Ray tasks use the driver connection, the quicker one."""
+    return DAG(
+        dag_id=f"dag_{uuid.uuid4().hex}",
+        schedule=None,
+        start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+        default_args={"ray_conn_id": "ray_driver"},
+        params={"best": 3, "space": {}},
+    )
+
+
+def parabola(config, shift=0):
+    from ray import tune
+
+    tune.report({"loss": (config["x"] - 3) ** 2 + shift})
+
+
+def get(text):
+    uri = ObjectURI.parse(text)
+    return RayHook(uri.conn_id).get(uri)
+
+
+def search(dag, trainable=parabola, param_space=GRID, conf=None, **arguments):
+    """Run a DAG with a search alone and return what the search returned."""
+    storage = arguments.pop("storage_path", f"/tmp/ray-results-{uuid.uuid4().hex}")
+    with dag:
+        RayTuneOperator(
+            task_id="tune",
+            trainable=trainable,
+            param_space=param_space,
+            metric="loss",
+            mode="min",
+            storage_path=storage,
+            **arguments,
+        )
+    return run_dag(dag, conf).xcom("tune")
+
+
+def test_best_is_the_minimum_of_the_table(dag):
+    result = search(dag)
+    table = get(result["table"])
+    assert result["best_metrics"]["loss"] == table["loss"].min() == 0
+    assert result["best_config"] == {"x": 3}
+    assert (result["trials"], result["errors"], len(table)) == (4, 0, 4)
+
+
+# What is searched
+
+
+def test_data_of_an_earlier_task_reaches_all_trials(dag):
+    def fitted(config, points, more):
+        from ray import tune
+
+        tune.report({"loss": abs(config["x"] - points["x"].mean()) + more})
+
+    def make_points():
+        import pandas as pd
+
+        return pd.DataFrame({"x": [1, 2, 6]})
+
+    with dag:
+        points = RayPythonOperator(task_id="points", python_callable=make_points)
+    result = search(dag, fitted, data={"points": points.output, "more": 0})
+    assert result["best_config"] == {"x": 3}
+
+
+def test_space_in_the_configuration_of_the_run_is_searched(dag):
+    space = {"x": {"choice": [3]}, "eta": {"loguniform": [1e-4, 0.1]}}
+    result = search(dag, param_space="{{ dag_run.conf['space'] }}", conf={"space": space}, num_samples=2)
+    assert result["best_config"]["x"] == 3
+    assert get(result["table"])["config/eta"].between(1e-4, 0.1).all()
+
+
+def test_template_in_the_space_arrives_as_the_number_it_is(dag):
+    space = {"x": "{{ params.best }}", "text": "3", "deep": {"list": ["{{ params.best }}", "{{ dag.dag_id }}"]}}
+    result = search(dag, param_space=space)
+    assert result["best_config"] == {"x": 3, "text": "3", "deep": {"list": [3, dag.dag_id]}}
+
+
+def test_space_of_ray_tune_may_hold_constants_and_json(dag):
+    from ray import tune
+
+    space = {"x": tune.grid_search([2, 3]), "y": {"randint": [5, 6]}, "z": "constant"}
+    assert search(dag, param_space=space)["best_config"] == {"x": 3, "y": 5, "z": "constant"}
+
+
+def test_trainable_may_be_a_class(dag):
+    from ray import tune
+
+    class Parabola(tune.Trainable):
+        def setup(self, config):
+            self.x = config["x"]
+
+        def step(self):
+            return {"loss": (self.x - 3) ** 2}
+
+        def save_checkpoint(self, folder):
+            return {"x": self.x}
+
+    result = search(dag, Parabola, stop={"training_iteration": 3})
+    assert (result["best_config"], result["best_metrics"]["training_iteration"]) == ({"x": 3}, 3)
+
+
+def test_trainable_may_be_a_trainer_of_ray_train(dag):
+    from ray.train import ScalingConfig
+    from ray.train.xgboost import XGBoostTrainer
+
+    def loop(config):
+        from ray import train
+
+        train.report({"loss": abs(config["x"] - 3) + config["more"]})
+
+    scaling = ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1})
+    trainer = XGBoostTrainer(loop, train_loop_config={"more": 1}, scaling_config=scaling)
+    result = search(dag, trainer, {"x": {"grid_search": [2, 3]}}, max_concurrent_trials=1)
+    assert (result["best_config"], result["best_metrics"]["loss"]) == ({"x": 3}, 1)
+
+
+def test_helper_modules_reach_the_trials(dag):
+    from tests import helpers_for_user_code
+
+    def widened(config):
+        from ray import tune
+
+        tune.report({"loss": helpers_for_user_code.widen(helpers_for_user_code.Interval(0, config["x"]), 1).high})
+
+    assert search(dag, widened)["best_config"] == {"x": 1}
+
+
+def endless(config):
+    import time
+
+    from ray import tune
+
+    step = 0
+    while True:
+        step += 1
+        tune.report({"loss": config["x"] / step})
+        time.sleep(0.01)
+
+
+def test_scheduler_by_its_name_stops_trials_early(dag):
+    result = search(dag, endless, scheduler={"asha": {"max_t": 40, "grace_period": 2}})
+    assert get(result["table"])["training_iteration"].max() == 40
+
+
+def test_optuna_by_its_name_makes_the_configurations(dag):
+    result = search(dag, param_space={"x": {"uniform": [0, 6]}}, search_alg="optuna", num_samples=3)
+    assert result["trials"] == 3
+
+
+def test_time_budget_ends_the_search_with_what_it_has(dag):
+    result = search(dag, endless, time_budget_s="5", max_concurrent_trials=2)
+    assert result["best_config"] == {"x": 1}
+
+
+def test_search_waits_deferred(dag):
+    assert search(dag, deferrable=True)["best_config"] == {"x": 3}
+
+
+def test_mapped_searches_have_a_space_each(dag):
+    with dag:
+        RayTuneOperator.partial(task_id="tune", trainable=parabola, metric="loss", mode="min").expand(
+            param_space=[{"x": "{{ params.best }}"}, {"x": 5}]
+        )
+    run = run_dag(dag)
+    assert [run.xcom("tune", map_index=i)["best_config"] for i in range(2)] == [{"x": 3}, {"x": 5}]
+
+
+# What comes of it
+
+
+def boosted(config):
+    import tempfile
+
+    import numpy as np
+    import xgboost
+    from ray import tune
+
+    features = np.arange(20.0).reshape(-1, 1)
+    booster = xgboost.train({"eta": config["x"] / 10}, xgboost.DMatrix(features, label=features[:, 0]), 2)
+    with tempfile.TemporaryDirectory() as folder:
+        booster.save_model(f"{folder}/model.ubj")
+        tune.report({"loss": config["x"]}, checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+def test_best_checkpoint_is_loaded_as_a_booster(dag):
+    import xgboost
+
+    result = search(dag, boosted, load_best_checkpoint=True)
+    assert isinstance(get(result["best_object"]), xgboost.Booster)
+
+
+def test_best_checkpoint_is_loaded_by_a_function(dag):
+    result = search(dag, boosted, load_best_checkpoint=os.listdir)
+    assert get(result["best_object"]) == ["model.ubj"]
+    assert os.listdir(result["best_checkpoint"].removeprefix("file://")) == ["model.ubj"]
+
+
+def test_each_key_of_the_result_is_an_xcom(dag):
+    with dag:
+        searched = RayTuneOperator(
+            task_id="tune", trainable=parabola, param_space=GRID, metric="loss", mode="min"
+        ).output
+        RayPythonOperator(task_id="rows", python_callable=len, op_args=[searched["table"]], result="value")
+    assert run_dag(dag).xcom("rows") == 4
+
+
+def test_report_shows_all_trials_without_a_network(dag, tmp_path):
+    result = search(dag, report_path=f"{tmp_path}/charts/report.html")
+    page = tmp_path.joinpath("charts", "report.html").read_text()
+    assert result["report"] == f"file://{tmp_path}/charts/report.html"
+    assert "4 trials, 0 of which failed. Best loss: 0 by trial" in page
+    assert '<script src="http' not in page
+
+
+def test_state_in_s3_holds_checkpoints_and_no_credentials(dag, s3, bucket):
+    result = search(
+        dag,
+        boosted,
+        storage_path=f"s3://{bucket}/tune",
+        storage_conn_id="s3",
+        report_path=f"s3://{bucket}/report.html",
+        load_best_checkpoint=True,
+    )
+    assert result["best_checkpoint"].startswith(f"s3://{bucket}/tune/")
+    client = s3.client()
+    objects = {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in s3.keys(bucket)}
+    assert {"report.html", result["best_checkpoint"].removeprefix(f"s3://{bucket}/") + "/model.ubj"} <= objects.keys()
+    assert [name for name, content in objects.items() if b"test-secret-key" in content] == []
+
+
+# What goes wrong
+
+
+def log_of_failure(capfd, dag, **arguments):
+    """Return the log of a search that fails."""
+    assert search(dag, **arguments) is None
+    return capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"eta": {"loguniforn": [1, 2]}}, r"param_space\['eta'\]: there is no search space 'loguniforn': did you mean"),
+        ({"eta": {"loguniform": [0, 2]}}, "must begin above 0, got 0"),
+        ({"eta": {"uniform": [2, 1]}}, "begins at 2, which is not below its end 1"),
+        ({"eta": {"uniform": [1]}}, r"takes 2 arguments, got \[1\]"),
+        ({"eta": {"uniform": ["a", 1]}}, "takes numbers, got 'a'"),
+        ({"eta": {"choice": []}}, "choice needs at least one value"),
+        ({"deep": [{"randint": 3}]}, r"param_space\['deep'\]\[0\]: randint takes a list of its arguments, got 3"),
+        ([1], r"must be a mapping, got \[1\]"),
+    ],
+)
+def test_wrong_space_is_told_when_the_dag_is_parsed(space, message):
+    with pytest.raises(RaySearchSpaceError, match=message):
+        RayTuneOperator(task_id="tune", trainable=parabola, param_space=space, metric="loss", mode="min")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mode": "least"}, "mode must be 'min' or 'max', got 'least'"),
+        ({"metric": ""}, "metric must be the name"),
+        ({"trainable": 3}, "trainable must be a function"),
+    ],
+)
+def test_wrong_argument_is_told_when_the_dag_is_parsed(arguments, message):
+    valid = {"task_id": "tune", "trainable": parabola, "param_space": {}, "metric": "loss", "mode": "min"}
+    with pytest.raises(RayConfigurationError, match=message):
+        RayTuneOperator(**{**valid, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"param_space": {"x": "{{ {'uniforn': [1, 2]} }}"}}, "there is no search space 'uniforn'"),
+        ({"num_samples": "2.5"}, "num_samples must be a whole number, got '2.5'"),
+        ({"resources_per_trial": {"gpu": 64}}, "can ever run a trial: it asks for GPU 64"),
+        ({"scheduler": "best"}, "The scheduler or search algorithm 'best' cannot be made"),
+        ({"scheduler": {"asha": {"max": 3}}}, "unexpected keyword argument 'max'"),
+        ({"search_alg": "hebo"}, "The scheduler or search algorithm 'hebo' cannot be made"),
+        ({"storage_path": "file:///proc/nowhere"}, "The state of the search cannot be written at file:///proc/nowhere"),
+        ({"load_best_checkpoint": True}, "load_best_checkpoint found nothing to load: the best trial has none"),
+    ],
+)
+def test_wrong_argument_fails_the_task_with_its_reason(dag, capfd, arguments, message):
+    assert message in log_of_failure(capfd, dag, **arguments)
+
+
+def test_metric_that_no_trial_reports_is_named(dag, capfd):
+    def misnamed(config):
+        from ray import tune
+
+        tune.report({"accuracy": 1})
+
+    log = log_of_failure(capfd, dag, trainable=misnamed)
+    assert "No trial reported the metric 'loss'" in log
+    assert "accuracy" in log
+
+
+def test_failure_of_all_trials_shows_the_first_error(dag, capfd):
+    def broken(config):
+        raise KeyError("no such column")
+
+    log = log_of_failure(capfd, dag, trainable=broken)
+    assert "All 4 trials failed, 4 of them alike" in log
+    assert "KeyError: 'no such column'" in log
+    assert "in broken" in log
+
+
+def test_failure_of_some_trials_is_counted(dag):
+    def partly_broken(config):
+        from ray import tune
+
+        if config["x"] > 2:
+            raise ValueError("too large")
+        tune.report({"loss": config["x"]})
+
+    result = search(dag, partly_broken)
+    assert (result["trials"], result["errors"], result["best_config"]) == (4, 2, {"x": 1})
+    assert get(result["table"])["error"].str.contains("too large").sum() == 2
+
+
+def test_storage_that_refuses_the_credentials_is_told_early(dag, s3, bucket, capfd):
+    with s3.check_credentials():
+        log = log_of_failure(capfd, dag, storage_path=f"s3://{bucket}", storage_conn_id="s3")
+    assert "The state of the search cannot be written at s3://" in log
+
+
+# What dies under way
+
+
+def counted(config):
+    """Note the start in a file; the trials from 3 on wait until a gate is open."""
+    import os
+    import time
+
+    from ray import tune
+
+    with open(config["starts"], "a") as starts:
+        starts.write(f"{config['x']} {os.getpid()}\n")
+    while config["x"] > 2 and not os.path.exists(config["gate"]):
+        time.sleep(0.05)
+    tune.report({"loss": config["x"]})
+
+
+class Sabotage:
+    """Does something to a search when two of its four trials have ended and the others wait, and lets those go on."""
+
+    def __init__(self, folder, act):
+        self.storage = folder / "storage"
+        self._starts, self._gate = folder / "starts", folder / "gate"
+        self.space = {**GRID, "starts": str(self._starts), "gate": str(self._gate)}
+        self._act = act
+
+    def __enter__(self):
+        threading.Thread(target=self._run, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._gate.touch()
+
+    @property
+    def starts(self):
+        """How often each trial has started."""
+        return Counter(int(line.split()[0]) for line in self._lines())
+
+    @property
+    def pids(self):
+        return [int(line.split()[1]) for line in self._lines()]
+
+    def _lines(self):
+        return self._starts.read_text().splitlines() if self._starts.exists() else []
+
+    def _run(self):
+        while len(self._lines()) < 4 or self._ended_in_state() < 2:
+            time.sleep(0.1)
+        self._act()
+        self._gate.touch()
+
+    def _ended_in_state(self):
+        states = sorted(self.storage.rglob("experiment_state*"))
+        return states[-1].read_text().count("TERMINATED") if states else 0
+
+
+RETRY = {"retries": 1, "retry_delay": timedelta(seconds=0)}
+
+
+@pytest.mark.parametrize("retries", [{}, {"max_retries": 0, **RETRY}], ids=["of_ray", "of_airflow"])
+def test_retry_after_the_death_of_the_driver_repeats_no_ended_trial(dag, head, tmp_path, retries):
+    def kill_driver():
+        (driver,) = head.processes("ray::run")
+        driver.kill()
+
+    with Sabotage(tmp_path, kill_driver) as sabotage:
+        result = search(dag, counted, sabotage.space, storage_path=str(sabotage.storage), **retries)
+    assert (result["best_config"]["x"], result["trials"], result["errors"]) == (1, 4, 0)
+    assert sabotage.starts == {1: 1, 2: 1, 3: 2, 4: 2}
+
+
+def test_retry_after_the_loss_of_the_cluster_repeats_no_ended_trial(dag, tmp_path, monkeypatch):
+    cluster = Cluster()
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_LOST", connection_of(cluster.head, "client"))
+    try:
+        with Sabotage(tmp_path, cluster.lose) as sabotage:
+            storage = str(sabotage.storage)
+            result = search(dag, counted, sabotage.space, storage_path=storage, ray_conn_id="ray_lost", **RETRY)
+    finally:
+        cluster.head.stop()
+    assert (result["best_config"]["x"], result["trials"], result["errors"]) == (1, 4, 0)
+    assert sabotage.starts == {1: 1, 2: 1, 3: 2, 4: 2}
+
+
+def test_kill_of_the_task_stops_all_trials(dag, head, tmp_path):
+    with Sabotage(tmp_path, threading.Event().wait) as sabotage:
+        search(dag, counted, sabotage.space, execution_timeout=timedelta(seconds=15))
+        _, alive = psutil.wait_procs([psutil.Process(pid) for pid in sabotage.pids if psutil.pid_exists(pid)], 30)
+    assert alive == []
+
+
+def test_cleared_task_searches_anew(dag, tmp_path):
+    gate = tmp_path / "gate"
+    gate.touch()
+    space = {**GRID, "starts": str(tmp_path / "starts"), "gate": str(gate)}
+    with dag:
+        task = RayTuneOperator(
+            task_id="tune",
+            trainable=counted,
+            param_space=space,
+            metric="loss",
+            mode="min",
+            storage_path=str(tmp_path / "storage"),
+        )
+    for max_tries in (0, 1):
+        task.execute({"ti": TaskInstance(dag.dag_id, max_tries)})
+    assert len((tmp_path / "starts").read_text().splitlines()) == 8
