@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
-.PHONY: demo demo-recovery test lint bench airflow
+.PHONY: demo demo-recovery demo-tune test lint bench airflow
 
 demo: .venv/installed
 	$(BIN)/python -m tools.demo
 
 demo-recovery: .venv/installed
 	$(BIN)/python -m tools.recovery
+
+demo-tune: .venv/installed
+	$(BIN)/python -m tools.demo_tune
 
 test: .venv/installed
 	$(BIN)/python -m pytest

@@ -30,15 +30,27 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneAirf
     shutil.copytree(ROOT / "examples", dags, dirs_exist_ok=True)
     (dags / "of_readme.py").write_text(first_python_block(ROOT / "README.md"))
     (dags / "of_waiting.py").write_text(first_python_block(ROOT / "docs" / "waiting.md"))
-    with StandaloneAirflow(folder / "home", dags, {"AIRFLOW_CONN_RAY_DEFAULT": LOCAL_CONNECTION}) as airflow:
+    environment = {"AIRFLOW_CONN_RAY_DEFAULT": LOCAL_CONNECTION, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    # Where searches write to is in the home folder.
+    environment["HOME"] = str(folder)
+    with StandaloneAirflow(folder / "home", dags, environment) as airflow:
         yield airflow
 
 
-@pytest.mark.parametrize("dag_id", ["xgboost_breast_cancer", "xgboost_breast_cancer_taskflow"])
+EXAMPLES = [
+    "xgboost_breast_cancer",
+    "xgboost_breast_cancer_taskflow",
+    "xgboost_tune_breast_cancer",
+    "xgboost_tune_breast_cancer_taskflow",
+    "mlflow_tune_breast_cancer",
+]
+
+
+@pytest.mark.parametrize("dag_id", EXAMPLES)
 def test_example_trains_a_model_that_is_right(airflow, dag_id):
     run_id = airflow.trigger(dag_id)
     assert airflow.wait(dag_id, run_id, timeout=240) == "success"
-    assert airflow.xcoms(dag_id, run_id, "report")["return_value"] >= 0.93
+    assert airflow.xcoms(dag_id, run_id, "report")["return_value"] >= 0.9
 
 
 def test_dag_of_the_readme_runs(airflow):

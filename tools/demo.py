@@ -41,18 +41,19 @@ def main(home: Path, dags_folder: Path) -> int:
         print(f"Running {DAG_ID}: each task is a process of its own, the DataFrames stay in Ray.")
         run_id = airflow.trigger(DAG_ID)
         if airflow.wait(DAG_ID, run_id, RUN_SECONDS) != "success":
-            return _show_failure(airflow, run_id)
+            return show_failure(airflow, DAG_ID, run_id)
         _show_outputs(airflow, run_id)
         accuracy = airflow.xcoms(DAG_ID, run_id, "report")["return_value"]
     print(f"\nAccuracy on the held-out quarter: {accuracy:.3f}   ({time.monotonic() - started:.0f} s in all)")
     return 0
 
 
-def _show_failure(airflow: StandaloneAirflow, run_id: str) -> int:
-    for instance in airflow.task_instances(DAG_ID, run_id):
+def show_failure(airflow: StandaloneAirflow, dag_id: str, run_id: str) -> int:
+    """Print the logs of the tasks that failed, and return the exit status."""
+    for instance in airflow.task_instances(dag_id, run_id):
         if instance["state"] == "failed":
             print(f"\nTask {instance['task_id']} failed:\n", file=sys.stderr)
-            print(airflow.log(DAG_ID, run_id, instance["task_id"], instance["try_number"]), file=sys.stderr)
+            print(airflow.log(dag_id, run_id, instance["task_id"], instance["try_number"]), file=sys.stderr)
     return 1
 
 

@@ -64,7 +64,7 @@ def search(
     max_concurrent_trials: int | None,
     time_budget_s: float | None,
     stop: Any,
-    callbacks: Sequence[Any],
+    callbacks: Sequence[Any] | Callable[[], Sequence[Any]],
     load_best_checkpoint: bool | Callable[[str], Any],
     with_history: bool,
 ) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def search(
             name=experiment.name,
             storage_path=experiment.parent,
             storage_filesystem=experiment.filesystem,
-            callbacks=[*callbacks, _progress_callback(metric, mode)],
+            callbacks=[*(callbacks() if callable(callbacks) else callbacks), _progress_callback(metric, mode)],
             stop=stop,
             verbose=0,
         )

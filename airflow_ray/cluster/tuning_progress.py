@@ -79,7 +79,8 @@ def print_table(trials: Any, metric: str, mode: str) -> None:
     :param trials: DataFrame with a row for each.
     """
     shown = trials.sort_values(metric, ascending=mode == "min") if metric in trials else trials
-    columns = ["trial_id", metric, "training_iteration", "time_total_s", *trials.filter(like="config/").columns]
+    varied = [name for name in trials.filter(like="config/").columns if trials[name].astype(str).nunique() > 1]
+    columns = ["trial_id", metric, "training_iteration", "time_total_s", *varied]
     if trials["error"].notna().any():
         columns.append("error")
     shown = shown[[name for name in columns if name in trials]].head(TABLE_ROWS)

@@ -62,7 +62,7 @@ def write_report(
 def _page(
     title: str, trials: Any, history: dict[str, dict[str, list[Any]]], metric: str, mode: str, best_trial: str
 ) -> str:
-    parameters = [name for name in trials.columns if name.startswith("config/") and trials[name].nunique() > 1]
+    parameters = [name for name in trials.filter(like="config/").columns if trials[name].astype(str).nunique() > 1]
     known = trials[trials[metric].notna()]
     charts = [
         ("Parameters and metric together", _parallel(known, parameters, metric, mode)),
@@ -70,7 +70,7 @@ def _page(
         ("Learning curves", _curves(history, metric, best_trial)),
     ]
     best = known[known["trial_id"] == best_trial].iloc[0]
-    settings = ", ".join(f"{_label(name)}={best[name]}" for name in parameters)
+    settings = ", ".join(f"{_label(name)}={_short(best[name])}" for name in parameters)
     failed = int(trials["error"].notna().sum())
     summary = f"{len(trials)} trials, {failed} of which failed. Best {metric}: {best[metric]:.6g} by trial {best_trial}"
     lines = [
@@ -82,7 +82,8 @@ def _page(
     for heading, figure in charts:
         if figure is not None:
             # Plotly's own script comes with the first one.
-            lines += [f"<h2>{heading}</h2>", figure.to_html(full_html=False, include_plotlyjs=script)]
+            chart = figure.to_html(full_html=False, include_plotlyjs=script, config={"displaylogo": False})
+            lines += [f"<h2>{heading}</h2>", chart]
             script = False
     return "\n".join([*lines, "</html>"])
 
@@ -112,10 +113,12 @@ def _dimension(column: Any, label: str) -> dict[str, Any]:
         return {"label": label, "values": values, "tickvals": list(range(len(names))), "ticktext": names}
     if not _is_logarithmic(column):
         return {"label": label, "values": column}
-    exponents = range(math.floor(math.log10(column.min())), math.ceil(math.log10(column.max())) + 1)
+    lowest, highest = math.floor(math.log10(column.min())), math.ceil(math.log10(column.max()))
+    exponents = range(lowest, highest + 1)
     return {
         "label": label,
         "values": column.map(math.log10),
+        "range": [lowest, highest],
         "tickvals": list(exponents),
         "ticktext": [f"{10.0**exponent:g}" for exponent in exponents],
     }
@@ -177,6 +180,10 @@ def _curves(history: dict[str, dict[str, list[Any]]], metric: str, best_trial: s
 
 def _label(column: str) -> str:
     return column.removeprefix("config/")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _is_numeric(column: Any) -> bool:

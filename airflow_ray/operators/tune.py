@@ -54,7 +54,8 @@ class RayTuneOperator(RayOperator):
         (templated).
     :param time_budget_s: seconds after which the search ends with what it has (templated).
     :param stop: when a trial ends: a mapping of a metric to a value, a function or a ``ray.tune.Stopper``.
-    :param callbacks: further ``ray.tune.Callback`` objects.
+    :param callbacks: further ``ray.tune.Callback`` objects, or a function that returns them: it is called on the
+        cluster, so that the DAG file need not import Ray.
     :param load_best_checkpoint: make what the best checkpoint holds an object: True for an XGBoost model, or a
         function that gets the folder of the checkpoint and returns the object.
     :param storage_path: where the state of the search and the checkpoints of the trials lie, ``s3://bucket/prefix``,
@@ -103,7 +104,7 @@ class RayTuneOperator(RayOperator):
         max_concurrent_trials: int | str | None = None,
         time_budget_s: float | str | None = None,
         stop: Any = None,
-        callbacks: Sequence[Any] = (),
+        callbacks: Sequence[Any] | Callable[[], Sequence[Any]] = (),
         load_best_checkpoint: bool | Callable[[str], Any] = False,
         storage_path: str | None = None,
         storage_conn_id: str | None = None,
@@ -164,7 +165,7 @@ class RayTuneOperator(RayOperator):
             "max_concurrent_trials": whole("max_concurrent_trials", self.max_concurrent_trials),
             "time_budget_s": number("time_budget_s", self.time_budget_s),
             "stop": self.stop,
-            "callbacks": list(self.callbacks),
+            "callbacks": self.callbacks,
             "load_best_checkpoint": self.load_best_checkpoint,
             "with_history": self.report_path is not None,
         }
