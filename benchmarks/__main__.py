@@ -25,10 +25,11 @@ def main(quick: bool) -> None:
 
     :param quick: small sizes and few repeats, to see that everything works.
     """
-    from benchmarks import checkpoints, waits
+    from benchmarks import checkpoints, tuning, waits
 
     results = list(checkpoints.run(*(((16,), 2) if quick else ((64, 640),))))
     results += waits.run(*((100, 5.0) if quick else (1000, 60.0)))
+    results += tuning.run(*((4, 2) if quick else (16, 5)))
     print_table([("what", "value", "unit", "ratio", "of", "target", "met", "noise"), *map(_row, results)])
     if not quick:
         RESULTS.write_text(json.dumps([_plain(each) for each in results], indent=1) + "\n")
@@ -61,5 +62,6 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         os.environ["AIRFLOW_HOME"] = home
+        os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "WARNING"
         os.environ["AIRFLOW__CORE__FERNET_KEY"] = Fernet.generate_key().decode()
         main(arguments.quick)

@@ -29,7 +29,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneAirf
     shutil.copytree(ROOT / "tests" / "dags", dags)
     shutil.copytree(ROOT / "examples", dags, dirs_exist_ok=True)
     (dags / "of_readme.py").write_text(first_python_block(ROOT / "README.md"))
-    (dags / "of_waiting.py").write_text(first_python_block(ROOT / "docs" / "waiting.md"))
+    for page in ("waiting", "tuning"):
+        (dags / f"of_{page}.py").write_text(first_python_block(ROOT / "docs" / f"{page}.md"))
     environment = {"AIRFLOW_CONN_RAY_DEFAULT": LOCAL_CONNECTION, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
     # Where searches write to is in the home folder.
     environment["HOME"] = str(folder)
@@ -59,9 +60,10 @@ def test_dag_of_the_readme_runs(airflow):
     assert airflow.xcoms("sums", run_id, "total")["return_value"] == 499_999_500_000
 
 
-def test_dag_of_the_waiting_page_runs(airflow):
-    run_id = airflow.trigger("patient")
-    assert airflow.wait("patient", run_id, timeout=120) == "success"
+@pytest.mark.parametrize("dag_id", ["patient", "search"])
+def test_dag_of_the_page_on_waiting_or_tuning_runs(airflow, dag_id):
+    run_id = airflow.trigger(dag_id)
+    assert airflow.wait(dag_id, run_id, timeout=120) == "success"
 
 
 def test_example_of_the_hooks_page_runs(airflow):

@@ -55,8 +55,8 @@ def get(text):
 
 
 def search(dag, trainable=parabola, param_space=GRID, conf=None, **arguments):
-    """Run a DAG with a search alone and return what the search returned."""
-    storage = arguments.pop("storage_path", f"/tmp/ray-results-{uuid.uuid4().hex}")
+    """Run a DAG with a search and return what the search returned."""
+    storage = arguments.pop("storage_path", f"{os.environ['AIRFLOW_HOME']}/searches")
     with dag:
         RayTuneOperator(
             task_id="tune",
@@ -192,11 +192,11 @@ def test_search_waits_deferred(dag):
     assert search(dag, deferrable=True)["best_config"] == {"x": 3}
 
 
-def test_mapped_searches_have_a_space_each(dag):
+def test_mapped_searches_have_a_space_each(dag, tmp_path):
     with dag:
-        RayTuneOperator.partial(task_id="tune", trainable=parabola, metric="loss", mode="min").expand(
-            param_space=[{"x": "{{ params.best }}"}, {"x": 5}]
-        )
+        RayTuneOperator.partial(
+            task_id="tune", trainable=parabola, metric="loss", mode="min", storage_path=str(tmp_path)
+        ).expand(param_space=[{"x": "{{ params.best }}"}, {"x": 5}])
     run = run_dag(dag)
     assert [run.xcom("tune", map_index=i)["best_config"] for i in range(2)] == [{"x": 3}, {"x": 5}]
 
@@ -231,10 +231,15 @@ def test_best_checkpoint_is_loaded_by_a_function(dag):
     assert os.listdir(result["best_checkpoint"].removeprefix("file://")) == ["model.ubj"]
 
 
-def test_each_key_of_the_result_is_an_xcom(dag):
+def test_each_key_of_the_result_is_an_xcom(dag, tmp_path):
     with dag:
         searched = RayTuneOperator(
-            task_id="tune", trainable=parabola, param_space=GRID, metric="loss", mode="min"
+            task_id="tune",
+            trainable=parabola,
+            param_space=GRID,
+            metric="loss",
+            mode="min",
+            storage_path=str(tmp_path),
         ).output
         RayPythonOperator(task_id="rows", python_callable=len, op_args=[searched["table"]], result="value")
     assert run_dag(dag).xcom("rows") == 4

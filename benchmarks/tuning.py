@@ -1,0 +1,82 @@
+"""What a search costs as an Airflow task, next to Ray Tune by itself on the same cluster."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.hooks.ray import RayHook
+from airflow_ray.operators.tune import RayTuneOperator
+from benchmarks.measure import Result, noise, seconds_in_turns
+from tools.ray_cluster import RayHead
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CONN_ID = "benchmark_ray"
+
+
+class TaskInstance:
+    """As much of a task instance as the operator asks of it."""
+
+    dag_id, task_id, map_index, max_tries = "benchmark", "tune", -1, 0
+
+    def __init__(self) -> None:
+        self.run_id = uuid.uuid4().hex
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        """Forget it."""
+
+
+def run(trials: int, repeats: int) -> Iterator[Result]:
+    """Yield the result for searches of so many short trials, on as many CPUs as this machine has."""
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    head = RayHead(num_cpus=os.cpu_count() or 1)
+    os.environ["AIRFLOW_CONN_BENCHMARK_RAY"] = head.driver_uri
+    try:
+        with tempfile.TemporaryDirectory() as folder, RayHook(CONN_ID).connect():
+            contestants: dict[str, Callable[[], object]] = {
+                "bare": lambda: _search_by_hand(Path(folder), trials),
+                "operator": lambda: _search_by_operator(Path(folder), trials),
+            }
+            seconds = seconds_in_turns(contestants, repeats)
+    finally:
+        head.stop()
+    bare, operator = (statistics.median(seconds[name]) for name in contestants)
+    yield Result(f"search of {trials} short trials", operator, "s", bare, noise(seconds["operator"]))
+
+
+def _trial(config: dict[str, Any]) -> None:
+    from ray import tune
+
+    tune.report({"loss": config["x"]})
+
+
+def _search_by_hand(folder: Path, trials: int) -> None:
+    from ray import tune
+
+    tuner = tune.Tuner(
+        _trial,
+        param_space={"x": tune.uniform(0, 1)},
+        tune_config=tune.TuneConfig(metric="loss", mode="min", num_samples=trials),
+        run_config=tune.RunConfig(name=uuid.uuid4().hex, storage_path=str(folder), verbose=0),
+    )
+    tuner.fit().get_best_result()
+
+
+def _search_by_operator(folder: Path, trials: int) -> None:
+    operator = RayTuneOperator(
+        task_id="tune",
+        trainable=_trial,
+        param_space={"x": {"uniform": [0, 1]}},
+        metric="loss",
+        mode="min",
+        num_samples=trials,
+        storage_path=str(folder),
+        ray_conn_id=CONN_ID,
+    )
+    operator.execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]
