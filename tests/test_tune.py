@@ -98,6 +98,13 @@ def test_data_of_an_earlier_task_reaches_all_trials(dag):
     assert result["best_config"] == {"x": 3}
 
 
+def test_data_of_a_search_is_freed_with_its_process(dag):
+    result = search(dag, lambda config, data: parabola(config), data={"data": list(range(10))})
+    pid = RayHook("ray_driver").describe(result["table"])["pid"]
+    while psutil.pid_exists(pid):
+        time.sleep(0.1)
+
+
 def test_space_in_the_configuration_of_the_run_is_searched(dag):
     space = {"x": {"choice": [3]}, "eta": {"loguniform": [1e-4, 0.1]}}
     result = search(dag, param_space="{{ dag_run.conf['space'] }}", conf={"space": space}, num_samples=2)

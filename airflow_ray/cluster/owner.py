@@ -105,6 +105,7 @@ class Owner:
         self._restoring: dict[tuple[str, str], asyncio.Task[dict[str, Any] | None]] = {}
         self._restore_targets: dict[tuple[str, str], dict[str, Any]] = {}
         self._run = ray.remote(num_returns="streaming")(run)
+        self._run_in_own_process = ray.remote(num_returns="streaming", max_calls=1)(run)
         self._copy = ray.remote(num_cpus=0, num_returns=2)(_same)
         self._touch = ray.remote(num_cpus=0)(_touch)
         self._restore = ray.remote(num_returns=2)(restore)
@@ -133,6 +134,7 @@ class Owner:
         scheduling_timeout: float | None = None,
         checkpoint: dict[str, Any] | None = None,
         storage: dict[str, Any] | None = None,
+        ends_process: bool = False,
     ) -> dict[str, Any] | None:
         """Run a pickled callable under ``record_id``, in place of any earlier work of that name.
 
@@ -148,6 +150,7 @@ class Owner:
         :param checkpoint: where the outputs are checkpointed: ``storage`` (arguments of ``Storage``), ``uri`` (what
             comes before the key in an object URI), ``keys`` to sign with, ``required`` (or best effort).
         :param storage: arguments of ``Storage`` for what the work itself writes and reads.
+        :param ends_process: no later work is to run in the same process.
         :returns: None, or as plain data why nothing was submitted: of kind ``attached`` where the work is there
             already; ``lost`` lists the inputs that are gone.
         """
@@ -165,7 +168,8 @@ class Owner:
         record.inputs, record.checkpoint, record.storage = inputs, checkpoint, storage
         record.fingerprint, record.holder = fingerprint, holder
         try:
-            record.generator = self._run.options(**options).remote(
+            run = self._run_in_own_process if ends_process else self._run
+            record.generator = run.options(**options).remote(
                 self._self,
                 record_id,
                 record.attempt,

@@ -7,7 +7,7 @@ import inspect
 import math
 import os
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from airflow_ray.cluster import search_space
 from airflow_ray.cluster.scheduling import nodes_without
@@ -46,104 +46,138 @@ class _Experiment(NamedTuple):
         return self.parent_address + path.removeprefix(self.parent)
 
 
-def search(
-    work: Work,
-    *,
-    trainable: Any,
-    data: dict[str, Any],
-    param_space: dict[str, Any],
-    folder: str,
-    name: str,
-    metric: str,
-    mode: str,
-    num_samples: int,
-    scheduler: Any,
-    search_alg: Any,
-    resources_per_trial: dict[str, float] | None,
-    wait_for_nodes: bool,
-    max_concurrent_trials: int | None,
-    time_budget_s: float | None,
-    stop: Any,
-    callbacks: Sequence[Any] | Callable[[], Sequence[Any]],
-    load_best_checkpoint: bool | Callable[[str], Any],
-    with_history: bool,
-) -> dict[str, Any]:
-    """Search, or go on with an earlier search in the same place, and return what came of it.
+class Search(TypedDict):
+    """What a search is of: a dict, since the cluster does not have this package.
 
-    :param work: the work that this is.
+    :param trainable: the user's function, class or trainer.
+    :param data: further arguments for it.
     :param param_space: constants and search spaces, see :mod:`airflow_ray.cluster.search_space`.
     :param folder: where under the work's storage the experiment lies.
     :param name: of the experiment; the same for each try that may go on with it.
     :param wait_for_nodes: start also where no node is large enough for a trial yet.
     :param with_history: also return the learning curves.
+
+    The others are as Ray Tune's ``TuneConfig`` and ``RunConfig`` have them.
+    """
+
+    trainable: Any
+    data: dict[str, Any]
+    param_space: dict[str, Any]
+    folder: str
+    name: str
+    metric: str
+    mode: str
+    num_samples: int
+    scheduler: Any
+    search_alg: Any
+    resources_per_trial: dict[str, float] | None
+    wait_for_nodes: bool
+    max_concurrent_trials: int | None
+    time_budget_s: float | None
+    stop: Any
+    callbacks: Sequence[Any] | Callable[[], Sequence[Any]]
+    load_best_checkpoint: bool | Callable[[str], Any]
+    with_history: bool
+
+
+def search(work: Work, wanted: Search) -> dict[str, Any]:
+    """Search, or go on with an earlier search in the same place, and return what came of it.
+
+    Ray keeps the data of a search for as long as this process, which is to end with it.
+
+    :param work: the work that this is.
     :returns: ``summary``, plain JSON; ``trials``, a DataFrame with a row for each; ``best_object``, what the best
         checkpoint holds, if asked for; ``history``, for each trial its number of iterations and values of the metric.
     :raises WorkFailure: there is no result, or never will be.
     """
-    from ray import tune
-
     started = time.monotonic()
-    if resources_per_trial and not wait_for_nodes:
-        _check_resources(resources_per_trial)
-    experiment = _opened(work, folder, name)
-    # Ray gives a trial one CPU where nothing is said.
-    runnable = _portable(trainable, work.sources)
-    if data:
-        runnable = tune.with_parameters(runnable, **data)
-    if resources_per_trial:
-        runnable = tune.with_resources(runnable, resources_per_trial)
-    space = search_space.built(param_space)
+    resources = wanted["resources_per_trial"]
+    if resources and not wanted["wait_for_nodes"]:
+        _check_resources(resources)
+    experiment = _opened(work, wanted["folder"], wanted["name"])
+    trainable = _prepared(wanted, work.sources)
+    metric, mode = wanted["metric"], wanted["mode"]
     if _has_state(experiment):
         print(f"Going on with the search in {experiment.address(experiment.path)}")
-        tuner = tune.Tuner.restore(
-            experiment.path,
-            runnable,
-            resume_unfinished=True,
-            resume_errored=True,
-            param_space=space,
-            storage_filesystem=experiment.filesystem,
-        )
+        tuner = _restored_tuner(wanted, trainable, experiment)
     else:
         print(f"The state of the search is in {experiment.address(experiment.path)}")
-        config = tune.TuneConfig(
-            metric=metric,
-            mode=mode,
-            num_samples=num_samples,
-            scheduler=_with_snapshots(_made(scheduler or "fifo", tune.create_scheduler)),
-            search_alg=_made(search_alg, tune.create_searcher),
-            max_concurrent_trials=max_concurrent_trials,
-            time_budget_s=time_budget_s,
-        )
-        run = tune.RunConfig(
-            name=experiment.name,
-            storage_path=experiment.parent,
-            storage_filesystem=experiment.filesystem,
-            callbacks=[*(callbacks() if callable(callbacks) else callbacks), _progress_callback(metric, mode)],
-            stop=stop,
-            verbose=0,
-        )
-        tuner = tune.Tuner(runnable, param_space=space, tune_config=config, run_config=run)
+        tuner = _new_tuner(wanted, trainable, experiment)
     results = _fitted(tuner, metric)
     best = _best(results, metric, mode)
-    outputs = {
-        "summary": {
-            "best_config": _plain(best.config),
-            "best_metrics": _plain({key: value for key, value in best.metrics.items() if key != "config"}),
-            "best_trial": best.metrics["trial_id"],
-            "best_checkpoint": best.checkpoint and experiment.address(best.checkpoint.path),
-            "trials": len(results),
-            "errors": results.num_errors,
-            "experiment": experiment.address(experiment.path),
-            "seconds": time.monotonic() - started,
-        },
-        "trials": _table(results),
-    }
-    if load_best_checkpoint:
-        outputs["best_object"] = _loaded(best.checkpoint, load_best_checkpoint)
-    if with_history:
+    outputs = {"summary": _summary(results, best, experiment, started), "trials": _table(results)}
+    if wanted["load_best_checkpoint"]:
+        outputs["best_object"] = _loaded(best.checkpoint, wanted["load_best_checkpoint"])
+    if wanted["with_history"]:
         outputs["history"] = dict(_histories(results, metric))
     print_table(outputs["trials"], metric, mode)
     return outputs
+
+
+def _prepared(wanted: Search, sources: dict[str, tuple[str, str]]) -> Any:
+    """Return the trainable with its modules, its data and what it reserves; that is a CPU where nothing is said."""
+    from ray import tune
+
+    trainable = _portable(wanted["trainable"], sources)
+    if wanted["data"]:
+        trainable = tune.with_parameters(trainable, **wanted["data"])
+    if wanted["resources_per_trial"]:
+        trainable = tune.with_resources(trainable, wanted["resources_per_trial"])
+    return trainable
+
+
+def _new_tuner(wanted: Search, trainable: Any, experiment: _Experiment) -> Any:
+    from ray import tune
+
+    callbacks = wanted["callbacks"]
+    made = callbacks() if callable(callbacks) else callbacks
+    return tune.Tuner(
+        trainable,
+        param_space=search_space.built(wanted["param_space"]),
+        tune_config=tune.TuneConfig(
+            metric=wanted["metric"],
+            mode=wanted["mode"],
+            num_samples=wanted["num_samples"],
+            scheduler=_with_snapshots(_made(wanted["scheduler"] or "fifo", tune.create_scheduler)),
+            search_alg=_made(wanted["search_alg"], tune.create_searcher),
+            max_concurrent_trials=wanted["max_concurrent_trials"],
+            time_budget_s=wanted["time_budget_s"],
+        ),
+        run_config=tune.RunConfig(
+            name=experiment.name,
+            storage_path=experiment.parent,
+            storage_filesystem=experiment.filesystem,
+            callbacks=[*made, _progress_callback(wanted["metric"], wanted["mode"])],
+            stop=wanted["stop"],
+            verbose=0,
+        ),
+    )
+
+
+def _restored_tuner(wanted: Search, trainable: Any, experiment: _Experiment) -> Any:
+    from ray import tune
+
+    return tune.Tuner.restore(
+        experiment.path,
+        trainable,
+        resume_unfinished=True,
+        resume_errored=True,
+        param_space=search_space.built(wanted["param_space"]),
+        storage_filesystem=experiment.filesystem,
+    )
+
+
+def _summary(results: Any, best: Any, experiment: _Experiment, started: float) -> dict[str, Any]:
+    return {
+        "best_config": _plain(best.config),
+        "best_metrics": _plain({key: value for key, value in best.metrics.items() if key != "config"}),
+        "best_trial": best.metrics["trial_id"],
+        "best_checkpoint": best.checkpoint and experiment.address(best.checkpoint.path),
+        "trials": len(results),
+        "errors": results.num_errors,
+        "experiment": experiment.address(experiment.path),
+        "seconds": time.monotonic() - started,
+    }
 
 
 def _check_resources(resources: dict[str, float]) -> None:

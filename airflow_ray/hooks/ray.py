@@ -34,7 +34,7 @@ from airflow_ray.hooks.fingerprint import fingerprint
 from airflow_ray.hooks.options import RemoteOptions
 from airflow_ray.hooks.session import Session, open_session
 from airflow_ray.hooks.settings import RaySettings, settings_of
-from airflow_ray.hooks.user_code import modules_around, pack, pickled_by_value
+from airflow_ray.hooks.user_code import modules_around, pack, pickled_by_value, search
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ class RayHook(BaseHook):
             "as_json": remote_options.result == "value",
             "multiple_outputs": remote_options.multiple_outputs,
             "scheduling_timeout": remote_options.scheduling_timeout,
+            "ends_process": fn is search,
             **self._targets(uri, remote_options),
         }
         with self.connect():

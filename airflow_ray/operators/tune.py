@@ -168,11 +168,11 @@ class RayTuneOperator(RayOperator):
             "callbacks": self.callbacks,
             "load_best_checkpoint": self.load_best_checkpoint,
             "with_history": self.report_path is not None,
+            **self._experiment(space, context),
         }
-        kwargs = {**wanted, **self._experiment(space, context)}
         options = {"multiple_outputs": True, "storage_path": storage.get("path")}
         options["storage_conn_id"] = storage.get("aws_conn_id")
-        return RemoteCall(search, (), kwargs, options, code=_code_of(self.trainable))
+        return RemoteCall(search, (wanted,), {}, options, code=_code_of(self.trainable))
 
     def _experiment(self, space: Any, context: Context) -> dict[str, str]:
         """Return folder and name of the experiment: the same for each try that may go on with it."""
