@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_ray.exceptions import RayConfigurationError
+from airflow_ray.hooks import search_options
 from airflow_ray.hooks.options import RemoteOptions
 
 
@@ -65,3 +66,11 @@ def test_runtime_env_of_the_task_goes_over_that_of_the_connection():
 def test_resources_of_ray_options_and_of_the_task_are_joined():
     options = RemoteOptions(resources={"a": 1}, ray_options={"resources": {"b": 2}})
     assert options.for_ray(None)["resources"] == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(
+    ("given", "amounts"),
+    [(None, None), ("{'cpu': 2, 'gpu': '0'}", {"cpu": 2}), ({"cpu": 0, "gpu": "0.5"}, {"cpu": 0, "gpu": 0.5})],
+)
+def test_resources_of_a_trial_are_parsed(given, amounts):
+    assert search_options.amounts(given) == amounts

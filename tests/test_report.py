@@ -17,7 +17,7 @@ TRIALS = pd.DataFrame(
     {
         "trial_id": ["a", "b", "c"],
         "loss": [0.3, 0.1, None],
-        "error": [None, None, "ValueError: <b>broken</b>"],
+        "trial_error": [None, None, "ValueError: <b>broken</b>"],
         "config/eta": [0.001, 0.1, 0.5],
         "config/booster": ["gbtree", "dart", "dart"],
         "config/metrics": [["auc"], ["auc"], ["auc"]],
@@ -68,7 +68,7 @@ def test_page_names_the_best_trial_and_what_varied(tmp_path):
 
 
 def test_page_of_a_search_without_variation_has_no_scatter(tmp_path):
-    write(tmp_path / "report.html", TRIALS[["trial_id", "loss", "error"]])
+    write(tmp_path / "report.html", TRIALS[["trial_id", "loss", "trial_error"]])
     assert "Each parameter against" not in (tmp_path / "report.html").read_text()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -157,6 +158,38 @@ def test_trainable_may_be_a_trainer_of_ray_train(dag):
     assert (result["best_config"], result["best_metrics"]["loss"]) == ({"x": 3}, 1)
 
 
+def test_checkpoint_of_a_trainer_of_ray_train_is_loaded(dag):
+    from ray.train import ScalingConfig
+    from ray.train.xgboost import XGBoostTrainer
+
+    def loop(config):
+        import tempfile
+
+        from ray import train
+
+        with tempfile.TemporaryDirectory() as folder:
+            open(f"{folder}/weights", "w").close()
+            train.report({"loss": config["x"]}, checkpoint=train.Checkpoint.from_directory(folder))
+
+    trainer = XGBoostTrainer(loop, scaling_config=ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}))
+    result = search(dag, trainer, {"x": 1}, load_best_checkpoint=os.listdir)
+    assert "weights" in get(result["best_object"])
+    assert result["best_checkpoint"].startswith(result["experiment"])
+
+
+def test_resources_of_the_trainable_itself_count(dag):
+    from ray import tune
+
+    def gpus(config):
+        import ray
+        from ray import tune
+
+        tune.report({"loss": 0, "gadgets": ray.get_runtime_context().get_assigned_resources().get("gadget", 0)})
+
+    trainable = tune.with_resources(gpus, {"cpu": 1, "gadget": 2})
+    assert search(dag, trainable, {})["best_metrics"]["gadgets"] == 2
+
+
 def test_helper_modules_reach_the_trials(dag):
     from tests import helpers_for_user_code
 
@@ -185,6 +218,15 @@ def test_scheduler_by_its_name_stops_trials_early(dag):
     assert get(result["table"])["training_iteration"].max() == 40
 
 
+def test_population_based_training_takes_json_spaces(dag):
+    mutations = {"x": {"uniform": [0, 6]}}
+    scheduler = {
+        "pbt": {"time_attr": "training_iteration", "hyperparam_mutations": mutations, "perturbation_interval": 5}
+    }
+    result = search(dag, endless, {"x": {"uniform": [1, 5]}}, scheduler=scheduler, stop={"training_iteration": 12})
+    assert 0 <= result["best_config"]["x"] <= 6
+
+
 def test_optuna_by_its_name_makes_the_configurations(dag):
     result = search(dag, param_space={"x": {"uniform": [0, 6]}}, search_alg="optuna", num_samples=3)
     assert result["trials"] == 3
@@ -209,6 +251,36 @@ def test_mapped_searches_have_a_space_each(dag, tmp_path):
 
 
 # What comes of it
+
+
+def test_metric_may_be_nested_and_of_numpy(dag, tmp_path):
+    def nested(config):
+        import numpy as np
+        from ray import tune
+
+        tune.report({"eval": {"loss": np.float32(config["x"])}, "error": 0.5})
+
+    with dag:
+        RayTuneOperator(
+            task_id="tune",
+            trainable=nested,
+            param_space=GRID,
+            metric="eval/loss",
+            mode="max",
+            storage_path=str(tmp_path),
+            report_path=f"{tmp_path}/{{{{ run_id }}}}.html",
+        )
+    run = run_dag(dag)
+    result = run.xcom("tune")
+    assert (result["best_config"], result["best_metrics"]["eval/loss"]) == ({"x": 4}, 4.0)
+    assert get(result["table"])["trial_error"].isna().all()
+    assert (tmp_path / f"{run.run_id}.html").exists()
+
+
+def test_search_outlives_a_report_that_cannot_be_written(dag, capfd):
+    result = search(dag, report_path="/proc/nowhere/report.html")
+    assert (result["report"], result["best_config"]) == (None, {"x": 3})
+    assert "No report could be written at /proc/nowhere/report.html" in capfd.readouterr().out
 
 
 def boosted(config):
@@ -323,6 +395,9 @@ def test_wrong_argument_is_told_when_the_dag_is_parsed(arguments, message):
         ({"param_space": {"x": "{{ {'uniforn': [1, 2]} }}"}}, "there is no search space 'uniforn'"),
         ({"num_samples": "2.5"}, "num_samples must be a whole number, got '2.5'"),
         ({"resources_per_trial": {"gpu": 64}}, "can ever run a trial: it asks for GPU 64"),
+        ({"resources_per_trial": {"gpu": 64}, "scheduling_timeout": 3}, "can ever run a trial: it asks for GPU 64"),
+        ({"scheduler": "pbt"}, "The scheduler or search algorithm 'pbt' cannot be made"),
+        ({"trainable": lambda config: parabola({"x": math.nan})}, "No trial reported the metric 'loss' as a number"),
         ({"scheduler": "best"}, "The scheduler or search algorithm 'best' cannot be made"),
         ({"scheduler": {"asha": {"max": 3}}}, "unexpected keyword argument 'max'"),
         ({"search_alg": "hebo"}, "The scheduler or search algorithm 'hebo' cannot be made"),
@@ -365,7 +440,7 @@ def test_failure_of_some_trials_is_counted(dag):
 
     result = search(dag, partly_broken)
     assert (result["trials"], result["errors"], result["best_config"]) == (4, 2, {"x": 1})
-    assert get(result["table"])["error"].str.contains("too large").sum() == 2
+    assert get(result["table"])["trial_error"].str.contains("too large").sum() == 2
 
 
 def test_storage_that_refuses_the_credentials_is_told_early(dag, s3, bucket, capfd):

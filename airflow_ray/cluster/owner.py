@@ -370,14 +370,14 @@ class Owner:
         if record.finished:
             record.rebuilt_at = time.time()
             return
-        # Ray runs work again whose process died.
-        await self._remove_placement_groups(record)
         record.starts += 1
         record.state, record.detail = RUNNING, None
         record.node, record.pid, record.started_at = node, pid, time.time()
         # Ray tries a task again without end when the memory monitor killed it.
         if 0 <= record.options["max_retries"] < record.starts - 1:
             await self._stop(record, FAILED, {"kind": "out_of_memory", "starts": record.starts - 1})
+        # Of an earlier start, whose process died; this one has made none yet.
+        await self._remove_placement_groups(record)
         await self._notify(record)
 
     async def append_log(self, record_id: str, attempt: str, lines: list[str]) -> bool:
@@ -599,7 +599,8 @@ class Owner:
 
     async def _remove_placement_groups(self, record: Record) -> None:
         groups, record.placement_groups = record.placement_groups, []
-        await asyncio.to_thread(placement_groups.remove, groups)
+        if groups:
+            await asyncio.to_thread(placement_groups.remove, groups)
 
     async def _notify(self, record: Record) -> None:
         async with record.changed:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Of the whole search, at most this share goes into writing down its state after trials that ended.
 SNAPSHOT_SHARE = 0.2
+# Between two looks at the nodes.
+NODES_SECONDS = 2.0
 # Ray's own name is not what its users call it.
 _SCHEDULERS = {"asha": "async_hyperband"}
 _BUNDLES = {"cpu": "CPU", "gpu": "GPU"}
@@ -43,7 +45,8 @@ class _Experiment(NamedTuple):
 
     def address(self, path: str) -> str:
         """Return the address of a path in the file system."""
-        return self.parent_address + path.removeprefix(self.parent)
+        inside = path.startswith(self.parent)
+        return self.parent_address + path.removeprefix(self.parent) if inside else path
 
 
 class Search(TypedDict):
@@ -54,7 +57,7 @@ class Search(TypedDict):
     :param param_space: constants and search spaces, see :mod:`airflow_ray.cluster.search_space`.
     :param folder: where under the work's storage the experiment lies.
     :param name: of the experiment; the same for each try that may go on with it.
-    :param wait_for_nodes: start also where no node is large enough for a trial yet.
+    :param scheduling_timeout: seconds to wait for a node that is large enough for a trial; None for not at all.
     :param with_history: also return the learning curves.
 
     The others are as Ray Tune's ``TuneConfig`` and ``RunConfig`` have them.
@@ -71,7 +74,7 @@ class Search(TypedDict):
     scheduler: Any
     search_alg: Any
     resources_per_trial: dict[str, float] | None
-    wait_for_nodes: bool
+    scheduling_timeout: float | None
     max_concurrent_trials: int | None
     time_budget_s: float | None
     stop: Any
@@ -92,10 +95,10 @@ def search(work: Work, wanted: Search) -> dict[str, Any]:
     """
     started = time.monotonic()
     resources = wanted["resources_per_trial"]
-    if resources and not wanted["wait_for_nodes"]:
-        _check_resources(resources)
+    if resources:
+        _await_resources(resources, wanted["scheduling_timeout"] or 0.0)
     experiment = _opened(work, wanted["folder"], wanted["name"])
-    trainable = _prepared(wanted, work.sources)
+    trainable = _prepared(wanted, work.sources, experiment)
     metric, mode = wanted["metric"], wanted["mode"]
     if _has_state(experiment):
         print(f"Going on with the search in {experiment.address(experiment.path)}")
@@ -105,20 +108,37 @@ def search(work: Work, wanted: Search) -> dict[str, Any]:
         tuner = _new_tuner(wanted, trainable, experiment)
     results = _fitted(tuner, metric)
     best = _best(results, metric, mode)
-    outputs = {"summary": _summary(results, best, experiment, started), "trials": _table(results)}
+    checkpoint = _checkpoint_of(best, experiment)
+    where = checkpoint and experiment.address(checkpoint.path)
+    outputs = {
+        "summary": {
+            "best_config": _plain(best.config),
+            "best_metrics": _metrics(best),
+            "best_trial": best.metrics["trial_id"],
+            "best_checkpoint": where,
+            "trials": len(results),
+            "errors": results.num_errors,
+            "experiment": experiment.address(experiment.path),
+            "seconds": time.monotonic() - started,
+        },
+        "trials": _table(results),
+    }
     if wanted["load_best_checkpoint"]:
-        outputs["best_object"] = _loaded(best.checkpoint, wanted["load_best_checkpoint"])
+        outputs["best_object"] = _loaded(checkpoint, wanted["load_best_checkpoint"])
     if wanted["with_history"]:
         outputs["history"] = dict(_histories(results, metric))
     print_table(outputs["trials"], metric, mode)
     return outputs
 
 
-def _prepared(wanted: Search, sources: dict[str, tuple[str, str]]) -> Any:
+def _prepared(wanted: Search, sources: dict[str, tuple[str, str]], experiment: _Experiment) -> Any:
     """Return the trainable with its modules, its data and what it reserves; that is a CPU where nothing is said."""
     from ray import tune
 
-    trainable = _portable(wanted["trainable"], sources)
+    trainable = wanted["trainable"]
+    if not callable(trainable):
+        trainable = _trainer_function(trainable, experiment)
+    trainable = _portable(trainable, sources)
     if wanted["data"]:
         trainable = tune.with_parameters(trainable, **wanted["data"])
     if wanted["resources_per_trial"]:
@@ -167,23 +187,14 @@ def _restored_tuner(wanted: Search, trainable: Any, experiment: _Experiment) -> 
     )
 
 
-def _summary(results: Any, best: Any, experiment: _Experiment, started: float) -> dict[str, Any]:
-    return {
-        "best_config": _plain(best.config),
-        "best_metrics": _plain({key: value for key, value in best.metrics.items() if key != "config"}),
-        "best_trial": best.metrics["trial_id"],
-        "best_checkpoint": best.checkpoint and experiment.address(best.checkpoint.path),
-        "trials": len(results),
-        "errors": results.num_errors,
-        "experiment": experiment.address(experiment.path),
-        "seconds": time.monotonic() - started,
-    }
-
-
-def _check_resources(resources: dict[str, float]) -> None:
+def _await_resources(resources: dict[str, float], timeout: float) -> None:
+    """Return when a node has what a trial asks for: Ray Tune would wait for one without end."""
     asked = {_BUNDLES.get(name.lower(), name): amount for name, amount in resources.items() if amount}
-    if (nodes := nodes_without(asked)) is not None:
-        raise WorkFailure(kind="trial_infeasible", asked=asked, nodes=nodes)
+    deadline = time.monotonic() + timeout
+    while (nodes := nodes_without(asked)) is not None:
+        if time.monotonic() >= deadline:
+            raise WorkFailure(kind="trial_infeasible", asked=asked, nodes=nodes)
+        time.sleep(min(NODES_SECONDS, timeout))
 
 
 def _opened(work: Work, folder: str, name: str) -> _Experiment:
@@ -227,20 +238,25 @@ def _portable(trainable: Any, sources: dict[str, tuple[str, str]]) -> Any:
 
     if isinstance(trainable, type):
         return trainable
-    function = trainable if callable(trainable) else _trainer_function(trainable)
-    pickled = cloudpickle.dumps(function)
+    pickled = cloudpickle.dumps(trainable)
 
     def trial(config: dict[str, Any], **data: Any) -> Any:
         with importable(sources):
             return cloudpickle.loads(pickled)(config, **data)
 
     # Ray restores a search only with a trainable of the same name.
-    trial.__name__ = getattr(function, "__name__", type(function).__name__)
+    trial.__name__ = getattr(trainable, "__name__", type(trainable).__name__)
+    # What tune.with_resources has said.
+    if hasattr(trainable, "_resources"):
+        trial._resources = trainable._resources  # type: ignore[attr-defined]
     return trial
 
 
-def _trainer_function(trainer: Any) -> Callable[[dict[str, Any]], None]:
+def _trainer_function(trainer: Any, experiment: _Experiment) -> Callable[[dict[str, Any]], None]:
     """Return a trainable that fits a copy of a trainer of Ray Train, its loop configured by the trial."""
+    filesystem, folder = trainer.run_config.storage_filesystem, trainer.run_config.storage_path
+    if filesystem is None:
+        filesystem, folder = experiment.filesystem, experiment.path
 
     def fit_trainer(config: dict[str, Any]) -> None:
         from ray import train, tune
@@ -258,8 +274,8 @@ def _trainer_function(trainer: Any) -> Callable[[dict[str, Any]], None]:
             dataset_config=trainer.data_config,
             run_config=train.RunConfig(
                 name=f"train-{context.get_trial_id()}",
-                storage_path=trainer.run_config.storage_path,
-                storage_filesystem=trainer.run_config.storage_filesystem,
+                storage_path=folder,
+                storage_filesystem=filesystem,
                 failure_config=copy.copy(trainer.run_config.failure_config),
                 checkpoint_config=copy.copy(trainer.run_config.checkpoint_config),
                 callbacks=[*(trainer.run_config.callbacks or []), TuneReportCallback()],
@@ -274,14 +290,18 @@ def _made(wanted: Any, create: Callable[..., Any]) -> Any:
     """Return a scheduler or search algorithm: as given, or by its name, or as a name with its arguments."""
     if wanted is None or not isinstance(wanted, (str, dict)):
         return wanted
-    ((name, arguments),) = wanted.items() if isinstance(wanted, dict) else ((wanted, {}),)
+    from ray import tune
+
+    ((name, given),) = wanted.items() if isinstance(wanted, dict) else ((wanted, {}),)
+    # Population based training takes search spaces.
+    arguments = search_space.built(given)
     try:
         made = create(_SCHEDULERS.get(name, name), **arguments)
         # Ray leaves out what it does not know.
         inspect.signature(type(made).__init__).bind_partial(made, **arguments)
         return made
     # What the libraries behind them raise for an argument that they do not take.
-    except (AssertionError, ImportError, TypeError, ValueError) as error:
+    except (AssertionError, ImportError, TypeError, ValueError, tune.TuneError) as error:
         raise WorkFailure(kind="tune_option", name=name, message=str(error)) from error
 
 
@@ -306,7 +326,7 @@ class _Snapshots:
         # The clock of another process tells another time.
         return {**self.__dict__, "_not_before": 0.0}
 
-    def __call__(self, wrapped_controller: Any) -> Any:
+    def __call__(self, wrapped_controller: Any, **arguments: Any) -> Any:
         controller = getattr(wrapped_controller, "_tune_controller", wrapped_controller)
         ended = sum(trial.is_finished() for trial in controller.get_trials())
         begun = time.monotonic()
@@ -315,7 +335,7 @@ class _Snapshots:
             controller.checkpoint(force=True, wait=True)
             took = time.monotonic() - begun
             self._not_before = begun + took / SNAPSHOT_SHARE
-        return self._choose(wrapped_controller)
+        return self._choose(wrapped_controller, **arguments)
 
 
 def _progress_callback(metric: str, mode: str) -> Any:
@@ -360,13 +380,31 @@ def _fitted(tuner: Any, metric: str) -> Any:
 
 
 def _best(results: Any, metric: str, mode: str) -> Any:
-    reported = sorted({key for each in results for key in each.metrics or {}})
-    if metric not in reported:
-        raise WorkFailure(kind="tune_metric", metric=metric, message=f"they reported {', '.join(reported)}")
     try:
-        return results.get_best_result(metric, mode)
+        best = results.get_best_result(metric, mode)
     except RuntimeError as error:
         raise WorkFailure(kind="tune_metric", metric=metric, message=str(error)) from error
+    if not isinstance(_metrics(best).get(metric), (int, float)):
+        raise WorkFailure(kind="tune_metric", metric=metric, message=f"the last report was {best.metrics}")
+    return best
+
+
+def _checkpoint_of(best: Any, experiment: _Experiment) -> Any:
+    """Return the last checkpoint of a trial, or None; one of a trainer of Ray Train is told among the metrics."""
+    from ray import tune
+
+    path = best.metrics.get("checkpoint_path")
+    if best.checkpoint is None and isinstance(path, str):
+        return tune.Checkpoint(path, filesystem=experiment.filesystem if path.startswith(experiment.parent) else None)
+    return best.checkpoint
+
+
+def _metrics(result: Any) -> dict[str, Any]:
+    """Return what a trial reported last as plain data, what was nested with ``/`` in its name, as Ray Tune has it."""
+    from ray.tune.utils import flatten_dict
+
+    metrics = {key: value for key, value in (result.metrics or {}).items() if key != "config"}
+    return {key: _plain(value) for key, value in flatten_dict(metrics).items()}
 
 
 def _table(results: Any) -> Any:
@@ -377,12 +415,11 @@ def _table(results: Any) -> Any:
 
 
 def _row(result: Any) -> dict[str, Any]:
-    metrics = dict(result.metrics or {})
-    config = metrics.pop("config", None) or result.config or {}
+    metrics = _metrics(result)
     row = {"trial_id": metrics.pop("trial_id", os.path.basename(result.path))}
-    row["error"] = None if result.error is None else error_text(result.error).splitlines()[-1]
-    row |= {name: value for name, value in metrics.items() if isinstance(value, (bool, int, float, str))}
-    return row | {f"config/{name}": value for name, value in _flat(config)}
+    row["trial_error"] = None if result.error is None else error_text(result.error).splitlines()[-1]
+    row |= {name: value for name, value in metrics.items() if value is None or isinstance(value, (int, float, str))}
+    return row | {f"config/{name}": value for name, value in _flat(result.config or {})}
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

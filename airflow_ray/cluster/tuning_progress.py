@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import Counter
+from numbers import Real
 from typing import Any
 
 PROGRESS_SECONDS = 10.0
@@ -56,11 +58,14 @@ class Progress:
         print(f"Trial {trial.trial_id} failed: {text if self._errors == 1 else text.splitlines()[-1]}", flush=True)
 
     def _best(self, trials: list[Any]) -> str:
-        known = [trial for trial in trials if isinstance((trial.last_result or {}).get(self._metric), (int, float))]
+        from ray.tune.utils import flatten_dict
+
+        reported = [(flatten_dict(trial.last_result or {}).get(self._metric), trial) for trial in trials]
+        known = [(value, trial) for value, trial in reported if isinstance(value, Real) and math.isfinite(value)]
         if not known:
             return ""
-        best = (min if self._mode == "min" else max)(known, key=lambda trial: trial.last_result[self._metric])
-        return f"best {self._metric}={best.last_result[self._metric]:.6g} by {best.trial_id} {best.evaluated_params}"
+        value, best = (min if self._mode == "min" else max)(known, key=lambda pair: pair[0])
+        return f"best {self._metric}={value:.6g} by {best.trial_id} {best.evaluated_params}"
 
     def _rest(self, ended_now: int, ended: int, seconds: float) -> str:
         if not ended_now or not self._total:
@@ -81,8 +86,8 @@ def print_table(trials: Any, metric: str, mode: str) -> None:
     shown = trials.sort_values(metric, ascending=mode == "min") if metric in trials else trials
     varied = [name for name in trials.filter(like="config/").columns if trials[name].astype(str).nunique() > 1]
     columns = ["trial_id", metric, "training_iteration", "time_total_s", *varied]
-    if trials["error"].notna().any():
-        columns.append("error")
+    if trials["trial_error"].notna().any():
+        columns.append("trial_error")
     shown = shown[[name for name in columns if name in trials]].head(TABLE_ROWS)
     print(shown.to_string(index=False, max_colwidth=40))
     if len(trials) > TABLE_ROWS:

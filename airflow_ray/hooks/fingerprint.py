@@ -67,10 +67,19 @@ def _parts(value: Any) -> Iterator[bytes]:
         yield str(len(value)).encode()
         for item in value:
             yield from _parts(item)
-    elif isinstance(value, functools.partial):
+    else:
+        yield from _callable_parts(value)
+
+
+def _callable_parts(value: Any) -> Iterator[bytes]:
+    if isinstance(value, functools.partial):
         yield from _parts([value.func, value.args, value.keywords])
     elif inspect.isfunction(value):
         yield from _function_parts(value)
+    elif inspect.isclass(value):
+        # A pickle of one that was made in a function is another one in each process.
+        yield _source(value)
+        yield from _parts([f"{base.__module__}.{base.__qualname__}" for base in value.__bases__])
     else:
         yield _pickled(value)
 
@@ -105,7 +114,7 @@ def _source(function: Any) -> bytes:
         source = inspect.getsource(function).encode()
     # Made by exec, or by hand in an interpreter.
     except (OSError, TypeError):
-        source = _code(function.__code__)
+        source = _code(function.__code__) if inspect.isfunction(function) else _pickled(function)
     return name.encode() + b" " + source
 
 

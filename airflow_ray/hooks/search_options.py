@@ -36,19 +36,24 @@ def _parsed(text: str) -> Any:
 
 def is_plain(space: Any) -> bool:
     """Return whether a search space can be checked before templates and outputs of other tasks are rendered."""
-    is_text = isinstance(space, str) or hasattr(space, "resolve")
-    return not is_text and "{{" not in repr(space) and "{%" not in repr(space)
+    if isinstance(space, Mapping):
+        return all(map(is_plain, space.values()))
+    if isinstance(space, (list, tuple)):
+        return all(map(is_plain, space))
+    is_template = isinstance(space, str) and ("{{" in space or "{%" in space)
+    return not is_template and not hasattr(space, "resolve")
 
 
-def check_space(space: Any) -> None:
+def check_space(space: Any, where: str = "param_space") -> None:
     """Check a search space.
 
+    :param where: what the message calls it.
     :raises RaySearchSpaceError: it is no mapping, is misspelt, or its arguments make no sense.
     """
     if not isinstance(space, Mapping):
-        raise RaySearchSpaceError(f"param_space must be a mapping, got {space!r}")
+        raise RaySearchSpaceError(f"{where} must be a mapping, got {space!r}")
     try:
-        search_space.check(space)
+        search_space.check(space, where)
     except ValueError as error:
         raise RaySearchSpaceError(str(error)) from error
 
@@ -61,6 +66,7 @@ def named(field: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         if len(value) != 1 or not all(isinstance(arguments, Mapping) for arguments in value.values()):
             raise RayConfigurationError(f"{field} must be a name with its arguments, {{name: {{…}}}}, got {value!r}")
+        check_space(value, field)
         return {name: dict(arguments) for name, arguments in value.items()}
     return value or None
 
@@ -99,5 +105,10 @@ def amounts(resources: Any) -> dict[str, float] | None:
         return None
     if not isinstance(parsed, Mapping):
         raise RayConfigurationError(f"resources_per_trial must be a mapping, got {resources!r}")
-    checked = {name: number(f"resources_per_trial[{name!r}]", amount) for name, amount in parsed.items() if amount}
-    return {name: amount for name, amount in checked.items() if amount is not None}
+    checked = {name: _amount(f"resources_per_trial[{name!r}]", amount) for name, amount in parsed.items()}
+    # Not to ask for any is to ask for one CPU.
+    return {name: amount for name, amount in checked.items() if amount or name.lower() == "cpu"}
+
+
+def _amount(field: str, value: Any) -> float:
+    return 0.0 if str(value) in ("0", "0.0") else number(field, value) or 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import importlib.util
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,24 +40,30 @@ def write_report(
 
     :param path: ``s3://bucket/name.html``, ``gs://…``, ``file:///…`` or a path on this machine.
     :param aws_conn_id: AWS connection with the credentials for S3.
-    :param trials: DataFrame with a row for each trial: ``trial_id``, the metric, a column ``config/name`` for each
-        parameter.
+    :param trials: DataFrame with a row for each trial: ``trial_id``, ``trial_error``, the metric, a column
+        ``config/name`` for each parameter.
     :param history: for each trial its ``iteration`` and ``value`` lists.
     :param best_trial: id of the trial to mark.
-    :raises RayConfigurationError: plotly is not installed, or the path is malformed.
     :raises RayTuneStorageError: the page cannot be written there.
     """
     page = _page(title, trials, history, metric, mode, best_trial).encode()
-    if "://" not in path:
-        path = Path(path).absolute().as_uri()
-    folder, _, name = path.rpartition("/")
-    is_s3 = urlsplit(path).scheme == "s3"
-    location = CheckpointLocation(folder, aws_conn_id if is_s3 else None)
+    location, name = report_location(path, aws_conn_id)
     try:
         Storage(**location.storage()).write(name, page)
     except CheckpointFailure as failure:
-        raise RayTuneStorageError(f"The report cannot be written at {path}: {failure}") from failure
-    return path
+        raise RayTuneStorageError(f"The report cannot be written at {location.path}/{name}: {failure}") from failure
+    return f"{location.path}/{name}"
+
+
+def report_location(path: str, aws_conn_id: str | None) -> tuple[CheckpointLocation, str]:
+    """Return folder and name of a report, when this machine can make one.
+
+    :raises RayConfigurationError: plotly is not installed, or the path is malformed.
+    """
+    if importlib.util.find_spec("plotly") is None:
+        raise RayConfigurationError("report_path needs plotly on the Airflow worker: pip install 'airflow-ray[tune]'")
+    folder, _, name = (path if "://" in path else f"file://{Path(path).absolute()}").rpartition("/")
+    return CheckpointLocation(folder, aws_conn_id if urlsplit(folder).scheme == "s3" else None), name
 
 
 def _page(
@@ -71,7 +78,7 @@ def _page(
     ]
     best = known[known["trial_id"] == best_trial].iloc[0]
     settings = ", ".join(f"{_label(name)}={_short(best[name])}" for name in parameters)
-    failed = int(trials["error"].notna().sum())
+    failed = int(trials["trial_error"].notna().sum())
     summary = f"{len(trials)} trials, {failed} of which failed. Best {metric}: {best[metric]:.6g} by trial {best_trial}"
     lines = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>",
@@ -89,13 +96,9 @@ def _page(
 
 
 def _plotly() -> tuple[Any, Any]:
-    try:
-        from plotly import graph_objects
-        from plotly.subplots import make_subplots
-    except ImportError as error:
-        raise RayConfigurationError(
-            "report_path needs plotly on the Airflow worker: pip install 'airflow-ray[tune]'"
-        ) from error
+    from plotly import graph_objects
+    from plotly.subplots import make_subplots
+
     return graph_objects, make_subplots
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,7 +31,7 @@ class RayTuneOperator(RayOperator):
     - ``table``: object URI of a DataFrame with a row for each trial.
     - ``trials``, ``errors``: how many there were, and how many of them failed.
     - ``experiment``: address of the folder with the state of the search.
-    - ``report``: with ``report_path``, where the report is.
+    - ``report``: with ``report_path``, where the report is, or None if it could not be written.
     - ``seconds``: how long the search took, or its last try.
 
     A retry goes on with the search where it was, when the worker, the cluster or anything between has died: trials
@@ -46,7 +47,8 @@ class RayTuneOperator(RayOperator):
     :param mode: ``min`` or ``max``.
     :param data: further arguments of the trainable; object URIs in them, however nested, arrive as the objects, which
         all trials of a node share (templated).
-    :param num_samples: number of trials, or repetitions of a grid (templated).
+    :param num_samples: number of trials, or repetitions of a grid; -1 for as many as ``time_budget_s`` has room for
+        (templated).
     :param scheduler: one of Ray Tune's, its name, such as ``asha``, or ``{"asha": {"max_t": 50}}`` (templated).
     :param search_alg: one of Ray Tune's, its name, such as ``optuna``, or its name with arguments (templated).
     :param resources_per_trial: ``{"cpu": 2, "gpu": 0.5}``; None reserves a CPU (templated).
@@ -146,8 +148,11 @@ class RayTuneOperator(RayOperator):
             check_space(param_space)
 
     def _remote_call(self, context: Context) -> RemoteCall:
+        from airflow_ray.hooks.tuning_report import report_location
         from airflow_ray.hooks.user_code import search
 
+        if self.report_path is not None:
+            report_location(self.report_path, self.storage_conn_id)
         space = self._natural("param_space")
         check_space(space)
         storage = self._storage_location() or {}
@@ -157,11 +162,11 @@ class RayTuneOperator(RayOperator):
             "metric": self.metric,
             "mode": self.mode,
             "data": dict(self.data),
-            "num_samples": whole("num_samples", self.num_samples),
+            "num_samples": -1 if str(self.num_samples) == "-1" else whole("num_samples", self.num_samples),
             "scheduler": named("scheduler", self._natural("scheduler")),
             "search_alg": named("search_alg", self._natural("search_alg")),
             "resources_per_trial": amounts(self.resources_per_trial),
-            "wait_for_nodes": self.scheduling_timeout is not None,
+            "scheduling_timeout": self.scheduling_timeout,
             "max_concurrent_trials": whole("max_concurrent_trials", self.max_concurrent_trials),
             "time_budget_s": number("time_budget_s", self.time_budget_s),
             "stop": self.stop,
@@ -208,11 +213,21 @@ class RayTuneOperator(RayOperator):
             returned["report"] = self._write_report(uri, summary)
         return returned
 
-    def _write_report(self, uri: ObjectURI, summary: dict[str, Any]) -> str:
+    def _write_report(self, uri: ObjectURI, summary: dict[str, Any]) -> str | None:
         from airflow_ray.hooks.tuning_report import write_report
 
+        try:
+            where = self._written_report(uri, summary, write_report)
+        # Whatever goes wrong with a picture, it is not worth a search that has succeeded.
+        except Exception:
+            self.log.exception("No report could be written at %s", self.report_path)
+            return None
+        self.log.info("Report: %s", where)
+        return where
+
+    def _written_report(self, uri: ObjectURI, summary: dict[str, Any], write_report: Callable[..., str]) -> str:
         trials, history = (self.hook.get(uri.with_key(key)) for key in ("trials", "history"))
-        where: str = write_report(
+        return write_report(
             str(self.report_path),
             self.storage_conn_id,
             title=f"{uri.dag_id}: {uri.task_id}",
@@ -222,8 +237,6 @@ class RayTuneOperator(RayOperator):
             mode=self.mode,
             best_trial=summary["best_trial"],
         )
-        self.log.info("Report: %s", where)
-        return where
 
     def _natural(self, field: str) -> Any:
         return natural(self._templates[field], getattr(self, field))
@@ -232,4 +245,5 @@ class RayTuneOperator(RayOperator):
 def _code_of(trainable: Any) -> Callable[..., Any]:
     """Return the function or class of the user's that tells a trainable."""
     loop = getattr(trainable, "train_loop_per_worker", trainable)
-    return loop if inspect.isroutine(loop) or inspect.isclass(loop) else type(loop)
+    tells = inspect.isroutine(loop) or inspect.isclass(loop) or isinstance(loop, functools.partial)
+    return loop if tells else type(loop)
