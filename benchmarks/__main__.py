@@ -29,7 +29,7 @@ def main(quick: bool) -> None:
 
     results = list(checkpoints.run(*(((16,), 2) if quick else ((64, 640),))))
     results += waits.run(*((100, 5.0) if quick else (1000, 60.0)))
-    results += tuning.run(*((4, 2) if quick else (16, 5)))
+    results += tuning.run(*((2, 2) if quick else (16, 5)))
     print_table([("what", "value", "unit", "ratio", "of", "target", "met", "noise"), *map(_row, results)])
     if not quick:
         RESULTS.write_text(json.dumps([_plain(each) for each in results], indent=1) + "\n")

@@ -38,8 +38,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneAirf
         yield airflow
 
 
+# The classic one is run by ``make demo``.
 EXAMPLES = [
-    "xgboost_breast_cancer",
     "xgboost_breast_cancer_taskflow",
     "xgboost_tune_breast_cancer",
     "xgboost_tune_breast_cancer_taskflow",

@@ -97,8 +97,9 @@ def test_output_of_deferred_work_reaches_the_log_while_it_runs(airflow, tmp_path
     work.finish()
 
 
-@pytest.mark.parametrize("dag_id", ["worker_waits", "triggerer_waits"])
-@pytest.mark.parametrize("state", ["failed", "success"])
+@pytest.mark.parametrize(
+    ("dag_id", "state"), [("worker_waits", "success"), ("triggerer_waits", "failed"), ("triggerer_waits", "success")]
+)
 def test_task_marked_by_a_person_stops_on_the_cluster(airflow, tmp_path, dag_id, state):
     work = Work(airflow, dag_id, tmp_path)
     work.await_output()

@@ -148,31 +148,19 @@ def test_trainable_may_be_a_trainer_of_ray_train(dag):
     from ray.train.xgboost import XGBoostTrainer
 
     def loop(config):
-        from ray import train
-
-        train.report({"loss": abs(config["x"] - 3) + config["more"]})
-
-    scaling = ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1})
-    trainer = XGBoostTrainer(loop, train_loop_config={"more": 1}, scaling_config=scaling)
-    result = search(dag, trainer, {"x": {"grid_search": [2, 3]}}, max_concurrent_trials=1)
-    assert (result["best_config"], result["best_metrics"]["loss"]) == ({"x": 3}, 1)
-
-
-def test_checkpoint_of_a_trainer_of_ray_train_is_loaded(dag):
-    from ray.train import ScalingConfig
-    from ray.train.xgboost import XGBoostTrainer
-
-    def loop(config):
         import tempfile
 
         from ray import train
 
         with tempfile.TemporaryDirectory() as folder:
             open(f"{folder}/weights", "w").close()
-            train.report({"loss": config["x"]}, checkpoint=train.Checkpoint.from_directory(folder))
+            loss = abs(config["x"] - 3) + config["more"]
+            train.report({"loss": loss}, checkpoint=train.Checkpoint.from_directory(folder))
 
-    trainer = XGBoostTrainer(loop, scaling_config=ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}))
-    result = search(dag, trainer, {"x": 1}, load_best_checkpoint=os.listdir)
+    scaling = ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1})
+    trainer = XGBoostTrainer(loop, train_loop_config={"more": 1}, scaling_config=scaling)
+    result = search(dag, trainer, {"x": 3}, load_best_checkpoint=os.listdir)
+    assert (result["best_config"], result["best_metrics"]["loss"]) == ({"x": 3}, 1)
     assert "weights" in get(result["best_object"])
     assert result["best_checkpoint"].startswith(result["experiment"])
 

@@ -35,12 +35,12 @@ def triggerer_waits():
     ray_task(until_told, task_id="work", num_cpus=0, result="value", deferrable=True, **RETRIES)("{{ params.files }}")
 
 
-@dag(schedule=None, render_template_as_native_obj=True, params={"files": {}}, dagrun_timeout=timedelta(seconds=30))
+@dag(schedule=None, render_template_as_native_obj=True, params={"files": {}}, dagrun_timeout=timedelta(seconds=20))
 def worker_waits_too_long():
     ray_task(until_told, task_id="work", num_cpus=0, result="value")("{{ params.files }}")
 
 
-@dag(schedule=None, render_template_as_native_obj=True, params={"files": {}}, dagrun_timeout=timedelta(seconds=30))
+@dag(schedule=None, render_template_as_native_obj=True, params={"files": {}}, dagrun_timeout=timedelta(seconds=20))
 def triggerer_waits_too_long():
     ray_task(until_told, task_id="work", num_cpus=0, result="value", deferrable=True)("{{ params.files }}")
 
