@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -33,6 +35,12 @@ def head() -> Iterator[RayHead]:
     # Ray ends a driver's process when the cluster goes away under it.
     watcher.stop_all()
     head.stop()
+
+
+@pytest.fixture(scope="session")
+def database() -> None:
+    """Airflow's database, for DAG runs in this process."""
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=120)
 
 
 @pytest.fixture(scope="module", params=["ray_client", "ray_driver"])

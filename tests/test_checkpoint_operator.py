@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -19,10 +17,7 @@ from airflow_ray.operators.python import RayPythonOperator
 from tests.checkpointing import CONNECTION, Cluster, connection_of, make_frame, total
 from tests.dag_runs import run_dag
 
-
-@pytest.fixture(scope="module", autouse=True)
-def database():
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=120)
+pytestmark = pytest.mark.usefixtures("database")
 
 
 @pytest.fixture(scope="module")

@@ -91,12 +91,6 @@ def test_clear_after_success_runs_again(airflow, tmp_path):
     assert len(work.pids) == 2
 
 
-def test_output_of_deferred_work_reaches_the_log_while_it_runs(airflow, tmp_path):
-    work = Work(airflow, "triggerer_waits", tmp_path)
-    work.await_output()
-    work.finish()
-
-
 @pytest.mark.parametrize(
     ("dag_id", "state"), [("worker_waits", "success"), ("triggerer_waits", "failed"), ("triggerer_waits", "success")]
 )
@@ -117,6 +111,7 @@ def test_task_stops_on_the_cluster_at_dagrun_timeout(airflow, tmp_path, dag_id):
 
 def test_task_cleared_while_deferred_stops_and_runs_anew(airflow, tmp_path):
     work = Work(airflow, "triggerer_waits", tmp_path)
+    # Which reaches the task's log while the task is deferred.
     work.await_output()
     airflow.clear(work.dag_id, work.run_id, "work")
     while len(work.pids) < 2:

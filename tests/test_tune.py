@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -27,9 +25,7 @@ from tests.dag_runs import TaskInstance, run_dag
 GRID = {"x": {"grid_search": [1, 2, 3, 4]}}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def database():
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=120)
+pytestmark = pytest.mark.usefixtures("database")
 
 
 @pytest.fixture

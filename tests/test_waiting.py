@@ -30,10 +30,7 @@ from tests.dag_runs import run_dag
 from tests.proxy import FaultyProxy
 from tools.standalone import free_ports
 
-
-@pytest.fixture(scope="module", autouse=True)
-def database():
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=120)
+pytestmark = pytest.mark.usefixtures("database")
 
 
 @pytest.fixture(autouse=True)

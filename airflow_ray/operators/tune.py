@@ -151,8 +151,8 @@ class RayTuneOperator(RayOperator):
         from airflow_ray.hooks.tuning_report import report_location
         from airflow_ray.hooks.user_code import search
 
-        if self.report_path is not None:
-            report_location(self.report_path, self.storage_conn_id)
+        if report_path := self._rendered_report_path():
+            report_location(report_path, self.storage_conn_id)
         space = self._natural("param_space")
         check_space(space)
         storage = self._storage_location() or {}
@@ -172,7 +172,7 @@ class RayTuneOperator(RayOperator):
             "stop": self.stop,
             "callbacks": self.callbacks,
             "load_best_checkpoint": self.load_best_checkpoint,
-            "with_history": self.report_path is not None,
+            "with_history": report_path is not None,
             **self._experiment(space, context),
         }
         options = {"multiple_outputs": True, "storage_path": storage.get("path")}
@@ -209,34 +209,34 @@ class RayTuneOperator(RayOperator):
         returned = {**summary, "table": str(uri.with_key("trials"))}
         if "best_object" in record["outputs"]:
             returned["best_object"] = str(uri.with_key("best_object"))
-        if self.report_path is not None:
-            returned["report"] = self._write_report(uri, summary)
+        if report_path := self._rendered_report_path():
+            returned["report"] = self._write_report(report_path, uri, summary)
         return returned
 
-    def _write_report(self, uri: ObjectURI, summary: dict[str, Any]) -> str | None:
+    def _rendered_report_path(self) -> str | None:
+        return None if self.report_path in (None, "", "None") else self.report_path
+
+    def _write_report(self, path: str, uri: ObjectURI, summary: dict[str, Any]) -> str | None:
         from airflow_ray.hooks.tuning_report import write_report
 
         try:
-            where = self._written_report(uri, summary, write_report)
+            trials, history = (self.hook.get(uri.with_key(key)) for key in ("trials", "history"))
+            where = write_report(
+                path,
+                self.storage_conn_id,
+                title=f"{uri.dag_id}: {uri.task_id}",
+                trials=trials,
+                history=history,
+                metric=self.metric,
+                mode=self.mode,
+                best_trial=summary["best_trial"],
+            )
         # Whatever goes wrong with a picture, it is not worth a search that has succeeded.
         except Exception:
-            self.log.exception("No report could be written at %s", self.report_path)
+            self.log.exception("No report could be written at %s", path)
             return None
         self.log.info("Report: %s", where)
         return where
-
-    def _written_report(self, uri: ObjectURI, summary: dict[str, Any], write_report: Callable[..., str]) -> str:
-        trials, history = (self.hook.get(uri.with_key(key)) for key in ("trials", "history"))
-        return write_report(
-            str(self.report_path),
-            self.storage_conn_id,
-            title=f"{uri.dag_id}: {uri.task_id}",
-            trials=trials,
-            history=history,
-            metric=self.metric,
-            mode=self.mode,
-            best_trial=summary["best_trial"],
-        )
 
     def _natural(self, field: str) -> Any:
         return natural(self._templates[field], getattr(self, field))
