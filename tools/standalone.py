@@ -140,7 +140,9 @@ class StandaloneAirflow:
         for each in psutil.Process(self._process.pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 if "triggerer" in " ".join(each.cmdline()):
-                    each.kill()
+                    # What serves its log files would stay behind.
+                    for process in [each, *each.children(recursive=True)]:
+                        process.kill()
         command = [sys.executable, "-m", "airflow", "triggerer"]
         with self._log.open("ab") as output:
             self._more.append(
