@@ -168,8 +168,8 @@ class Owner:
         record.inputs, record.checkpoint, record.storage = inputs, checkpoint, storage
         record.fingerprint, record.holder = fingerprint, holder
         try:
-            run = self._run_in_own_process if ends_process else self._run
-            record.generator = run.options(**options).remote(
+            runner = self._run_in_own_process if ends_process else self._run
+            record.generator = runner.options(**options).remote(
                 self._self,
                 record_id,
                 record.attempt,

@@ -51,7 +51,7 @@ def remove(groups: Sequence[Any]) -> None:
     """Give back what ``groups`` hold, with all that runs in them; those that are gone already are left out."""
     from ray.util import placement_group_table, remove_placement_group
 
-    table = placement_group_table() if groups else {}
+    table = placement_group_table()
     for group in groups:
         if table.get(group.id.hex(), {}).get("state", "REMOVED") != "REMOVED":
             remove_placement_group(group)

@@ -74,8 +74,7 @@ class Storage:
     def __init__(self, path: str, options: dict[str, Any]) -> None:
         self.settings = {"path": path, "options": options}
         self.path = path
-        self._scheme, _, rest = path.partition("://")
-        self._root = rest.rstrip("/") if self._scheme != "file" else f"/{rest.strip('/')}"
+        self._scheme, self._root = scheme_and_root(path)
         # Text of the credentials, which no message may hold.
         self._secrets = [options[name] for name in ("secret_key", "session_token") if options.get(name)]
         with self._translated(path):
@@ -147,8 +146,13 @@ class Storage:
 
 def open_filesystem(settings: dict[str, Any]) -> Any:
     """Return the file system of pyarrow's for a :class:`Storage` of these arguments."""
-    scheme, _, rest = settings["path"].partition("://")
-    return _filesystem(scheme, rest, settings["options"])
+    return _filesystem(*scheme_and_root(settings["path"]), settings["options"])
+
+
+def scheme_and_root(path: str) -> tuple[str, str]:
+    """Return how a path like that of a :class:`Storage` begins, and where its folder is in the file system."""
+    scheme, _, rest = path.partition("://")
+    return scheme, rest.rstrip("/") if scheme != "file" else f"/{rest.strip('/')}"
 
 
 def _is_refusal(error: OSError) -> bool:

@@ -16,7 +16,7 @@ from airflow_ray.cluster.user_modules import importable
 from airflow_ray.cluster.work import WorkFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from airflow_ray.cluster.work import Work
 
@@ -468,9 +468,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return _plain_items(value)
+        return [_plain(item) for item in value]
     return repr(value)[:_REPR_CHARACTERS]
-
-
-def _plain_items(values: Iterable[Any]) -> list[Any]:
-    return [_plain(value) for value in values]

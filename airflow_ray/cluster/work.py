@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from airflow_ray.cluster.protocol import OWNER_NAME
-from airflow_ray.cluster.storage import open_filesystem
+from airflow_ray.cluster.storage import open_filesystem, scheme_and_root
 
 # Credentials of a role last an hour at most by default, and 15 minutes at least.
 REFRESH_SECONDS = 600.0
@@ -42,10 +42,10 @@ class Work:
         settings = self._credentials.settings()
         if settings is None:
             return None
-        scheme, _, rest = settings["path"].partition("://")
-        if scheme == "file":
-            return open_filesystem(settings), f"/{rest.strip('/')}", settings["path"]
-        return _refreshed_filesystem(self._credentials), rest.rstrip("/"), settings["path"]
+        scheme, root = scheme_and_root(settings["path"])
+        # On a disk there are no credentials to renew.
+        filesystem = open_filesystem(settings) if scheme == "file" else _refreshed_filesystem(self._credentials)
+        return filesystem, root, settings["path"]
 
 
 class _Credentials:
