@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import pytest
 from airflow.providers.standard.operators.python import PythonOperator
-from airflow.sdk import DAG, TaskGroup, task
+from airflow.sdk import TaskGroup, task
 
 from airflow_ray.decorators import ray_task
 from airflow_ray.exceptions import RayConfigurationError
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.python import RayPythonOperator
-from tests.dag_runs import TaskInstance, run_dag
+from tests.dag_runs import TaskInstance, new_dag, run_dag
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -24,13 +23,7 @@ pytestmark = pytest.mark.usefixtures("database")
 @pytest.fixture
 def dag(head):
     """A DAG whose Ray tasks use the driver connection, the quicker one."""
-    return DAG(
-        dag_id=f"dag_{uuid.uuid4().hex}",
-        schedule=None,
-        start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
-        default_args={"ray_conn_id": "ray_driver"},
-        params={"cpus": 2, "name": "parameter"},
-    )
+    return new_dag(params={"cpus": 2, "name": "parameter"})
 
 
 def get(text):

@@ -6,13 +6,11 @@ import math
 import os
 import threading
 import time
-import uuid
 from collections import Counter
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import psutil
 import pytest
-from airflow.sdk import DAG
 
 from airflow_ray.exceptions import RayConfigurationError, RaySearchSpaceError
 from airflow_ray.hooks.ray import RayHook
@@ -20,7 +18,7 @@ from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.python import RayPythonOperator
 from airflow_ray.operators.tune import RayTuneOperator
 from tests.checkpointing import Cluster, connection_of
-from tests.dag_runs import TaskInstance, run_dag
+from tests.dag_runs import TaskInstance, new_dag, run_dag
 
 GRID = {"x": {"grid_search": [1, 2, 3, 4]}}
 
@@ -31,13 +29,7 @@ pytestmark = pytest.mark.usefixtures("database")
 @pytest.fixture
 def dag(head):
     """A DAG whose Ray tasks use the driver connection, the quicker one."""
-    return DAG(
-        dag_id=f"dag_{uuid.uuid4().hex}",
-        schedule=None,
-        start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
-        default_args={"ray_conn_id": "ray_driver"},
-        params={"best": 3, "space": {}},
-    )
+    return new_dag(params={"best": 3, "space": {}})
 
 
 def parabola(config, shift=0):
