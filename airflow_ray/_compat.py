@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -19,6 +21,10 @@ from airflow.providers.common.compat.sdk import (
     conf,
     task_decorator_factory,
 )
+from airflow.sdk.bases.xcom import BaseXCom
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = [
     "AirflowException",
@@ -31,9 +37,12 @@ __all__ = [
     "BaseOperator",
     "BaseOperatorLink",
     "BaseSensorOperator",
+    "BaseXCom",
     "DecoratedOperator",
     "bundle_folders",
     "conf",
+    "connections_of_database",
+    "current_task",
     "in_task",
     "pull_xcom",
     "task_decorator_factory",
@@ -45,6 +54,16 @@ def in_task() -> bool:
     from airflow.sdk.execution_time import task_runner
 
     return hasattr(task_runner, "SUPERVISOR_COMMS")
+
+
+def current_task() -> Any:
+    """Return the operator that this process renders or executes at the moment, a mapped one as such, or None."""
+    from airflow.sdk import get_current_context
+
+    try:
+        return get_current_context()["ti"].task
+    except RuntimeError:
+        return None
 
 
 def pull_xcom(key: str, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
@@ -61,3 +80,18 @@ def bundle_folders(context: Any) -> list[str]:
     """
     bundle = getattr(context["ti"], "bundle_instance", None)
     return [str(bundle.path)] if bundle is not None else []
+
+
+@contextmanager
+def connections_of_database() -> Iterator[None]:
+    """Let this process, which runs no task, find connections in Airflow's database too, as Airflow's commands do."""
+    name = "_AIRFLOW_PROCESS_CONTEXT"
+    earlier = os.environ.get(name)
+    os.environ[name] = "server"
+    try:
+        yield
+    finally:
+        if earlier is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = earlier

@@ -49,22 +49,27 @@ class ObjectURI:
             )
 
     def __str__(self) -> str:
-        return f"{self.work}/{_quote(self.key)}"
+        return f"{self.work}/{quote_part(self.key)}"
 
     @property
     def record_id(self) -> str:
         """The name of the piece of work that makes the object, the same for all its outputs."""
         parts = (self.dag_id, self.run_id, self.task_id, str(self.map_index))
-        return "/".join(map(_quote, parts))
+        return "/".join(map(quote_part, parts))
 
     @property
     def work(self) -> str:
         """The URI without its key: the same for all outputs of the task."""
-        return f"{SCHEME}{_quote(self.conn_id)}/{self.record_id}"
+        return f"{SCHEME}{quote_part(self.conn_id)}/{self.record_id}"
 
     def with_key(self, key: str) -> ObjectURI:
         """Return the URI of another output of the same task."""
         return replace(self, key=key)
+
+    @classmethod
+    def of_record(cls, conn_id: str, record_id: str, key: str = RETURN_VALUE) -> ObjectURI:
+        """Return the URI of an output of the work that has this :attr:`record_id`."""
+        return cls.parse(f"{SCHEME}{quote_part(conn_id)}/{record_id}/{quote_part(key)}")
 
     @classmethod
     def parse(cls, text: ObjectURI | str) -> ObjectURI:
@@ -92,5 +97,6 @@ def is_object_uri(value: object) -> bool:
     return isinstance(value, str) and value.startswith(SCHEME)
 
 
-def _quote(part: str) -> str:
+def quote_part(part: str) -> str:
+    """Return ``part`` as it stands in an object URI."""
     return quote(part, safe="")

@@ -50,6 +50,11 @@ def get_provider_info() -> dict[str, Any]:
                         "description": "Where people open the Ray dashboard; what the cluster says unless set",
                         "schema": {"type": ["string", "null"]},
                     },
+                    "object_ttl": {
+                        "label": "Object time to live",
+                        "description": "Seconds after their last use in which objects are released; kept unless set",
+                        "schema": {"type": ["number", "null"]},
+                    },
                     "checkpoint_path": {
                         "label": "Checkpoint path",
                         "description": "s3://bucket/prefix, gs://bucket/prefix or file:///folder",
@@ -64,6 +69,8 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "task-decorators": [{"name": "ray", "class-name": "airflow_ray.decorators.ray_task"}],
+        # Read by Airflow from 3.2 on.
+        "cli": ["airflow_ray.cli.get_cli_commands"],
         "extra-links": ["airflow_ray.operators.dashboard_link.RayDashboardLink"],
         "triggers": [{"integration-name": "Ray", "python-modules": ["airflow_ray.triggers"]}],
         "config": {
@@ -78,6 +85,35 @@ def get_provider_info() -> dict[str, Any]:
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "/var/lib/airflow/ray",
+                        "default": "",
+                    },
+                    "xcom_conn_id": {
+                        "description": (
+                            "Connection of the cluster in which RayXComBackend keeps what plain tasks return: that of "
+                            "the Ray tasks which get it."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": None,
+                        "default": "ray_default",
+                    },
+                    "xcom_threshold": {
+                        "description": (
+                            "Size of JSON in bytes up to which RayXComBackend leaves it in Airflow's database, or to "
+                            "the inner backend; -1 for any size. Tables, arrays and models always go to Ray."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "integer",
+                        "example": None,
+                        "default": "1000000",
+                    },
+                    "xcom_inner_backend": {
+                        "description": (
+                            "XCom backend for what RayXComBackend does not put into Ray; Airflow's own if empty."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend",
                         "default": "",
                     },
                     "checkpoint_path": {

@@ -12,5 +12,15 @@ WITHOUT_PACKAGE = {"PYTHONPATH": str(Path(__file__).parent / "without_airflow_ra
 class RayHead(ray_cluster.RayHead):
     """A head with 4 CPUs and 2 of a resource named gadget."""
 
-    def __init__(self, ports: tuple[int, int] | None = None, **environment: str) -> None:
-        super().__init__(ports, resources={"gadget": 2}, environment={**WITHOUT_PACKAGE, **environment})
+    def __init__(
+        self,
+        ports: tuple[int, int] | None = None,
+        object_store_bytes: int = ray_cluster.OBJECT_STORE_BYTES,
+        **environment: str,
+    ) -> None:
+        super().__init__(
+            ports,
+            resources={"gadget": 2},
+            environment={**WITHOUT_PACKAGE, **environment},
+            object_store_bytes=object_store_bytes,
+        )

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -167,16 +166,13 @@ def test_modin_frame_is_one_in_another_process(cluster):
     assert consumed(uri, fn=of_modin, **other_process) == (("modin.pandas.dataframe", 49_995_000), "store")
 
 
-def test_modin_frame_whose_partitions_died_with_their_process_is_restored(cluster):
-    uri = produced(10_000, fn=make_modin)
-    os.kill(RayHook(CONNECTION).describe(uri)["pid"], signal.SIGKILL)
-    deadline = time.monotonic() + 60
-    source = "store"
-    # Until Ray takes note of the death, the partitions can still be read.
-    while source == "store" and time.monotonic() < deadline:
-        with suppress(RayObjectLostError):
-            value, source = consumed(uri, fn=of_modin)
-    assert (value, source) == (("modin.pandas.dataframe", 49_995_000), "checkpoint")
+def test_modin_frame_whose_partitions_died_with_their_node_is_restored(cluster):
+    node = cluster.head.add_node(away=1)
+    uri = produced(200_000, fn=make_modin, resources={"away": 1}, max_retries=0)
+    node.kill()
+    with pytest.raises(RayObjectLostError):
+        consumed(uri, fn=of_modin)
+    assert consumed(uri, fn=of_modin) == (("modin.pandas.dataframe", 19_999_900_000), "checkpoint")
 
 
 def test_dataset_is_restored_as_one(cluster):

@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+OBJECT_STORE_BYTES = 1_000_000_000
 
 
 class RayHead:
-    """A head with a small object store and without authentication.
+    """A head without authentication.
 
     :param ports: of the control service and of the Ray Client server; free ones if None.
     :param num_cpus: CPUs of the head itself.
     :param resources: custom resources of the head itself.
     :param environment: further environment variables of the head and its nodes.
+    :param object_store_bytes: what the object store of the head takes.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class RayHead:
         num_cpus: int = 4,
         resources: dict[str, float] | None = None,
         environment: dict[str, str] | None = None,
+        object_store_bytes: int = OBJECT_STORE_BYTES,
     ) -> None:
         control_port, client_port = ports or free_ports(2)
         self.ports = control_port, client_port
@@ -47,6 +50,7 @@ class RayHead:
         self.environment = environment or {}
         options = ["--head", f"--port={control_port}", f"--ray-client-server-port={client_port}"]
         options += ["--include-dashboard=false", f"--temp-dir={self.temp_dir}"]
+        options += [f"--object-store-memory={object_store_bytes}"]
         options += [f"--num-cpus={num_cpus}", f"--resources={json.dumps(resources or {})}"]
         self.process = _start(options, Path(self.temp_dir, "start.log"), self.environment, self._answers)
 
@@ -94,6 +98,7 @@ class RayNode:
     def __init__(self, head: RayHead, num_cpus: int, resources: dict[str, float]) -> None:
         log = Path(head.temp_dir, f"node-{os.urandom(4).hex()}.log")
         options = [f"--address=127.0.0.1:{head.ports[0]}", f"--num-cpus={num_cpus}"]
+        options += [f"--object-store-memory={OBJECT_STORE_BYTES}"]
         options += [f"--resources={json.dumps(resources)}"]
         self.process = _start(options, log, head.environment, lambda: "Ray runtime started" in log.read_text())
 
@@ -107,7 +112,7 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
     command += ["--node-ip-address=127.0.0.1", "--min-worker-port=0", "--max-worker-port=0"]
-    command += ["--object-store-memory=1000000000", *options]
+    command += options
     defaults = {"GRPC_ENABLE_FORK_SUPPORT": "0", "RAY_AUTH_MODE": "disabled"}
     defaults["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"
     # The loss of a node shows after two seconds instead of most of a minute.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_ray.cluster.arrow_columns import NotExactError
+from airflow_ray.cluster.inner_objects import pickler_without_objects, unpickled_around
 from airflow_ray.cluster.modin_frames import modin_frames_kept
 from airflow_ray.cluster.pandas_arrow import read_pandas, write_pandas
 from airflow_ray.cluster.storage import CheckpointFailure
@@ -143,38 +143,23 @@ class _PickleFormat:
         return True
 
     def dump(self, value: Any, streams: Streams) -> dict[str, Any]:
-        from ray import ObjectRef, cloudpickle
-        from ray.actor import ActorHandle
-
-        refs: dict[Any, int] = {}
-
-        class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # ray's cloudpickle has no types
-            def persistent_id(self, part: Any) -> int | None:
-                if isinstance(part, ActorHandle):
-                    raise TypeError(f"it holds {part}, and an actor cannot be kept in a file")
-                return refs.setdefault(part, len(refs)) if isinstance(part, ObjectRef) else None
-
         with streams.create("data") as stream:
+            pickler = pickler_without_objects(stream, allow_actors=False)
             try:
                 with modin_frames_kept():
-                    Pickler(stream, protocol=5).dump(value)
+                    pickler.dump(value)
             except CheckpointFailure:
                 raise
             # What a user's __reduce__ raises is anything.
             except Exception as error:
                 raise CheckpointFailure("checkpoint_not_picklable", type(value).__qualname__, str(error)) from error
-        streams.create_objects(list(refs))
+        streams.create_objects(list(pickler.numbers))
         return {}
 
     def load(self, schema: dict[str, Any], streams: Streams) -> Any:
         refs = streams.open_objects()
-
-        class Unpickler(pickle.Unpickler):
-            def persistent_load(self, number: int) -> Any:
-                return refs[number]
-
         with streams.open("data") as stream:
-            return Unpickler(stream).load()
+            return unpickled_around(stream, refs)
 
 
 FORMATS: list[Format] = [_PandasFormat(), _ArrowFormat(), _PolarsFormat(), _NumpyFormat(), _PickleFormat()]

@@ -13,7 +13,8 @@ import uuid
 from contextlib import suppress
 from typing import Any
 
-from airflow_ray.cluster import placement_groups
+from airflow_ray.cluster import placement_groups, store
+from airflow_ray.cluster.inner_objects import value_around
 from airflow_ray.cluster.record import (
     CANCELLED,
     FAILED,
@@ -21,6 +22,7 @@ from airflow_ray.cluster.record import (
     PENDING,
     RUNNING,
     SUCCEEDED,
+    Output,
     Record,
 )
 from airflow_ray.cluster.restorer import restore
@@ -33,6 +35,10 @@ WATCH_UNREAD_BYTES = 256 * 1024
 MAX_WATCH_BYTES = 4 * 1024 * 1024
 FOLLOWER_GONE_SECONDS = 30.0
 DASHBOARD_SECONDS = 1.0
+# What is smaller does not fill a store.
+SPILL_CHECK_BYTES = 1_000_000
+# Each copy takes a worker process of its own.
+COPIES_AT_ONCE = 4
 
 
 def _same(value: Any) -> tuple[Any, bool]:
@@ -41,11 +47,6 @@ def _same(value: Any) -> tuple[Any, bool]:
     The second output tells the owner that the task succeeded, without a look at the first.
     """
     return value, True
-
-
-def _has_objects(description: dict[str, Any]) -> bool:
-    """Whether an output with a checkpoint has Ray objects of its own inside, as a Modin frame has."""
-    return bool(description.get("checkpoint", {}).get("objects"))
 
 
 async def _answering(address: str | None) -> str:
@@ -59,6 +60,10 @@ async def _answering(address: str | None) -> str:
         return ""
     writer.close()
     return f"{host}:{port}"
+
+
+def _is_of(parts: list[str], dag: str | None, run: str | None) -> bool:
+    return dag in (None, parts[0]) and run in (None, parts[1])
 
 
 def _touch(value: Any) -> None:
@@ -109,7 +114,9 @@ class Owner:
         self._copy = ray.remote(num_cpus=0, num_returns=2)(_same)
         self._touch = ray.remote(num_cpus=0)(_touch)
         self._restore = ray.remote(num_returns=2)(restore)
+        self._value_around = ray.remote(num_cpus=0, num_returns=2)(value_around)
         self._self = ray.get_runtime_context().current_actor
+        self._spilled_bytes = store.spilled_bytes()
 
     async def ping(self) -> bool:
         """Answer as soon as the owner works."""
@@ -135,6 +142,7 @@ class Owner:
         checkpoint: dict[str, Any] | None = None,
         storage: dict[str, Any] | None = None,
         ends_process: bool = False,
+        ttl: float | None = None,
     ) -> dict[str, Any] | None:
         """Run a pickled callable under ``record_id``, in place of any earlier work of that name.
 
@@ -151,6 +159,7 @@ class Owner:
             comes before the key in an object URI), ``keys`` to sign with, ``required`` (or best effort).
         :param storage: arguments of ``Storage`` for what the work itself writes and reads.
         :param ends_process: no later work is to run in the same process.
+        :param ttl: seconds after the last use in which the outputs are released; None keeps them.
         :returns: None, or as plain data why nothing was submitted: of kind ``attached`` where the work is there
             already; ``lost`` lists the inputs that are gone.
         """
@@ -164,8 +173,10 @@ class Owner:
             return {**errors[0], "lost": lost if len(lost) == len(errors) else []}
         refs = [ref for ref, _ in found]
         pickled = await self._own(payload[0]) if isinstance(payload, list) else payload
-        record = await self._new_record(record_id, options)
+        record = await self._new_record(record_id, options, ttl)
         record.inputs, record.checkpoint, record.storage = inputs, checkpoint, storage
+        for producer in self._producers(record):
+            producer.users.add(record.attempt)
         record.fingerprint, record.holder = fingerprint, holder
         try:
             runner = self._run_in_own_process if ends_process else self._run
@@ -190,20 +201,34 @@ class Owner:
         return None
 
     async def adopt(
-        self, record_id: str, key: str, refs: list[Any], description: dict[str, Any]
+        self,
+        record_id: str,
+        key: str,
+        refs: list[Any],
+        objects: list[Any],
+        description: dict[str, Any],
+        ttl: float | None,
     ) -> dict[str, Any] | None:
         """Copy a client's object, the only one in ``refs``, into an output of ``record_id``.
 
+        Other outputs of a record that has ended stay.
+
+        :param objects: the refs of the Ray objects inside it, where it is taken apart.
+        :param ttl: as for :meth:`submit`.
         :returns: None, or as plain data why it cannot be copied.
         """
         from ray.exceptions import RayError
 
         try:
-            ref = await self._own(refs[0])
+            output = await self._kept(await self._own(refs[0]), objects, description)
         except RayError as error:
             return {**_classify(error), "kind": "not_readable"}
-        record = await self._new_record(record_id, {})
-        record.refs[key], record.outputs[key] = ref, description
+        record = self._records.get(record_id)
+        if record is None or record.state != SUCCEEDED:
+            record = await self._new_record(record_id, {}, ttl)
+        # It is no longer what the work has made.
+        record.fingerprint = None
+        record.take_output(key, output)
         await self._succeed(record)
         return None
 
@@ -297,23 +322,24 @@ class Owner:
         return ([] if error else [ref]), error
 
     async def restore(
-        self, wanted: list[tuple[str, str, dict[str, Any]]], runtime_env: dict[str, Any] | None
+        self, wanted: list[tuple[str, str, dict[str, Any]]], runtime_env: dict[str, Any] | None, ttl: float | None
     ) -> list[dict[str, Any] | None]:
         """Read lost outputs from their checkpoints, each once however many ask for it at the same time.
 
         :param wanted: record id, key and target, as for :meth:`submit`, of each.
         :param runtime_env: Ray runtime environment of the reading.
+        :param ttl: as for :meth:`submit`.
         :returns: for each None when the output is there, or as plain data why it is not.
         """
         return await asyncio.gather(
-            *(self._restore_once((name, key), target, runtime_env) for name, key, target in wanted)
+            *(self._restore_once((name, key), target, runtime_env, ttl) for name, key, target in wanted)
         )
 
     async def forget_if_lost(self, record_id: str, key: str) -> None:
         """Find out whether an output is lost, so that it can be restored."""
         record = self._records.get(record_id)
-        if record is not None and key in record.refs and await self._is_lost(record.refs[key]):
-            self._forget(record, key)
+        if record is not None and key in record.refs and await self._is_lost(record, key):
+            record.lose_output(key)
 
     async def restore_target(self, record_id: str, key: str) -> dict[str, Any] | None:
         """Return the target of a restore that is under way; called by the restorer."""
@@ -356,11 +382,25 @@ class Owner:
         await self._stop(record, CANCELLED)
         return True
 
-    async def release(self, record_id: str) -> bool:
-        """Stop the work of ``record_id``, free its outputs and forget it; return whether it was known."""
-        known = record_id in self._records
-        await self._discard(record_id)
-        return known
+    async def release(self, record_ids: list[str]) -> list[tuple[str, str]]:
+        """Stop work, free its outputs and forget it; return record id and key of each object that was freed."""
+        freed = []
+        for record_id in record_ids:
+            record = self._records.get(record_id)
+            freed += [(record_id, key) for key in (record.refs if record is not None else ())]
+            await self._discard(record_id)
+        return freed
+
+    async def list_objects(self, dag: str | None = None, run: str | None = None) -> list[dict[str, Any]]:
+        """Return a plain description of each output that is kept, and of work that has none.
+
+        :param dag: how the ids of the records begin; None for all.
+        :param run: what comes next in them; None for all.
+        """
+        records = [record for record in self._records.values() if _is_of(record.record_id.split("/"), dag, run)]
+        refs = [ref for record in records for ref in record.refs.values()]
+        places = dict(zip(refs, await asyncio.to_thread(store.places_of, refs), strict=True))
+        return [entry for record in records for entry in record.list_outputs(places)]
 
     async def announce_start(self, record_id: str, attempt: str, node: str, pid: int) -> None:
         """Take note that the runner has started; called by it."""
@@ -432,13 +472,34 @@ class Owner:
             return None, {**known, "state": LOST}
         if key not in record.refs or record.state != SUCCEEDED:
             return None, {**known, "state": record.state, "keys": list(record.refs)}
+        record.note_used()
         return record.refs[key], None
 
-    async def _new_record(self, record_id: str, options: dict[str, Any]) -> Record:
+    async def _new_record(self, record_id: str, options: dict[str, Any], ttl: float | None) -> Record:
         await self._discard(record_id)
-        record = Record(record_id, attempt=uuid.uuid4().hex, options=options)
+        record = Record(record_id, attempt=uuid.uuid4().hex, options=options, ttl=ttl)
         self._records[record_id] = record
+        if ttl is not None:
+            self._start(self._expire(record_id, record.attempt))
         return record
+
+    async def _expire(self, record_id: str, attempt: str) -> None:
+        """Release a record when its outputs have not been used for its time to live."""
+        while True:
+            left = self._seconds_left(record_id, attempt)
+            if left <= 0:
+                break
+            await asyncio.sleep(left)
+        if self._current(record_id, attempt) is not None:
+            await self._discard(record_id)
+
+    def _seconds_left(self, record_id: str, attempt: str) -> float:
+        record = self._current(record_id, attempt)
+        return record.seconds_left() if record is not None else 0.0
+
+    def _producers(self, record: Record) -> list[Record]:
+        """Return the records, as far as they are known, whose outputs are inputs of ``record``."""
+        return [self._records[name] for name, _, _ in record.inputs if name in self._records]
 
     def _current(self, record_id: str, attempt: str) -> Record | None:
         record = self._records.get(record_id)
@@ -449,6 +510,7 @@ class Owner:
         if record is not None:
             await self._stop(record, CANCELLED)
             record.refs.clear()
+            record.objects.clear()
             await self._remove_placement_groups(record)
 
     async def _stop(self, record: Record, state: str, error: dict[str, Any] | None = None) -> None:
@@ -466,17 +528,19 @@ class Owner:
         )
 
     async def _restore_once(
-        self, name: tuple[str, str], target: dict[str, Any], runtime_env: dict[str, Any] | None
+        self, name: tuple[str, str], target: dict[str, Any], runtime_env: dict[str, Any] | None, ttl: float | None
     ) -> dict[str, Any] | None:
         if self._find(*name)[1] is None:
             return None
         if name not in self._restoring:
             self._restore_targets[name] = target
-            self._restoring[name] = asyncio.get_running_loop().create_task(self._restored(name, runtime_env))
+            self._restoring[name] = asyncio.get_running_loop().create_task(self._restored(name, runtime_env, ttl))
         # Whoever asked first may go away; the others wait on.
         return await asyncio.shield(self._restoring[name])
 
-    async def _restored(self, name: tuple[str, str], runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
+    async def _restored(
+        self, name: tuple[str, str], runtime_env: dict[str, Any] | None, ttl: float | None
+    ) -> dict[str, Any] | None:
         from ray.exceptions import RayError
 
         record_id, key = name
@@ -484,52 +548,43 @@ class Owner:
             # Ray itself does not try again: it would keep the task for as long as the object, without credentials.
             restore = self._restore.options(runtime_env=runtime_env, max_retries=0)
             ref, outcome = restore.remote(self._self, record_id, key)
-            description, failure = await outcome
+            objects, description, failure = await outcome
             if failure is not None:
                 return dict(failure)
+            output = await self._kept(ref, objects, description)
         except RayError as error:
             return _classify(error)
         finally:
             del self._restoring[name], self._restore_targets[name]
         record = self._records.get(record_id)
         if record is None:
-            record = await self._new_record(record_id, {})
+            record = await self._new_record(record_id, {}, ttl)
             record.finish(SUCCEEDED)
         elif record.state != SUCCEEDED:
             # Meanwhile the work was run again: what it makes is newer.
             return None
-        record.refs[key], record.outputs[key] = ref, description
-        record.lost.discard(key)
-        await self._measure(record, [key])
+        record.take_output(key, output)
         await self._notify(record)
         return None
 
     async def _forget_lost(self, record: Record) -> list[tuple[str, str]]:
-        """Take note of which inputs of ``record`` are gone, and return their record ids and keys.
-
-        Those with Ray objects inside count too, if no other is gone: they cannot be asked for one by one.
-        """
+        """Take note of which inputs of ``record`` are gone, and return their record ids and keys."""
         held = []
         for record_id, key, _ in record.inputs:
             producer = self._records.get(record_id)
             if producer is not None and key in producer.refs:
                 held.append((producer, key))
-        lost = [(producer, key) for producer, key in held if await self._is_lost(producer.refs[key])]
-        lost = lost or [(producer, key) for producer, key in held if _has_objects(producer.outputs[key])]
+        lost = [(producer, key) for producer, key in held if await self._is_lost(producer, key)]
         for producer, key in lost:
-            self._forget(producer, key)
+            producer.lose_output(key)
         return [(producer.record_id, key) for producer, key in lost]
 
-    def _forget(self, record: Record, key: str) -> None:
-        # Several consumers may find it lost at the same time.
-        record.refs.pop(key, None)
-        record.lost.add(key)
-
-    async def _is_lost(self, ref: Any) -> bool:
+    async def _is_lost(self, record: Record, key: str) -> bool:
         from ray.exceptions import RayError
 
         try:
-            await self._touch.remote(ref)
+            for ref in [record.refs[key], *record.objects[key]]:
+                await self._touch.remote(ref)
         except RayError:
             return True
         return False
@@ -555,8 +610,7 @@ class Owner:
                 await self._fail(record, header["error"], header["lost_object"])
             elif not record.finished:
                 record.outputs, record.value_json = header["outputs"], header["value_json"]
-                record.refs = dict(zip(header["outputs"], refs[:-1], strict=False))
-                await self._succeed(record)
+                await self._take_outputs(record, header["objects"], refs)
         except TaskCancelledError:
             await self._finish(record, CANCELLED)
         # Whatever it is, the record must end: somebody waits for it.
@@ -576,22 +630,51 @@ class Owner:
             error = {**error, "kind": "input_lost", "lost": lost} if lost else error
         await self._finish(record, FAILED, error)
 
+    async def _take_outputs(self, record: Record, objects: dict[str, list[Any]], refs: list[Any]) -> None:
+        from ray.exceptions import RayError
+
+        try:
+            for (key, inside), ref in zip(objects.items(), refs, strict=False):
+                record.take_output(key, await self._kept(ref, inside, record.outputs[key]))
+        except RayError as error:
+            # The process that ran the callable has died before what is inside its outputs was copied.
+            await self._finish(record, FAILED, {"kind": "worker_crashed", "message": str(error)})
+        else:
+            await self._succeed(record)
+
+    async def _kept(self, ref: Any, objects: list[Any], description: dict[str, Any]) -> Output:
+        """Return an object as an output, with its size in bytes.
+
+        :param objects: the refs of the Ray objects inside it, around which it is put together again.
+        """
+        if objects:
+            ref, objects = await self._rebuilt(ref, objects)
+        sizes = await asyncio.to_thread(store.sizes_of, [ref, *objects])
+        return Output(ref, objects, {**description, "bytes": sum(sizes)})
+
     async def _succeed(self, record: Record) -> None:
-        await self._measure(record, list(record.refs))
+        if sum(output.get("bytes", 0) for output in record.outputs.values()) > SPILL_CHECK_BYTES:
+            spilled = await asyncio.to_thread(store.spilled_bytes)
+            record.spilled_bytes, self._spilled_bytes = spilled - self._spilled_bytes, spilled
         await self._finish(record, SUCCEEDED)
 
-    async def _measure(self, record: Record, keys: list[str]) -> None:
-        """Note the size of outputs in bytes."""
-        import ray
+    async def _rebuilt(self, apart: Any, objects: list[Any]) -> tuple[Any, list[Any]]:
+        """Return a value that was taken apart as a whole, and the objects inside it, all of them the owner's own."""
+        free = asyncio.Semaphore(COPIES_AT_ONCE)
 
-        if keys:
-            refs = [record.refs[key] for key in keys]
-            locations = await asyncio.to_thread(ray.experimental.get_object_locations, refs)
-            for key, ref in zip(keys, refs, strict=True):
-                record.outputs[key]["bytes"] = locations[ref]["object_size"]
+        async def own(ref: Any) -> Any:
+            async with free:
+                return await self._own(ref)
+
+        owned = await asyncio.gather(*map(own, objects))
+        value, done = self._value_around.remote(apart, owned)
+        await done
+        return value, owned
 
     async def _finish(self, record: Record, state: str, error: dict[str, Any] | None = None) -> None:
         record.finish(state, error)
+        for producer in self._producers(record):
+            producer.note_used_by(record.attempt)
         await self._notify(record)
         # What has succeeded may have left something in one of its groups that it returned.
         if record.state != SUCCEEDED:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 PENDING = "PENDING"
 RUNNING = "RUNNING"
@@ -60,6 +60,19 @@ class LogBuffer:
         return sum(size for start, _, size in self._batches if start >= offset)
 
 
+class Output(NamedTuple):
+    """An object that a piece of work has left.
+
+    :param ref: its ref.
+    :param objects: the refs of the Ray objects inside it.
+    :param description: its type, ``shape`` or ``length``, and ``bytes``, as plain data.
+    """
+
+    ref: Any
+    objects: list[Any]
+    description: dict[str, Any]
+
+
 @dataclass
 class Record:
     """The state of one piece of work.
@@ -71,11 +84,15 @@ class Record:
     :param inputs: record id, key and source of each input; the source is ``store``, ``lineage`` or ``checkpoint``.
     :param checkpoint: where and with which credentials the outputs are checkpointed; forgotten when the work ends.
     :param storage: where and with which credentials the work itself may write and read; likewise.
+    :param ttl: seconds after the last use in which the outputs are released; None keeps them.
 
-    ``outputs`` maps each key to its description, ``refs`` to its object. ``lost`` are the keys of those that are
-    gone, ``rebuilt_at`` is when Ray last ran the work again for an output that was lost. ``acknowledged`` is whether
-    Airflow has taken note of the success. ``read_offset`` is how far a follower has read the log, ``read_at`` when it
-    last asked, by the monotonic clock in seconds. ``placement_groups`` are those that the work has made.
+    ``outputs`` maps each key to its description, ``refs`` to its object and ``objects`` to the Ray objects inside that.
+    ``lost`` are the keys of those that are gone, ``rebuilt_at`` is when Ray last ran the work again for an output that
+    was lost. ``acknowledged`` is whether Airflow has taken note of the success. ``read_offset`` is how far a follower
+    has read the log, ``read_at`` when it last asked, by the monotonic clock in seconds. ``placement_groups`` are those
+    that the work has made. ``used_at`` is when the work or its outputs were last of use to somebody, by the same clock,
+    ``users`` are the attempts of other work that uses them now. ``spilled_bytes`` is how much Ray wrote to disk for
+    lack of room meanwhile.
     """
 
     record_id: str
@@ -99,6 +116,7 @@ class Record:
     value_json: str | None = None
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     refs: dict[str, Any] = field(default_factory=dict, repr=False)
+    objects: dict[str, list[Any]] = field(default_factory=dict, repr=False)
     placement_groups: list[Any] = field(default_factory=list, repr=False)
     lost: set[str] = field(default_factory=set)
     acknowledged: bool = False
@@ -109,6 +127,10 @@ class Record:
     changed: asyncio.Condition = field(default_factory=asyncio.Condition, repr=False)
     read_offset: int = 0
     read_at: float = 0.0
+    ttl: float | None = None
+    used_at: float = field(default_factory=time.monotonic)
+    users: set[str] = field(default_factory=set)
+    spilled_bytes: int = 0
 
     def attachable(self, fingerprint: str | None) -> bool:
         """Whether a new try of the same work can go on with this instead of beginning again."""
@@ -122,13 +144,42 @@ class Record:
 
     def note_read(self, offset: int) -> None:
         """Take note that somebody follows and has read the log up to ``offset``."""
-        self.read_offset, self.read_at = offset, time.monotonic()
+        self.read_offset = offset
+        self.read_at = self.used_at = time.monotonic()
+
+    def note_used(self) -> None:
+        """Take note that somebody uses an output."""
+        self.used_at = time.monotonic()
+
+    def note_used_by(self, attempt: str) -> None:
+        """Take note that other work has used an output, and is done."""
+        if attempt in self.users:
+            self.users.remove(attempt)
+            self.note_used()
+
+    def seconds_left(self) -> float:
+        """Return how long the outputs are kept at least; for a record that has a time to live."""
+        ttl = self.ttl or 0.0
+        is_in_use = self.users or not self.finished
+        return ttl if is_in_use else self.used_at + ttl - time.monotonic()
+
+    def take_output(self, key: str, output: Output) -> None:
+        """Have an object as an output."""
+        self.refs[key], self.objects[key], self.outputs[key] = output
+        self.lost.discard(key)
+
+    def lose_output(self, key: str) -> None:
+        """Take note that an output is gone; several consumers may find that at the same time."""
+        self.refs.pop(key, None)
+        self.objects.pop(key, None)
+        self.lost.add(key)
 
     def finish(self, state: str, error: dict[str, Any] | None = None) -> None:
         """Set the final state, once: what comes later about this attempt is ignored."""
         if not self.finished:
             self.state = state
             self.error = error
+            self.note_used()
             self.detail = None
             self.finished_at = time.time()
             self.generator = None
@@ -154,4 +205,33 @@ class Record:
             "acknowledged": self.acknowledged,
             "task_id": self.task_id,
             "log_lines": self.log.end,
+            "ttl": self.ttl,
+            "spilled_bytes": self.spilled_bytes,
         }
+
+    def list_outputs(self, places: dict[Any, tuple[str | None, bool]]) -> list[dict[str, Any]]:
+        """Return a line of a list for each output, or the only one, without a key, for work that has none.
+
+        :param places: of the refs of all outputs, as :func:`~airflow_ray.cluster.store.places_of` returns them.
+        """
+        known = {"record_id": self.record_id, "state": self.state, "age": time.time() - self.submitted_at}
+        if self.finished_at is not None:
+            known["age"] = time.time() - self.finished_at
+        keys = [*self.refs, *sorted(self.lost)]
+        if not keys:
+            return [{**known, "key": None, "node": self.node, "spilled": False}]
+        lines = []
+        for key in keys:
+            node, spilled = places.get(self.refs.get(key), (None, False))
+            state = LOST if key in self.lost else self.state
+            lines.append(
+                {
+                    **known,
+                    **self.outputs[key],
+                    "key": key,
+                    "state": state,
+                    "node": node or self.node,
+                    "spilled": spilled,
+                }
+            )
+        return lines

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster import checkpoint
 from airflow_ray.cluster.modin_frames import modin_frames_kept
-from airflow_ray.cluster.runner import describe_exception, describe_value
+from airflow_ray.cluster.runner import describe_exception, describe_value, without_objects
 from airflow_ray.cluster.storage import CheckpointFailure
 
 if TYPE_CHECKING:
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def restore(owner: Any, record_id: str, key: str) -> Iterator[Any]:
-    """Yield an output, and then its description and, as plain data, why it cannot be read; one of them is None.
+    """Yield an output, and then the refs inside it, its description and, as plain data, why it cannot be read.
+
+    An output with Ray objects inside is taken apart. Description or error is None.
 
     :param owner: handle of the owner, which has the target of this restore.
     """
@@ -30,6 +32,7 @@ def restore(owner: Any, record_id: str, key: str) -> Iterator[Any]:
     # What a pickle raises that was made with other packages is anything.
     except Exception as raised:
         error = {**describe_exception(raised, "checkpoint_package"), "where": target["storage"]["path"]}
+    value, objects = without_objects(value)
     with modin_frames_kept():
         yield value
-        yield description, error
+        yield objects, description, error

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster import checkpoint
+from airflow_ray.cluster.inner_objects import take_apart
 from airflow_ray.cluster.log_tee import tee_output
 from airflow_ray.cluster.modin_frames import modin_frames_kept
 from airflow_ray.cluster.placement_groups import placement_groups_told
@@ -50,12 +51,22 @@ def describe_value(value: Any) -> dict[str, Any]:
     description: dict[str, Any] = {"type": checkpoint.type_name(value)}
     # Anything may happen inside a user's class; a log line is not worth a failed task.
     with suppress(Exception):
-        shape = getattr(value, "shape", None)
+        shape = _shape_of(value)
         if isinstance(shape, tuple):
             description["shape"] = [int(size) for size in shape]
         elif hasattr(value, "__len__"):
             description["length"] = len(value)
     return description
+
+
+def _shape_of(value: Any) -> Any:
+    """Return the shape of a table or array, as far as it is known without computing anything."""
+    kind = type(value).__name__
+    if kind == "MaterializedDataset":
+        return value.count(), len(value.columns())
+    if kind in ("RayDMatrix", "RayQuantileDMatrix", "RayDeviceQuantileDMatrix"):
+        return getattr(value.loader.data, "shape", None) or (value.n,)
+    return getattr(value, "shape", None)
 
 
 def describe_exception(error: BaseException, kind: str = "callable") -> dict[str, Any]:
@@ -156,6 +167,16 @@ def _checkpoint_error(header: dict[str, Any]) -> dict[str, Any] | None:
     return next(filter(None, errors), None)
 
 
+def without_objects(value: Any) -> tuple[Any, list[Any]]:
+    """Return ``value`` taken apart and the refs of the Ray objects inside it, or as it is and no refs.
+
+    What cannot be pickled is left for Ray to say so.
+    """
+    with suppress(Exception):
+        return take_apart(value) or (value, [])
+    return value, []
+
+
 def _log_sender(owner: Any, record_id: str, attempt: str) -> Callable[[list[str]], None]:
     """Return a function that hands lines to the owner and waits until it has room for them."""
     import ray
@@ -186,7 +207,8 @@ def run(
 ) -> Iterator[Any]:
     """Run a pickled callable and yield a header, then each output, then a footer.
 
-    The header tells the outputs or the error as plain data. A stream without a footer ended in an
+    The header tells the outputs or the error as plain data, and the refs of the Ray objects inside each output, which
+    is then taken apart. A stream without a footer ended in an
     error of Ray's, for example an output that cannot be pickled.
 
     :param owner: handle of the owner, told of the start and of each batch of log lines.
@@ -218,9 +240,12 @@ def run(
         _write_checkpoints(target, outputs, header, lambda line: send([line]))
         if target["required"] and (error := _checkpoint_error(header)):
             header, outputs = {**header, "error": error}, {}
+    objects = {}
+    for key in outputs:
+        outputs[key], objects[key] = without_objects(outputs[key])
     # Ray pickles what is yielded before it asks for more.
     with modin_frames_kept():
-        yield {**header, "node": node, "pid": os.getpid()}
+        yield {**header, "objects": objects, "node": node, "pid": os.getpid()}
         for key in list(outputs):
             yield outputs.pop(key)
         yield FOOTER

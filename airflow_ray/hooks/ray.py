@@ -35,7 +35,7 @@ from airflow_ray.hooks.options import RemoteOptions
 from airflow_ray.hooks.session import Session, open_session
 from airflow_ray.hooks.settings import RaySettings, settings_of
 from airflow_ray.hooks.user_code import modules_around, pack, pickled_by_value, search
-from airflow_ray.object_uri import ObjectURI
+from airflow_ray.object_uri import RETURN_VALUE, ObjectURI, quote_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -163,6 +163,7 @@ class RayHook(BaseHook):
             "multiple_outputs": remote_options.multiple_outputs,
             "scheduling_timeout": remote_options.scheduling_timeout,
             "ends_process": fn is search,
+            "ttl": self.settings.object_ttl,
             **self._targets(uri, remote_options),
         }
         with self.connect():
@@ -327,14 +328,68 @@ class RayHook(BaseHook):
 
         uri = self._own_uri(uri)
         with self.connect():
-            error = self._call("adopt", uri.record_id, uri.key, [self._put(value)], describe_value(value))
+            sent, objects = self._taken_apart(value)
+            error = self._call(
+                "adopt",
+                uri.record_id,
+                uri.key,
+                [self._put(sent)],
+                objects,
+                describe_value(value),
+                self.settings.object_ttl,
+            )
         if error is not None:
             raise errors.exception_from(uri, error)
         return uri
 
-    def release(self, uri: ObjectURI | str) -> bool:
-        """Free the outputs of the task that made ``uri``, and return whether there were any."""
-        return bool(self._call("release", self._own_uri(uri).record_id))
+    def release(
+        self, uri: ObjectURI | str | None = None, *, dag_id: str | None = None, run_id: str | None = None
+    ) -> list[ObjectURI]:
+        """Free objects, and stop work that is under way; their checkpoints stay.
+
+        :param uri: free all outputs of the task that made this one.
+        :param dag_id: free those of all tasks of a DAG.
+        :param run_id: free those of all tasks of a run of it.
+        :returns: the objects that were freed, in the order in which they were made.
+        :raises RayConfigurationError: neither a URI nor a DAG is named.
+        """
+        if uri is not None:
+            record_ids = [self._own_uri(uri).record_id]
+        elif dag_id is not None:
+            record_ids = list(dict.fromkeys(each["record_id"] for each in self._listed(dag_id, run_id)))
+        else:
+            raise RayConfigurationError("release needs an object URI, or a dag_id with or without a run_id")
+        return [self._uri_of(*freed) for freed in self._call("release", record_ids)]
+
+    def list_objects(self, dag_id: str | None = None, run_id: str | None = None) -> list[dict[str, Any]]:
+        """Return what the cluster holds, oldest first, as plain data.
+
+        Of each object that is ``uri``, ``state``, ``type``, ``rows``, ``columns``, ``bytes``, ``node``, ``age`` in
+        seconds since its work ended, ``checkpoint`` (its path) and ``spilled`` (whether Ray has ever written it to disk
+        for lack of room). Work that has no outputs is listed under the key ``return_value``. What is not known is None.
+
+        :param dag_id: only those of a DAG.
+        :param run_id: only those of this run.
+        """
+        objects = []
+        for each in self._listed(dag_id, run_id):
+            rows, columns = [*each.get("shape", ()), None, None][:2]
+            checkpoint = each.get("checkpoint") or {}
+            objects.append(
+                {
+                    "uri": str(self._uri_of(each["record_id"], each["key"] or RETURN_VALUE)),
+                    "state": each["state"],
+                    "type": each.get("type"),
+                    "rows": rows,
+                    "columns": columns,
+                    "bytes": each.get("bytes"),
+                    "node": each["node"],
+                    "age": each["age"],
+                    "checkpoint": checkpoint.get("path"),
+                    "spilled": each["spilled"],
+                }
+            )
+        return objects
 
     def test_connection(self) -> tuple[bool, str]:
         """Connect and count the nodes; called by the Test button of Airflow's UI."""
@@ -431,7 +486,7 @@ class RayHook(BaseHook):
             self.log.info("%s is not in the cluster any more: restoring it from %s", uri, location.path)
             wanted.append((uri.record_id, uri.key, location.target(uri.work)))
         started = time.monotonic()
-        for uri, error in zip(uris, self._call("restore", wanted, runtime_env), strict=True):
+        for uri, error in zip(uris, self._call("restore", wanted, runtime_env, self.settings.object_ttl), strict=True):
             if error is not None:
                 raise errors.not_restored(uri, error)
         self.log.info("Restored what was lost in %.1f s", time.monotonic() - started)
@@ -492,6 +547,24 @@ class RayHook(BaseHook):
             raise RayPicklingError(
                 f"{uri} cannot be unpickled in this process, which needs the packages it was made with: {unreadable}"
             ) from unreadable
+
+    def _listed(self, dag_id: str | None, run_id: str | None) -> list[dict[str, Any]]:
+        quoted = [None if part is None else quote_part(part) for part in (dag_id, run_id)]
+        listed: list[dict[str, Any]] = self._call("list_objects", *quoted)
+        return listed
+
+    def _uri_of(self, record_id: str, key: str) -> ObjectURI:
+        return ObjectURI.of_record(self.ray_conn_id, record_id, key)
+
+    def _taken_apart(self, value: Any) -> tuple[Any, list[Any]]:
+        """Return a value without the Ray objects inside it, which end with this connection, and their refs."""
+        from airflow_ray.cluster.runner import without_objects
+
+        def take_apart() -> tuple[Any, list[Any]]:
+            with pickled_by_value(modules_around(value)):
+                return without_objects(value)
+
+        return self._connected.run(take_apart)
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         with self.connect():

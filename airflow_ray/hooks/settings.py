@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,7 @@ class RaySettings:
     :param checkpoint_path: where checkpoints go, unless the task says.
     :param checkpoint_conn_id: AWS connection with the credentials for them, unless the task says.
     :param dashboard_url: where people open the Ray dashboard; None for what the cluster says of itself.
+    :param object_ttl: seconds after their last use in which objects are released; None keeps them.
     """
 
     mode: str
@@ -37,6 +39,7 @@ class RaySettings:
     checkpoint_path: str | None = None
     checkpoint_conn_id: str | None = None
     dashboard_url: str | None = None
+    object_ttl: float | None = None
 
 
 def settings_of(connection: Any) -> RaySettings:
@@ -55,19 +58,23 @@ def settings_of(connection: Any) -> RaySettings:
         mode,
         f"{connection.host}:{connection.port or default_port}" if connection.host else "auto",
         extra.get("namespace") or "airflow",
-        _connect_timeout(connection, extra.get("connect_timeout") or CONNECT_TIMEOUT),
+        _seconds(connection, "connect_timeout", extra.get("connect_timeout") or CONNECT_TIMEOUT),
         _runtime_env(connection, extra.get("runtime_env") or {}),
         extra.get("checkpoint_path") or None,
         extra.get("checkpoint_conn_id") or None,
         extra.get("dashboard_url") or None,
+        _seconds(connection, "object_ttl", extra["object_ttl"]) if extra.get("object_ttl") else None,
     )
 
 
-def _connect_timeout(connection: Any, value: Any) -> float:
+def _seconds(connection: Any, name: str, value: Any) -> float:
     try:
-        return float(value)
+        seconds = float(value)
     except (TypeError, ValueError):
-        raise _wrong(connection, "connect_timeout", "a number of seconds", value) from None
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise _wrong(connection, name, "a number of seconds", value)
+    return seconds
 
 
 def _runtime_env(connection: Any, value: Any) -> dict[str, Any]:

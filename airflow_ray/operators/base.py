@@ -88,6 +88,8 @@ class RayOperator(BaseOperator):
     template_fields_renderers = {"ray_resources": "json", "runtime_env": "json"}
     operator_extra_links = (RayDashboardLink(),)
     ui_color = "#d6eaf8"
+    #: RayXComBackend leaves object URIs as they are for operators that have this.
+    takes_object_uris = True
 
     def __init__(
         self,
@@ -237,6 +239,7 @@ class RayOperator(BaseOperator):
             from airflow_ray.hooks.checkpoint_location import XCOM_KEY
 
             context["ti"].xcom_push(XCOM_KEY, self._checkpoint_location().as_xcom())
+        self._show_spilling(record)
         returned = self._returned(uri, progress)
         self.hook.acknowledge(uri)
         return returned
@@ -317,6 +320,15 @@ class RayOperator(BaseOperator):
             self.log.warning("%d lines of output were dropped before they could be read", progress.skipped)
         for line in progress.lines:
             self.log.info(line)
+
+    def _show_spilling(self, record: dict[str, Any]) -> None:
+        if record["spilled_bytes"]:
+            self.log.warning(
+                "The object store of the Ray cluster was full: %s bytes were spilled to disk while this task ran, from "
+                "where they are read again more slowly. Release what is no longer needed, for example with "
+                "RayReleaseOperator or object_ttl in the connection, or give the nodes a larger store.",
+                f"{record['spilled_bytes']:,}",
+            )
 
     def _show_sources(self, inputs: list[dict[str, str]]) -> None:
         counts = Counter(each["source"] for each in inputs)

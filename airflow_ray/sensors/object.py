@@ -33,6 +33,7 @@ class RayObjectSensor(BaseSensorOperator):
 
     template_fields: Sequence[str] = ("object_uri",)
     ui_color = "#d6eaf8"
+    takes_object_uris = True
 
     def __init__(
         self,

@@ -1,0 +1,72 @@
+"""The operator that frees objects in a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray._compat import BaseOperator
+from airflow_ray.object_uri import ObjectURI
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow.sdk import Context
+
+
+class RayReleaseOperator(BaseOperator):
+    """Frees what the Ray tasks of its own DAG run have left in the object store, or only the objects that it is given.
+
+    Made to be the teardown of a DAG: ``RayReleaseOperator(task_id="release").as_teardown(setups=first_ray_task)``
+    frees them also when a task in between has failed. Work that is still under way is stopped. Checkpoints stay.
+
+    :param object_uri: object URIs, one or however nested in lists and dicts (templated): all outputs of the tasks that
+        made them are freed. None, the default, takes all of the DAG run.
+    :param ray_conn_id: Airflow connection of type ``ray`` whose objects are freed where ``object_uri`` is None
+        (templated).
+    :raises ObjectURIError: what the template gave holds something that is not an object URI.
+
+    >>> release = RayReleaseOperator(task_id="release")
+    """
+
+    template_fields: Sequence[str] = ("object_uri", "ray_conn_id")
+    ui_color = "#d6eaf8"
+    takes_object_uris = True
+
+    def __init__(self, *, object_uri: Any = None, ray_conn_id: str = "ray_default", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.object_uri = object_uri
+        self.ray_conn_id = ray_conn_id
+        # What is rendered may be None too, where a task has failed that should have made the object.
+        self._frees_run = object_uri is None
+
+    def execute(self, context: Context) -> None:
+        """Free the objects."""
+        from airflow_ray.hooks.ray import RayHook
+
+        if self._frees_run:
+            ti = context["ti"]
+            self._show(RayHook(self.ray_conn_id).release(dag_id=ti.dag_id, run_id=ti.run_id))
+            return
+        works = list({uri.work: uri for uri in _parsed(self.object_uri)}.values())
+        for conn_id in dict.fromkeys(uri.conn_id for uri in works):
+            with RayHook(conn_id).connect() as hook:
+                for uri in works:
+                    if uri.conn_id == conn_id:
+                        self._show(hook.release(uri))
+
+    def _show(self, freed: list[ObjectURI]) -> None:
+        for uri in freed:
+            self.log.info("Released %s", uri)
+        if not freed:
+            self.log.info("There was nothing to release")
+
+
+def _parsed(value: Any) -> Iterator[ObjectURI]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        for each in value:
+            yield from _parsed(each)
+    elif value is not None:
+        yield ObjectURI.parse(value)

@@ -1,0 +1,407 @@
+"""RayXComBackend in DAG runs with a real database, against a real Ray head."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.sdk import task
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time import xcom as xcom_of_airflow
+from airflow.sdk.execution_time.comms import XComResult
+
+from airflow_ray import xcom
+from airflow_ray.decorators import ray_task
+from airflow_ray.exceptions import RayConfigurationError, RayObjectLostError, RayPicklingError
+from airflow_ray.hooks import kept_connection
+from airflow_ray.hooks.ray import RayHook
+from airflow_ray.object_uri import ObjectURI
+from airflow_ray.operators.python import RayPythonOperator
+from airflow_ray.operators.release import RayReleaseOperator
+from airflow_ray.sensors.object import RayObjectSensor
+from airflow_ray.xcom import RayXComBackend
+from tests.dag_runs import new_dag, run_dag
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+@pytest.fixture(params=["ray_driver"])
+def dag(request, head, monkeypatch):
+    """A DAG whose XComs go through the backend, as if the setting had been there when Airflow was imported."""
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__XCOM_CONN_ID", request.param)
+    use_backend(monkeypatch)
+    yield new_dag(params={})
+    kept_connection.close(request.param)
+    xcom._inner_backend.cache_clear()
+
+
+def use_backend(monkeypatch):
+    for module in (xcom_of_airflow, task_runner):
+        monkeypatch.setattr(module, "XCom", RayXComBackend)
+
+
+def uri_of(run, dag, task_id, key="return_value", map_index=-1):
+    return ObjectURI("ray_driver", dag.dag_id, run.run_id, task_id, map_index, key)
+
+
+def make_frame(rows=10):
+    return pd.DataFrame({"a": range(rows)})
+
+
+def total(frame):
+    return int(frame["a"].sum())
+
+
+# Between plain tasks and Ray tasks
+
+
+@pytest.mark.parametrize("dag", ["ray_driver", "ray_client"], indirect=True)
+def test_frame_goes_from_a_plain_task_to_ray_and_back(dag):
+    conn_id = os.environ["AIRFLOW__AIRFLOW_RAY__XCOM_CONN_ID"]
+
+    def double(frame):
+        return frame * 2
+
+    with dag:
+        doubled = ray_task(double, ray_conn_id=conn_id)(task(make_frame)())
+        task(total)(doubled)
+    run = run_dag(dag)
+    assert run.xcom("total") == 90
+    assert run.xcom("make_frame") == str(ObjectURI(conn_id, dag.dag_id, run.run_id, "make_frame"))
+
+
+def test_worker_does_not_fetch_what_a_ray_task_receives(dag, mocker):
+    fetched = mocker.spy(RayHook, "get")
+    with dag:
+        ray_task(total, result="value")(task(make_frame)())
+    assert run_dag(dag).xcom("total") == 45
+    assert fetched.call_count == 0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "text", 1.5, [1, {"a": [True, None]}], {"täg/": "é"}, [], {}, "", (1, 2)],
+    ids=repr,
+)
+def test_small_json_stays_in_the_database(dag, value):
+    @task
+    def give():
+        return value
+
+    @task
+    def take(given):
+        return [given == value, type(given).__name__]
+
+    with dag:
+        take(give())
+    run = run_dag(dag)
+    assert run.xcom("take") == [True, type(value).__name__]
+    assert RayHook("ray_driver").list_objects(dag.dag_id) == []
+
+
+def test_date_stays_in_the_database_as_airflow_keeps_it(dag):
+    import pendulum
+
+    @task
+    def give():
+        return pendulum.datetime(2026, 1, 1)
+
+    @task
+    def take(given):
+        return given.isoformat()
+
+    with dag:
+        take(give())
+    assert run_dag(dag).xcom("take") == "2026-01-01T00:00:00+00:00"
+    assert RayHook("ray_driver").list_objects(dag.dag_id) == []
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: np.arange(10),
+        lambda: "x" * 1_000_001,
+        lambda: list(range(1_000_001)),
+        lambda: object,
+        lambda: pd.DataFrame(),
+        lambda: b"bytes",
+        lambda: {"nested": [(np.arange(3),)]},
+    ],
+    ids=["array", "long text", "long list", "class", "empty frame", "bytes", "nested array"],
+)
+def test_what_is_not_small_json_is_the_same_in_the_next_plain_task(dag, make):
+    @task
+    def give():
+        return make()
+
+    @task
+    def take(given):
+        return repr(given) == repr(make())
+
+    with dag:
+        take(give())
+    assert run_dag(dag).xcom("take") is True
+    assert len(RayHook("ray_driver").list_objects(dag.dag_id)) == 1
+
+
+def test_threshold_is_a_setting(dag, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__XCOM_THRESHOLD", "10")
+    with dag:
+        task(lambda: "short", task_id="short")()
+        task(lambda: "longer than ten", task_id="long")()
+    run = run_dag(dag)
+    assert (run.xcom("short"), run.xcom("long")) == ("short", str(uri_of(run, dag, "long")))
+
+
+def test_negative_threshold_leaves_all_json_in_the_database(dag, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__XCOM_THRESHOLD", "-1")
+    with dag:
+        task(lambda: "x" * 2_000_000, task_id="long")()
+    assert len(run_dag(dag).xcom("long")) == 2_000_000
+
+
+def test_several_outputs_of_a_plain_task_are_an_object_each(dag):
+    @task(multiple_outputs=True)
+    def split():
+        return {"train": make_frame(10), "test": make_frame(4), "note": "small"}
+
+    with dag:
+        parts = split()
+        ray_task(total, result="value")(parts["train"])
+        task(lambda all_parts: [total(all_parts["train"]), total(all_parts["test"]), all_parts["note"]], task_id="all")(
+            parts
+        )
+    run = run_dag(dag)
+    assert (run.xcom("total"), run.xcom("all")) == (45, [45, 6, "small"])
+    held = [ObjectURI.parse(each["uri"]) for each in RayHook("ray_driver").list_objects(dag.dag_id)]
+    assert [uri.key for uri in held if uri.task_id == "split"] == ["train", "test"]
+
+
+def test_plain_task_gets_several_outputs_of_a_ray_task(dag):
+    with dag:
+        both = RayPythonOperator(
+            task_id="both",
+            python_callable=lambda: {"train": [1, 2], "test": [3]},
+            multiple_outputs=True,
+            ray_conn_id="ray_driver",
+        )
+        task(lambda parts, one: [parts["train"], one], task_id="use")(both.output, both.output["test"])
+    assert run_dag(dag).xcom("use") == [[1, 2], [3]]
+
+
+def test_value_is_pulled_by_hand(dag):
+    @task
+    def push(ti=None):
+        ti.xcom_push("frame", make_frame())
+
+    @task
+    def pull(ti=None):
+        return total(ti.xcom_pull(task_ids="push", key="frame"))
+
+    with dag:
+        push() >> pull()
+    run = run_dag(dag)
+    assert (run.xcom("pull"), run.xcom("push", key="frame")) == (45, str(uri_of(run, dag, "push", "frame")))
+
+
+def test_object_uri_that_a_plain_task_returns_is_the_object_for_the_next(dag):
+    @task
+    def put(run_id=None):
+        return RayHook("ray_driver").put(make_frame(), uri=ObjectURI("ray_driver", dag.dag_id, run_id, "elsewhere"))
+
+    with dag:
+        task(total)(put())
+    assert run_dag(dag).xcom("total") == 45
+
+
+def test_template_of_a_plain_operator_shows_the_value(dag):
+    with dag:
+        made = task(lambda: np.arange(3), task_id="make")()
+        made >> BashOperator(task_id="echo", bash_command="echo '{{ ti.xcom_pull(task_ids=\"make\") }}'")
+    assert run_dag(dag).xcom("echo") == "[0 1 2]"
+
+
+def test_sensor_gets_the_uri(dag):
+    with dag:
+        made = task(make_frame)()
+        RayObjectSensor(task_id="wait", object_uri=made, poke_interval=0.1, timeout=20)
+    assert run_dag(dag).task_states("wait") == ["success"]
+
+
+# Mapped tasks
+
+
+@pytest.mark.parametrize("on_ray", [True, False])
+def test_mapped_tasks_get_an_item_each_of_a_plain_list_of_frames(dag, on_ray, mocker):
+    fetched = mocker.spy(RayHook, "get")
+
+    @task
+    def give():
+        return [make_frame(rows) for rows in (1, 2, 3)]
+
+    with dag:
+        decorate = ray_task(result="value", ray_conn_id="ray_driver") if on_ray else task
+        decorate(total).expand(frame=give())
+    run = run_dag(dag)
+    assert [run.xcom("total", map_index=i) for i in range(3)] == [0, 1, 3]
+    assert fetched.call_count == (0 if on_ray else 3)
+
+
+@pytest.mark.parametrize("on_ray", [True, False])
+def test_outputs_of_mapped_tasks_are_gathered(dag, on_ray):
+    def add(frames):
+        return sum(int(frame["a"].sum()) for frame in frames)
+
+    with dag:
+        frames = task(make_frame).expand(rows=[1, 2, 3])
+        (ray_task(result="value", ray_conn_id="ray_driver") if on_ray else task)(add)(frames)
+    assert run_dag(dag).xcom("add") == 4
+
+
+def test_mapped_ray_tasks_get_the_items_of_a_list_that_is_too_long_for_the_database(dag, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__XCOM_THRESHOLD", "100")
+    with dag:
+        numbers = task(lambda: list(range(100, 200)), task_id="numbers")()
+        ray_task(lambda x: x + 1, task_id="more", result="value", ray_conn_id="ray_driver").expand(x=numbers)
+    run = run_dag(dag)
+    assert [run.xcom("more", map_index=i) for i in (0, 99)] == [101, 200]
+
+
+# With and without the backend
+
+
+def test_values_of_both_are_read_by_both(dag, monkeypatch):
+    with dag:
+        task(make_frame)()
+    run = run_dag(dag)
+    with_backend = run.xcom("make_frame")
+    plain = xcom.BaseXCom.serialize_value({"a": [1]})
+    wrapped = type("Wrapped", (), {"value": plain})
+    assert RayXComBackend.deserialize_value(wrapped) == {"a": [1]}
+    assert xcom.BaseXCom.deserialize_value(type("Wrapped", (), {"value": with_backend})) == with_backend
+    assert total(RayHook("ray_driver").get(with_backend)) == 45
+
+
+def test_other_backend_underneath_stores_what_does_not_go_to_ray(dag, monkeypatch, tmp_path):
+    monkeypatch.setenv(
+        "AIRFLOW__AIRFLOW_RAY__XCOM_INNER_BACKEND",
+        "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend",
+    )
+    monkeypatch.setenv("AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH", f"file://{tmp_path}")
+    monkeypatch.setenv("AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD", "1000")
+    xcom._inner_backend.cache_clear()
+    with dag:
+        text = task(lambda: "x" * 5000, task_id="text")()
+        task(lambda text, frame: [len(text), total(frame)], task_id="use")(text, task(make_frame)())
+    run = run_dag(dag)
+    assert run.xcom("use") == [5000, 45]
+    assert run.xcom("text").startswith("file://")
+    assert run.xcom("make_frame") == str(uri_of(run, dag, "make_frame"))
+
+
+@pytest.mark.parametrize("name", ["airflow_ray.xcom.RayXComBackend", "json.dumps"])
+def test_other_backend_that_is_none_is_refused(dag, monkeypatch, name):
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__XCOM_INNER_BACKEND", name)
+    xcom._inner_backend.cache_clear()
+    with pytest.raises(RayConfigurationError, match="xcom_inner_backend"):
+        RayXComBackend.serialize_value(1)
+
+
+# Failures and the end of objects
+
+
+def test_value_that_cannot_be_pickled_is_told(dag, capfd):
+    @task
+    def give():
+        return (i for i in range(3))
+
+    with dag:
+        give()
+    assert run_dag(dag).state == "failed"
+    assert RayPicklingError.__name__ in "".join(capfd.readouterr())
+
+
+def test_object_that_is_gone_is_told_with_the_task_to_clear(dag):
+    uri = ObjectURI("ray_driver", dag.dag_id, "run", "make")
+    with pytest.raises(RayObjectLostError, match="clear that task"):
+        RayXComBackend.deserialize_value(type("Wrapped", (), {"value": str(uri)}))
+
+
+def test_next_try_frees_what_the_one_before_has_put(dag, monkeypatch):
+    """Airflow's own call at the start of a try, with the answer of its API."""
+    uri = ObjectURI("ray_driver", dag.dag_id, "run", "make", 2)
+    other = ObjectURI("ray_driver", dag.dag_id, "run", "of_another_task")
+    hook = RayHook("ray_driver")
+    for each in (uri, other):
+        hook.put(1, uri=each)
+    answer = XComResult(key="return_value", value={"own": str(uri), "passed on": [str(other)]})
+    sent = []
+
+    class Supervisor:
+        def send(self, message):
+            sent.append(type(message).__name__)
+            return answer
+
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(), raising=False)
+    RayXComBackend.delete("return_value", "make", dag.dag_id, "run", 2)
+    assert (sent[0], sent[-1]) == ("GetXCom", "DeleteXCom")
+    assert [each["uri"] for each in hook.list_objects(dag.dag_id)] == [str(other)]
+
+
+def test_purge_frees_the_object(dag):
+    uri = ObjectURI("ray_driver", dag.dag_id, "run", "make")
+    RayHook("ray_driver").put(1, uri=uri)
+    RayXComBackend.purge(XComResult(key="return_value", value=str(uri)))
+    assert RayHook("ray_driver").list_objects(dag.dag_id) == []
+
+
+def test_purge_goes_on_where_the_cluster_does_not_answer(dag, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_GONE", "ray://127.0.0.1:1")
+    uri = ObjectURI("ray_gone", dag.dag_id, "run", "make")
+    RayXComBackend.purge(XComResult(key="return_value", value=str(uri)))
+
+
+# Teardown
+
+
+def test_teardown_frees_all_of_the_run_though_a_task_has_failed(dag):
+    @ray_task(ray_conn_id="ray_driver")
+    def fail(frame):
+        raise ValueError
+
+    with dag:
+        made = ray_task(make_frame, ray_conn_id="ray_driver")()
+        release = RayReleaseOperator(task_id="release", ray_conn_id="ray_driver")
+        made >> fail(made) >> release.as_teardown(setups=made.operator)
+    run = run_dag(dag)
+    assert (run.state, run.task_states("release")) == ("failed", ["success"])
+    assert RayHook("ray_driver").list_objects(dag.dag_id) == []
+
+
+def test_release_of_given_objects_leaves_the_others(dag):
+    with dag:
+        one, two, three = (ray_task(make_frame, task_id=name, ray_conn_id="ray_driver")() for name in "abc")
+        RayReleaseOperator(task_id="release", object_uri=[one, {"nested": two}])
+        [one, two, three] >> dag.get_task("release")
+    run = run_dag(dag)
+    assert [each["uri"] for each in RayHook("ray_driver").list_objects(dag.dag_id)] == [str(uri_of(run, dag, "c"))]
+
+
+def test_release_of_an_object_that_was_never_made_leaves_the_others(dag):
+    with dag:
+        kept = ray_task(make_frame, ray_conn_id="ray_driver")()
+        nothing = task(lambda: None, task_id="nothing")()
+        kept >> RayReleaseOperator(task_id="release", object_uri=nothing)
+    run = run_dag(dag)
+    assert run.task_states("release") == ["success"]
+    assert len(RayHook("ray_driver").list_objects(dag.dag_id)) == 1
+
+
+def test_release_of_what_is_no_object_uri_fails(dag):
+    with dag:
+        RayReleaseOperator(task_id="release", object_uri=json.dumps({}))
+    assert run_dag(dag).state == "failed"
