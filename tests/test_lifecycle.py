@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 
 import psutil
 import pytest
@@ -14,7 +15,9 @@ import pytest
 from airflow_ray.exceptions import RayConfigurationError, RayObjectLostError
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
+from airflow_ray.operators.python import RayPythonOperator
 from tests.conftest import new_uri
+from tests.dag_runs import TaskInstance
 from tests.ray_head import RayHead
 
 
@@ -220,12 +223,13 @@ def test_time_to_live_that_is_no_number_of_seconds_is_refused(head, monkeypatch,
 # A full store
 
 
-@pytest.fixture
-def small_head(monkeypatch):
+@pytest.fixture(scope="module")
+def small_head():
     """A head whose object store takes 100 MB."""
     head = RayHead(object_store_bytes=100_000_000)
-    monkeypatch.setenv("AIRFLOW_CONN_RAY_SMALL", head.client_uri)
-    yield head
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_RAY_SMALL", head.client_uri)
+        yield head
     head.stop()
 
 
@@ -238,6 +242,15 @@ def test_more_than_the_store_takes_is_spilled_and_read_back(small_head):
         sums = new_uri("ray_small")
         run(hook, sums, lambda frame: int(frame["a"].sum()), uris[0])
         assert hook.get(sums) == 3_124_998_750_000
+
+
+def test_log_of_a_task_tells_that_the_store_was_full(small_head, capfd):
+    for _ in range(4):
+        operator = RayPythonOperator(
+            task_id="make", python_callable=make_frame, op_args=[2_500_000], ray_conn_id="ray_small"
+        )
+        operator.execute({"ti": TaskInstance(uuid.uuid4().hex)})
+    assert "bytes were spilled to disk while this task ran" in capfd.readouterr().out
 
 
 # Objects inside objects

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -28,7 +29,7 @@ ALLOWED = {
     "sensors": ["triggers", "hooks", "object_uri", "exceptions", "_compat"],
     "triggers": ["hooks", "object_uri", "exceptions", "_compat"],
     "decorators": ["operators", "_compat"],
-    "xcom": ["hooks", "cluster", "object_uri", "exceptions", "_compat"],
+    "xcom": ["hooks", "object_uri", "exceptions", "_compat"],
     "cli": ["hooks", "object_uri", "exceptions", "_compat"],
     "__main__": ["cli"],
     "object_uri": ["exceptions"],
@@ -72,6 +73,13 @@ def test_importing_operators_and_decorators_loads_nothing_heavy():
         "print(json.dumps([name for name in ('ray', 'boto3', 'pandas', 'numpy', 'pyarrow') if name in sys.modules]))\n"
     )
     assert json.loads(output_of(script).splitlines()[-1]) == []
+
+
+@pytest.mark.parametrize("name", ["operators.python", "decorators", "sensors.object", "hooks.ray", "xcom", "triggers"])
+def test_module_can_be_imported_first_where_the_backend_is_set(name):
+    environment = {**os.environ, "AIRFLOW__CORE__XCOM_BACKEND": "airflow_ray.xcom.RayXComBackend"}
+    command = [sys.executable, "-c", f"import airflow_ray.{name}; from airflow.sdk.execution_time.xcom import XCom"]
+    subprocess.run(command, env=environment, check=True, timeout=60, cwd="/")
 
 
 def test_provider_info_names_classes_that_exist():

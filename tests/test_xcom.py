@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import task
+from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time import xcom as xcom_of_airflow
 from airflow.sdk.execution_time.comms import XComResult
@@ -279,10 +280,10 @@ def test_values_of_both_are_read_by_both(dag, monkeypatch):
         task(make_frame)()
     run = run_dag(dag)
     with_backend = run.xcom("make_frame")
-    plain = xcom.BaseXCom.serialize_value({"a": [1]})
+    plain = BaseXCom.serialize_value({"a": [1]})
     wrapped = type("Wrapped", (), {"value": plain})
     assert RayXComBackend.deserialize_value(wrapped) == {"a": [1]}
-    assert xcom.BaseXCom.deserialize_value(type("Wrapped", (), {"value": with_backend})) == with_backend
+    assert BaseXCom.deserialize_value(type("Wrapped", (), {"value": with_backend})) == with_backend
     assert total(RayHook("ray_driver").get(with_backend)) == 45
 
 

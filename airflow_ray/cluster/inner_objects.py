@@ -99,6 +99,21 @@ def value_around(apart: TakenApart, refs: list[Any]) -> Iterator[Any]:
         yield True
 
 
+def collected(value: Any) -> Any:
+    """Return ``value`` with frames of pandas in place of those that need a cluster to be looked at.
+
+    A Ray Client cannot work with a Dataset, and not with a Modin frame once it has disconnected.
+    """
+    package = type(value).__module__
+    if package.startswith("modin."):
+        return value._to_pandas()
+    if package.startswith("ray.data."):
+        return value.to_pandas()
+    if type(value) is dict:
+        return {key: collected(part) for key, part in value.items()}
+    return type(value)(map(collected, value)) if type(value) in (list, tuple) else value
+
+
 def _holds_only_tables(value: Any) -> bool:
     if type(value) is dict:
         return all(map(is_table, value.values()))

@@ -223,15 +223,6 @@ class Record:
         lines = []
         for key in keys:
             node, spilled = places.get(self.refs.get(key), (None, False))
-            state = LOST if key in self.lost else self.state
-            lines.append(
-                {
-                    **known,
-                    **self.outputs[key],
-                    "key": key,
-                    "state": state,
-                    "node": node or self.node,
-                    "spilled": spilled,
-                }
-            )
+            line = {**known, **self.outputs[key], "key": key, "node": node or self.node, "spilled": spilled}
+            lines.append({**line, "state": LOST} if key in self.lost else line)
         return lines

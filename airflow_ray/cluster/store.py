@@ -13,6 +13,18 @@ def sizes_of(refs: list[Any]) -> list[int]:
     return [locations.get(ref, {}).get("object_size") or 0 for ref in refs]
 
 
+def by_node(refs: list[Any]) -> list[list[Any]]:
+    """Return the objects that lie on the same node together."""
+    import ray
+
+    locations = ray.experimental.get_object_locations(refs)
+    groups: dict[str, list[Any]] = {}
+    for ref in refs:
+        node_ids = locations.get(ref, {}).get("node_ids") or [""]
+        groups.setdefault(node_ids[0], []).append(ref)
+    return list(groups.values())
+
+
 def places_of(refs: list[Any]) -> list[tuple[str | None, bool]]:
     """Return the address of a node that each object of this process lies on, and whether it was ever spilled to disk.
 

@@ -1,0 +1,28 @@
+"""``python -m airflow_ray``: the commands of ``airflow ray``, which Airflow offers from 3.2 on only."""
+
+from __future__ import annotations
+
+import argparse
+
+from airflow_ray.cli import get_cli_commands
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command.
+
+    :param arguments: those of the command line if None.
+    """
+    (group,) = get_cli_commands()
+    parser = argparse.ArgumentParser(prog="python -m airflow_ray", description=group.help)
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in group.subcommands:
+        subparser = subparsers.add_parser(command.name, help=command.help, description=command.description)
+        for argument in command.args:
+            argument.add_to_parser(subparser)
+        subparser.set_defaults(func=command.func)
+    args = parser.parse_args(arguments)
+    args.func(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The commands of ``airflow ray``, the same as those of ``python -m airflow_ray``.
+
+Every call of ``airflow`` imports this module: what the commands do is in :mod:`airflow_ray.cli.commands`.
+"""
+
+# Airflow's classes for command lines have no types.
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow.cli.cli_config import GroupCommand
+
+
+def get_cli_commands() -> list[GroupCommand]:
+    """Return the group of commands; named by the provider's metadata, which Airflow reads from 3.2 on."""
+    from airflow.cli.cli_config import (
+        ARG_OUTPUT,
+        ARG_YES,
+        ActionCommand,
+        Arg,
+        GroupCommand,
+        lazy_load_command,
+        positive_int,
+    )
+
+    conn_id = Arg(("--conn-id",), default="ray_default", help="Airflow connection of the cluster (ray_default)")
+    dag_id = Arg(("--dag-id",), help="Only objects of this DAG")
+    run_id = Arg(("--run-id",), help="Only objects of this DAG run")
+    uri = Arg(("uri",), metavar="URI", help="Object URI, ray-object://…")
+    uris = Arg(("uri",), metavar="URI", nargs="*", help="Object URIs, ray-object://…")
+    head = Arg(("--head",), metavar="ROWS", type=positive_int(allow_zero=False), default=5, help="How many rows (5)")
+
+    def command(name: str, text: str, *args: Arg, more: str = "") -> ActionCommand:
+        function = lazy_load_command(f"airflow_ray.cli.commands.{name}")
+        return ActionCommand(name, text, function, args, description=f"{text}. {more}".strip())
+
+    commands = (
+        command("objects", "List the objects in the cluster", conn_id, dag_id, run_id, ARG_OUTPUT),
+        command("describe", "Show all that is known of an object and the work that made it", uri, ARG_OUTPUT),
+        command(
+            "get",
+            "Show the first rows of an object",
+            uri,
+            head,
+            more="They are taken on the cluster, and only they are transferred.",
+        ),
+        command(
+            "release",
+            "Free objects",
+            uris,
+            conn_id,
+            dag_id,
+            run_id,
+            ARG_YES,
+            more="Either those named, with all other outputs of the same tasks, or those of a DAG or a DAG run. Work "
+            "that has not ended is cancelled. Checkpoints stay.",
+        ),
+        command("doctor", "Find out step by step whether a connection works", conn_id),
+    )
+    return [GroupCommand("ray", "See and free what tasks have left on a Ray cluster", commands)]

@@ -1,0 +1,173 @@
+"""What the commands do."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import shutil
+import sys
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray._compat import AirflowException, connections_of_database
+from airflow_ray.cli.output import described, listed, show, summary
+from airflow_ray.exceptions import RayConfigurationError, RayObjectLostError
+from airflow_ray.hooks.errors import exception_for
+from airflow_ray.hooks.ray import RayHook
+from airflow_ray.hooks.readable import counted, first_lines, readable_bytes
+from airflow_ray.object_uri import ObjectURI
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Iterator
+
+DEFAULT_WIDTH = 120
+UNFINISHED = ("PENDING", "RUNNING")
+
+
+def _command(function: Callable[[Namespace], None]) -> Callable[[Namespace], None]:
+    """Tell errors in one line and by exit status 1."""
+
+    @functools.wraps(function)
+    def run(args: Namespace) -> None:
+        try:
+            with connections_of_database(), _errors_only():
+                function(args)
+        except AirflowException as error:
+            raise SystemExit(first_lines(error)) from error
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+
+    return run
+
+
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    """Keep what Airflow logs, on stdout, out of the output."""
+    import structlog
+
+    earlier = structlog.get_config()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handlers = [(handler, handler.level) for handler in logging.getLogger().handlers]
+    for handler, _ in handlers:
+        handler.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        structlog.configure(**earlier)
+        for handler, level in handlers:
+            handler.setLevel(level)
+
+
+@_command
+def objects(args: Namespace) -> None:
+    """List what the cluster holds."""
+    found = RayHook(args.conn_id).list_objects(args.dag_id, args.run_id)
+    show(found, args.output, [listed(each) for each in found])
+
+
+@_command
+def describe(args: Namespace) -> None:
+    """Show the record of the work that made an object."""
+    uri = ObjectURI.parse(args.uri)
+    record = RayHook(uri.conn_id).describe(uri)
+    if record["state"] == "LOST":
+        raise exception_for(uri, record)
+    show({"uri": str(uri), **record}, args.output, described(uri, record))
+    if args.output in ("table", "plain") and "traceback" in (record["error"] or {}):
+        print(record["error"]["traceback"])
+
+
+@_command
+def get(args: Namespace) -> None:
+    """Show the first rows of an object."""
+    from airflow_ray.hooks.errand import head_of
+
+    uri = ObjectURI.parse(args.uri)
+    width = shutil.get_terminal_size((DEFAULT_WIDTH, 0)).columns
+    with RayHook(uri.conn_id).connect() as hook:
+        head = head_of(hook, uri, args.head, width)
+        print(summary(hook.describe(uri)["outputs"][uri.key]))
+    print(head)
+
+
+@_command
+def release(args: Namespace) -> None:
+    """Free objects by their URIs, or those of a DAG or of a run of it."""
+    if bool(args.uri) == bool(args.dag_id) or (args.run_id and not args.dag_id):
+        raise RayConfigurationError("Say what to free: either object URIs, or --dag-id with or without --run-id")
+    if args.uri:
+        _free_named([ObjectURI.parse(text) for text in args.uri])
+    else:
+        _free_run(args)
+
+
+@_command
+def doctor(args: Namespace) -> None:
+    """Check a connection."""
+    from airflow_ray.hooks.diagnosis import diagnose
+
+    failed = 0
+    for finding in diagnose(RayHook(args.conn_id)):
+        print(f"{finding.outcome:<8} {finding.name:<16} {finding.text}", flush=True)
+        if finding.remedy is not None:
+            print(f"{'':<25} {finding.remedy}", flush=True)
+            failed += 1
+    if failed:
+        sys.exit(1)
+
+
+def _free_named(uris: list[ObjectURI]) -> None:
+    hooks = {conn_id: RayHook(conn_id) for conn_id in sorted({uri.conn_id for uri in uris})}
+    freed: list[dict[str, Any]] = []
+    unknown = []
+    with ExitStack() as connections:
+        for hook in hooks.values():
+            connections.enter_context(hook.connect())
+        for work, uri in {uri.work: uri for uri in uris}.items():
+            listed_there = hooks[uri.conn_id].list_objects(uri.dag_id, uri.run_id)
+            entries = [each for each in listed_there if each["uri"].startswith(f"{work}/")]
+            hooks[uri.conn_id].release(uri)
+            freed += entries
+            if not entries:
+                unknown.append(str(uri))
+    _tell_freed(freed)
+    if unknown:
+        raise RayObjectLostError(f"Not in the cluster: {', '.join(unknown)}")
+
+
+def _free_run(args: Namespace) -> None:
+    hook = RayHook(args.conn_id)
+    with hook.connect():
+        entries = hook.list_objects(args.dag_id, args.run_id)
+        if entries and (args.yes or _confirmed(entries)):
+            hook.release(dag_id=args.dag_id, run_id=args.run_id)
+            _tell_freed(entries)
+        else:
+            print("Nothing was freed")
+
+
+def _confirmed(entries: list[dict[str, Any]]) -> bool:
+    unfinished = [each for each in entries if each["state"] in UNFINISHED]
+    cancel = f", and cancel {counted(len(unfinished), 'task')}" if unfinished else ""
+    try:
+        return input(f"Free {_total(entries)}{cancel}? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        print()
+        return False
+
+
+def _tell_freed(entries: list[dict[str, Any]]) -> None:
+    for each in entries:
+        size = "no object" if each["bytes"] is None else readable_bytes(each["bytes"])
+        print(f"{each['uri']}  {'cancelled' if each['state'] in UNFINISHED else size}")
+    print(f"Freed {_total(entries)}")
+
+
+def _total(entries: list[dict[str, Any]]) -> str:
+    sizes = [each["bytes"] for each in entries if each["bytes"] is not None]
+    return f"{counted(len(sizes), 'object')}, {readable_bytes(sum(sizes))}"
