@@ -3,10 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
-.PHONY: demo demo-recovery demo-tune test lint bench airflow
+.PHONY: demo demo-higgs demo-recovery demo-tune test lint bench airflow
 
 demo: .venv/installed
 	$(BIN)/python -m tools.demo
+
+demo-higgs: .venv/installed
+	$(BIN)/python -m tools.demo_higgs
 
 demo-recovery: .venv/installed
 	$(BIN)/python -m tools.recovery

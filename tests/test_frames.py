@@ -12,7 +12,7 @@ import pytest
 
 from airflow_ray.hooks.ray import RayHook
 from tests.checkpointing import connection_of
-from tests.frame_kinds import MAKERS, ROWS, TYPES, expected
+from tests.dags.helpers.frame_kinds import MAKERS, ROWS, TYPES, expected
 
 # A process that is no part of the cluster cannot make these, and gets them as frames of pandas.
 OF_A_CLUSTER = ["modin", "dataset", "matrix"]
@@ -21,7 +21,7 @@ each_kind = pytest.mark.parametrize("kind", MAKERS)
 
 
 def in_own_process(step: str, conn_id: str, run_id: str, *kinds: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.frame_kinds", step, conn_id, run_id, *(kinds or MAKERS)]
+    command = [sys.executable, "-m", "tests.dags.helpers.frame_kinds", step, conn_id, run_id, *(kinds or MAKERS)]
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=240)
     told: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
     return told
@@ -57,31 +57,31 @@ def test_table_goes_from_ray_task_to_ray_task(used, kind):
 
 
 @pytest.fixture(scope="module")
-def put(head):
+def put_by_driver(head):
     """The run of tables that a driver has put and has then ended."""
     run_id = uuid.uuid4().hex
-    in_own_process("put", "ray_driver", run_id)
+    in_own_process("put", "ray_driver", run_id, *OF_A_CLUSTER)
     return run_id
 
 
 @pytest.fixture(scope="module")
-def used_of_put(put):
-    return in_own_process("use", "ray_driver", put)
+def used_of_driver(put_by_driver):
+    return in_own_process("use", "ray_driver", put_by_driver, *OF_A_CLUSTER)
 
 
 @pytest.fixture(scope="module")
-def got_of_put(put):
-    return in_own_process("get", "ray_driver", put)
+def got_by_driver(put_by_driver):
+    return in_own_process("get", "ray_driver", put_by_driver, *OF_A_CLUSTER)
 
 
-@each_kind
-def test_table_that_a_driver_has_put_goes_to_a_ray_task(used_of_put, kind):
-    assert used_of_put[kind] == ["store", *expected(kind)]
+@pytest.mark.parametrize("kind", OF_A_CLUSTER)
+def test_table_of_a_cluster_that_a_driver_has_put_goes_to_a_ray_task(used_of_driver, kind):
+    assert used_of_driver[kind] == ["store", *expected(kind)]
 
 
-@each_kind
-def test_table_that_a_driver_has_put_is_got_by_another(got_of_put, kind):
-    assert got_of_put[kind] == expected(kind)
+@pytest.mark.parametrize("kind", OF_A_CLUSTER)
+def test_table_of_a_cluster_that_a_driver_has_put_is_got_by_another(got_by_driver, kind):
+    assert got_by_driver[kind] == expected(kind)
 
 
 @pytest.fixture(scope="module")

@@ -6,16 +6,17 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from pathlib import Path
 
+from tools.example import EXAMPLES, ROOT, XCOM_BACKEND, write_higgs_file
 from tools.standalone import LOCAL_CONNECTION, StandaloneAirflow, stop_by_sigterm_as_by_ctrl_c
 
-ROOT = Path(__file__).parent.parent
+HIGGS_ROWS = 20_000
 
 
 def main() -> None:
     """Serve until Ctrl-C or SIGTERM."""
-    with StandaloneAirflow(ROOT / ".airflow" / "ui", ROOT / "examples") as airflow:
+    write_higgs_file(None, HIGGS_ROWS)
+    with StandaloneAirflow(ROOT / ".airflow" / "ui", EXAMPLES, XCOM_BACKEND) as airflow:
         _add_connection(airflow)
         print(f"Open {airflow.url} (no login) and trigger xgboost_breast_cancer.")
         print("The connection is under Admin, Connections: ray_default. Ctrl-C stops Airflow and Ray.")

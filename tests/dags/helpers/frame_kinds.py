@@ -79,7 +79,7 @@ def look_at(value: Any) -> list[Any]:
     if kind == TYPES["numpy"]:
         return [kind, int(value[:, 0].sum()), None]
     if kind == TYPES["dataset"]:
-        return [kind, value.sum("a"), value.take(1)[0]["b"]]
+        return [kind, *look_at(value.to_pandas())[1:]]
     if kind == TYPES["arrow"]:
         return [kind, sum(value["a"].to_pylist()), value["b"][0].as_py()]
     return [kind, int(value["a"].sum()), str(value["b"][0])]
