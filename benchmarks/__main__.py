@@ -25,9 +25,11 @@ def main(quick: bool) -> None:
 
     :param quick: small sizes and few repeats, to see that everything works.
     """
-    from benchmarks import checkpoints, tuning, waits
+    from benchmarks import checkpoints, handover, transfer, tuning, waits
 
-    results = list(checkpoints.run(*(((16,), 2) if quick else ((64, 640),))))
+    results = list(handover.run(*((4, 2) if quick else (64, 5))))
+    results += transfer.run(*(((32,), 2) if quick else ((64, 256, 640),)))
+    results += list(checkpoints.run(*(((16,), 2) if quick else ((64, 640),))))
     results += waits.run(*((100, 5.0) if quick else (1000, 60.0)))
     results += tuning.run(*((2, 2) if quick else (16, 5)))
     print_table([("what", "value", "unit", "ratio", "of", "target", "met", "noise"), *map(_row, results)])

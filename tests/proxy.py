@@ -26,6 +26,7 @@ class FaultyProxy:
         self.network = threading.Event()
         self.network.set()
         self._server_port = port
+        self._open: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -37,12 +38,18 @@ class FaultyProxy:
     def close(self) -> None:
         self._listener.close()
 
+    def cut(self) -> None:
+        """End all connections that are open."""
+        while self._open:
+            self._end(self._open.pop())
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
                 self.network.wait()
                 server = socket.create_connection(("127.0.0.1", self._server_port))
+                self._open += [client, server]
                 threading.Thread(target=self._forward, args=(client, server), daemon=True).start()
                 threading.Thread(target=self._copy, args=(server, client), daemon=True).start()
 

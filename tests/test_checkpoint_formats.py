@@ -20,9 +20,9 @@ from pandas.testing import assert_frame_equal, assert_series_equal
 
 from airflow_ray.exceptions import RayPicklingError
 from airflow_ray.hooks.s3_checkpoint import S3CheckpointHook
-from tests.conftest import new_uri
+from airflow_ray.object_uri import ObjectURI
 
-URI = new_uri("ray_default")
+URI = ObjectURI("ray_default", "tests", "run", "task")
 TIMES = pd.to_datetime(["2020-02-29 12:00:00.123456789", None, "1970-01-01"], format="ISO8601")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.dags.helpers.frame_kinds import MAKERS, expected
 from tools.example import XCOM_BACKEND, write_higgs_file
 from tools.standalone import LOCAL_CONNECTION, StandaloneAirflow
 
@@ -31,7 +32,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneAirf
     shutil.copytree(ROOT / "tests" / "dags", dags)
     shutil.copytree(ROOT / "examples", dags, dirs_exist_ok=True)
     (dags / "of_readme.py").write_text(first_python_block(ROOT / "README.md"))
-    for page in ("waiting", "tuning"):
+    for page in ("waiting", "tuning", "data"):
         (dags / f"of_{page}.py").write_text(first_python_block(ROOT / "docs" / f"{page}.md"))
     environment = {
         "AIRFLOW_CONN_RAY_DEFAULT": LOCAL_CONNECTION,
@@ -65,7 +66,6 @@ def example_runs(airflow: StandaloneAirflow, tmp_path_factory: pytest.TempPathFa
     """The ids of runs of all examples, which go on side by side: most of a task's time is spent on waiting."""
     folder = tmp_path_factory.mktemp("examples")
     conf = {
-        "xgboost_tune_breast_cancer": {"num_samples": 4},
         "ray_train_xgboost": {"storage_path": str(folder)},
         "higgs_xgboost_modin": {"path": str(write_higgs_file(folder / "higgs.csv.gz", 5_000)), "num_boost_round": 10},
         "local_to_ray_and_back": {"path": str(folder / "predicted.csv")},
@@ -89,10 +89,24 @@ def test_dag_of_the_readme_runs(airflow):
     assert airflow.xcoms("sums", run_id, "total")["return_value"] == 499_999_500_000
 
 
-@pytest.mark.parametrize("dag_id", ["patient", "search"])
-def test_dag_of_the_page_on_waiting_or_tuning_runs(airflow, dag_id):
+@pytest.mark.parametrize("dag_id", ["patient", "search", "sales"])
+def test_dag_of_the_page_on_waiting_tuning_or_data_runs(airflow, dag_id):
     run_id = airflow.trigger(dag_id)
     assert airflow.wait(dag_id, run_id, timeout=120) == "success"
+
+
+@pytest.fixture(scope="module")
+def seen(airflow: StandaloneAirflow) -> dict[str, Any]:
+    """What a plain task has seen of tables that came from another plain task through a Ray task."""
+    run_id = airflow.trigger("handed_over")
+    assert airflow.wait("handed_over", run_id, timeout=200) == "success"
+    found: dict[str, Any] = airflow.xcoms("handed_over", run_id, "load")["return_value"]
+    return found
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_table_goes_from_a_plain_task_to_ray_and_back(seen, kind):
+    assert seen[kind] == expected(kind)
 
 
 def test_example_of_the_hooks_page_runs(airflow):

@@ -307,6 +307,25 @@ def test_handler_that_a_callable_leaves_behind_does_not_disturb_the_next(hook, u
     assert sum("once" in line for line in hook.logs(uri)) == 1
 
 
+def test_signal_handler_that_a_callable_leaves_behind_keeps_nothing_alive(hook, uri, tmp_path):
+    pid_file = tmp_path / "pid"
+
+    def leave_handler():
+        import ray
+
+        @ray.remote(num_cpus=0)
+        class Held:
+            def pid(self):
+                return os.getpid()
+
+        held = Held.remote()
+        pid_file.write_text(str(ray.get(held.pid.remote())))
+        signal.signal(signal.SIGINT, lambda *_: held)
+
+    run(hook, uri, leave_handler)
+    await_exit(int(pid_file.read_text()))
+
+
 # Failures
 
 

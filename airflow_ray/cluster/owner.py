@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from airflow_ray.cluster import placement_groups, store
-from airflow_ray.cluster.inner_objects import value_around
+from airflow_ray.cluster.inner_objects import collected, value_around
 from airflow_ray.cluster.record import (
     CANCELLED,
     FAILED,
@@ -28,6 +28,7 @@ from airflow_ray.cluster.record import (
 from airflow_ray.cluster.restorer import restore
 from airflow_ray.cluster.runner import run
 from airflow_ray.cluster.scheduling import Scheduling
+from airflow_ray.cluster.transfer import Transfers
 
 MAX_UNREAD_BYTES = 2 * 1024 * 1024
 # A watcher hears of lines at the end of its interval, and at once of so many.
@@ -37,8 +38,6 @@ FOLLOWER_GONE_SECONDS = 30.0
 DASHBOARD_SECONDS = 1.0
 # What is smaller does not fill a store.
 SPILL_CHECK_BYTES = 1_000_000
-# Each copy takes a worker process of its own.
-COPIES_AT_ONCE = 4
 
 
 def _same(value: Any) -> tuple[Any, bool]:
@@ -60,6 +59,11 @@ async def _answering(address: str | None) -> str:
         return ""
     writer.close()
     return f"{host}:{port}"
+
+
+def _same_all(*values: Any) -> list[Any]:
+    """Do the same for several objects, which lie on one node."""
+    return [*values, True]
 
 
 def _is_of(parts: list[str], dag: str | None, run: str | None) -> bool:
@@ -114,8 +118,11 @@ class Owner:
         self._copy = ray.remote(num_cpus=0, num_returns=2)(_same)
         self._touch = ray.remote(num_cpus=0)(_touch)
         self._restore = ray.remote(num_returns=2)(restore)
+        self._copy_all = ray.remote(num_cpus=0)(_same_all)
+        self._collected = ray.remote(num_cpus=0)(collected)
         self._value_around = ray.remote(num_cpus=0, num_returns=2)(value_around)
         self._self = ray.get_runtime_context().current_actor
+        self._transfers = Transfers(self._self)
         self._spilled_bytes = store.spilled_bytes()
 
     async def ping(self) -> bool:
@@ -148,7 +155,7 @@ class Owner:
 
         Work of the same fingerprint that is under way or done, and that nobody has acknowledged, is left to go on.
 
-        :param payload: the pickled callable, or its ref in a list where it is large.
+        :param payload: the pickled callable, or where it is large its ref, or the name of its upload, in a list.
         :param inputs: record id and key of the object for each input slot, and ``store``, or ``checkpoint`` for
             one that had to be restored for this.
         :param options: what ``RemoteFunction.options`` takes.
@@ -209,7 +216,7 @@ class Owner:
         description: dict[str, Any],
         ttl: float | None,
     ) -> dict[str, Any] | None:
-        """Copy a client's object, the only one in ``refs``, into an output of ``record_id``.
+        """Make a client's object, the only one in ``refs``, or the name of its upload, an output of ``record_id``.
 
         Other outputs of a record that has ended stay.
 
@@ -220,7 +227,9 @@ class Owner:
         from ray.exceptions import RayError
 
         try:
-            output = await self._kept(await self._own(refs[0]), objects, description)
+            # What is put together again becomes the owner's own thereby.
+            ref = refs[0] if objects else await self._own(refs[0])
+            output = await self._kept(ref, objects, description)
         except RayError as error:
             return {**_classify(error), "kind": "not_readable"}
         record = self._records.get(record_id)
@@ -316,10 +325,28 @@ class Owner:
         job_id = ray.get_runtime_context().get_job_id()
         return {"address": await _answering(address), "job_id": job_id, "task_id": record.task_id}
 
-    async def find(self, record_id: str, key: str) -> tuple[list[Any], dict[str, Any] | None]:
-        """Return the ref of an output in a list, or an empty list and as plain data why there is none."""
+    async def find(
+        self, record_id: str, key: str, collect: bool = False
+    ) -> tuple[list[Any], int, dict[str, Any] | None]:
+        """Return the ref of an output in a list and its bytes, or an empty list and as plain data why there is none.
+
+        :param collect: of an output with Ray objects inside, return what somebody can use who has no cluster.
+        """
         ref, error = self._find(record_id, key)
-        return ([] if error else [ref]), error
+        if error is not None:
+            return [], 0, error
+        record = self._records[record_id]
+        needs_cluster = collect and record.objects[key]
+        return [self._collected.remote(ref) if needs_cluster else ref], record.outputs[key].get("bytes", 0), None
+
+    async def transfer(self, step: str, *args: Any) -> Any:
+        """Pass a call on to :class:`~airflow_ray.cluster.transfer.Transfers`; a dict with ``error`` tells its error."""
+        from ray.exceptions import RayError
+
+        try:
+            return await getattr(self._transfers, step)(*args)
+        except RayError as error:
+            return {"error": _classify(error)}
 
     async def restore(
         self, wanted: list[tuple[str, str, dict[str, Any]]], runtime_env: dict[str, Any] | None, ttl: float | None
@@ -590,6 +617,9 @@ class Owner:
         return False
 
     async def _own(self, ref: Any) -> Any:
+        """Return an object of the owner's own: a copy of a client's, or what came in pieces under the name ``ref``."""
+        if isinstance(ref, str):
+            return await self._transfers.take_value(ref)
         copy, done = self._copy.remote(ref)
         await done
         return copy
@@ -660,16 +690,15 @@ class Owner:
 
     async def _rebuilt(self, apart: Any, objects: list[Any]) -> tuple[Any, list[Any]]:
         """Return a value that was taken apart as a whole, and the objects inside it, all of them the owner's own."""
-        free = asyncio.Semaphore(COPIES_AT_ONCE)
-
-        async def own(ref: Any) -> Any:
-            async with free:
-                return await self._own(ref)
-
-        owned = await asyncio.gather(*map(own, objects))
-        value, done = self._value_around.remote(apart, owned)
+        owned = dict(zip(objects, objects, strict=True))
+        for there in await asyncio.to_thread(store.by_node, objects):
+            *copies, done = self._copy_all.options(num_returns=len(there) + 1).remote(*there)
+            await done
+            owned.update(zip(there, copies, strict=True))
+        objects = list(owned.values())
+        value, done = self._value_around.remote(apart, objects)
         await done
-        return value, owned
+        return value, objects
 
     async def _finish(self, record: Record, state: str, error: dict[str, Any] | None = None) -> None:
         record.finish(state, error)

@@ -8,9 +8,11 @@ import json
 import linecache
 import os
 import pickle
+import signal
+import threading
 import time
 import traceback
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster import checkpoint
@@ -177,6 +179,17 @@ def without_objects(value: Any) -> tuple[Any, list[Any]]:
     return value, []
 
 
+@contextmanager
+def _sigint_handler_kept() -> Iterator[None]:
+    """Drop the handler that Ray Train leaves, which would keep its actors for as long as this process lives."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+
+
 def _log_sender(owner: Any, record_id: str, attempt: str) -> Callable[[list[str]], None]:
     """Return a function that hands lines to the owner and waits until it has room for them."""
     import ray
@@ -231,7 +244,7 @@ def run(
     def note_group(group: Any) -> None:
         owner.note_placement_group.remote(record_id, attempt, group)
 
-    with tee_output(send), importable(sources), placement_groups_told(note_group):
+    with tee_output(send), importable(sources), placement_groups_told(note_group), _sigint_handler_kept():
         header, outputs = _run_callable(payload, inputs, work, as_json, multiple_outputs)
     # The credentials come now and not with the task, whose description Ray keeps as long as its outputs. There
     # are none when Ray runs the work again for an output that was lost: its checkpoint is there.

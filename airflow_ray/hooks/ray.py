@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import BaseHook, in_task
+from airflow_ray.cluster.pieces import Departing
 from airflow_ray.exceptions import (
     ObjectURIError,
     RayAuthenticationError,
@@ -34,6 +35,7 @@ from airflow_ray.hooks.fingerprint import fingerprint
 from airflow_ray.hooks.options import RemoteOptions
 from airflow_ray.hooks.session import Session, open_session
 from airflow_ray.hooks.settings import RaySettings, settings_of
+from airflow_ray.hooks.transfer import LARGE_BYTES, Download, Transfer, Upload
 from airflow_ray.hooks.user_code import modules_around, pack, pickled_by_value, search
 from airflow_ray.object_uri import RETURN_VALUE, ObjectURI, quote_part
 
@@ -295,7 +297,8 @@ class RayHook(BaseHook):
     def get(self, uri: ObjectURI | str) -> Any:
         """Return the object that ``uri`` names: without a copy where this process runs on its node.
 
-        One that is lost is restored from its checkpoint, if it has one.
+        One that is lost is restored from its checkpoint, if it has one. Over Ray Client a Modin frame or a Ray Data
+        Dataset arrives as a frame of pandas.
 
         :raises RayObjectLostError: there is no such object, or no longer, and no checkpoint of it.
         :raises RayCheckpointError: the object is lost and its checkpoint cannot be read.
@@ -305,14 +308,14 @@ class RayHook(BaseHook):
         reason = None
         with self.connect():
             for _ in range(RESTORE_ROUNDS):
-                refs, error = self._call("find", uri.record_id, uri.key)
+                refs, size, error = self._call("find", uri.record_id, uri.key, collect=self._is_client)
                 if error is not None and error["state"] in (None, "LOST"):
                     self._restore([uri])
                 elif error is not None:
                     raise errors.exception_from(uri, error)
                 else:
                     try:
-                        return self._fetched(uri, refs[0])
+                        return self._fetched(uri, refs[0], size)
                     except RayObjectLostError as lost:
                         reason = str(lost)
                         self._call("forget_if_lost", uri.record_id, uri.key)
@@ -333,7 +336,7 @@ class RayHook(BaseHook):
                 "adopt",
                 uri.record_id,
                 uri.key,
-                [self._put(sent)],
+                [self._put(sent, in_pieces=not objects)],
                 objects,
                 describe_value(value),
                 self.settings.object_ttl,
@@ -535,11 +538,31 @@ class RayHook(BaseHook):
                 self.log.warning("No new credentials for %s, the earlier ones stay: %s", uri, error)
             self._expiring[uri.record_id] = made, time.monotonic()
 
-    def _fetched(self, uri: ObjectURI, ref: Any) -> Any:
+    @property
+    def _is_client(self) -> bool:
+        return self.settings.mode == "client"
+
+    def _moved(self, transfer: Transfer) -> bool:
+        """Run a transfer over as many connections as it takes, if each of them gets on with it."""
+        moved = -1
+        while True:
+            try:
+                return transfer.run(self._connected)
+            except RayConnectionError as error:
+                if transfer.moved == moved:
+                    raise
+                moved = transfer.moved
+                self._connect_again(error)
+
+    def _fetched(self, uri: ObjectURI, ref: Any, size: int) -> Any:
         import ray
         from ray.exceptions import ObjectLostError, RaySystemError
 
         try:
+            if self._is_client and size >= LARGE_BYTES:
+                download = Download(uri, ref, self.log.info)
+                if self._moved(download):
+                    return self._connected.run(download.value)
             return self._connected.run(lambda: ray.get(ref))
         except ObjectLostError as lost:
             raise errors.object_lost(uri, str(lost)) from lost
@@ -558,10 +581,11 @@ class RayHook(BaseHook):
 
     def _taken_apart(self, value: Any) -> tuple[Any, list[Any]]:
         """Return a value without the Ray objects inside it, which end with this connection, and their refs."""
+        import airflow_ray.cluster
         from airflow_ray.cluster.runner import without_objects
 
         def take_apart() -> tuple[Any, list[Any]]:
-            with pickled_by_value(modules_around(value)):
+            with pickled_by_value([airflow_ray.cluster, *modules_around(value)]):
                 return without_objects(value)
 
         return self._connected.run(take_apart)
@@ -574,15 +598,24 @@ class RayHook(BaseHook):
         """Return what the owner is sent: large pickles as a ref in a list, to keep them out of its heap."""
         return pickled if len(pickled) < LARGE_PAYLOAD_BYTES else [self._put(pickled)]
 
-    def _put(self, value: Any) -> Any:
+    def _put(self, value: Any, in_pieces: bool = True) -> Any:
+        """Return what the owner knows a value by: its ref, or the name of its upload."""
         import ray
+
+        in_pieces = in_pieces and self._is_client
 
         def put() -> Any:
             with pickled_by_value(modules_around(value)):
-                return ray.put(value)
+                departing = Departing(value) if in_pieces else None
+                return departing if departing and departing.pieces.bytes >= LARGE_BYTES else ray.put(value)
 
         try:
-            return self._connected.run(put)
+            sent = self._connected.run(put)
+            if not isinstance(sent, Departing):
+                return sent
+            upload = Upload(sent, type(value).__name__, self.log.info)
+            self._moved(upload)
+            return upload.name
         except (TypeError, AttributeError, ValueError) as error:
             raise RayPicklingError(
                 f"A value of type {type(value).__name__} cannot be pickled, so it cannot be placed in Ray's "

@@ -30,7 +30,7 @@ T = TypeVar("T")
 PROBE_SECONDS = 5.0
 RETRY_SECONDS = 0.5
 # A Ray Client whose server has died may get a new one, which knows none of its objects.
-NOT_FOUND = "is not found for client"
+NOT_FOUND = "not found for client"
 # Ray starts a process for each client; a crash while it starts is known and worth another try.
 CRASHED = "Starting Ray client server failed"
 # Ray turns its client mode off when the last client disconnects, also while another one connects.
@@ -67,19 +67,22 @@ class Session:
     def begin(self, method: str, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call a method of the owner and return at once; the future raises what :meth:`call` does."""
 
-        def target() -> Any:
-            with self.active():
-                return self._answer(method, *args, **kwargs)
-
-        return _begun_in_thread(target)
+        return self.start(lambda: self._answer(method, *args, **kwargs))
 
     def _answer(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        import grpc
         import ray
+
+        with self.errors_translated():
+            return ray.get(getattr(self.owner, method).remote(*args, **kwargs))
+
+    @contextmanager
+    def errors_translated(self) -> Iterator[None]:
+        """Raise what :meth:`call` does in place of what Ray raises when the owner dies or the connection breaks."""
+        import grpc
         from ray.exceptions import OutOfMemoryError, RayActorError
 
         try:
-            return ray.get(getattr(self.owner, method).remote(*args, **kwargs))
+            yield
         except (RayActorError, OutOfMemoryError) as error:
             raise RayOwnerDiedError(
                 f"The owner actor of namespace {self._namespace!r} on the Ray head has died, and with it the work "
@@ -91,6 +94,15 @@ class Session:
                 raise
             raise RayConnectionError(f"The connection to the Ray cluster broke: {error}.") from error
 
+    def start(self, function: Callable[[], T]) -> Future[T]:
+        """Run ``function``, which may use ``ray``, in a thread of its own, and return at once."""
+
+        def target() -> T:
+            with self.active():
+                return function()
+
+        return _begun_in_thread(target)
+
     def run(self, function: Callable[[], T], timeout: float | None = None) -> T:
         """Return what ``function`` returns, which may use ``ray``.
 
@@ -101,11 +113,7 @@ class Session:
         :raises TimeoutError: it had not returned by then.
         """
 
-        def target() -> T:
-            with self.active():
-                return function()
-
-        return _in_thread(target, timeout)
+        return _awaited(self.start(function), timeout)
 
     def _find_owner(self) -> Any:
         import airflow_ray.cluster
@@ -327,7 +335,10 @@ def _in_thread(function: Callable[[], T], timeout: float | None = None) -> T:
     :param timeout: seconds to wait; None waits without limit.
     :raises TimeoutError: it had not returned by then; the thread goes on.
     """
-    future = _begun_in_thread(function)
+    return _awaited(_begun_in_thread(function), timeout)
+
+
+def _awaited(future: Future[T], timeout: float | None) -> T:
     try:
         return future.result(timeout)
     except FutureTimeoutError:
