@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from tools import ray_cluster
 
-WITHOUT_PACKAGE = {"PYTHONPATH": str(Path(__file__).parent / "without_airflow_ray")}
+# Of the process that runs these tests, among those that run others at the same time.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+ENVIRONMENT = {
+    "PYTHONPATH": str(Path(__file__).parent / "without_airflow_ray"),
+    "TESTS_FIRST_CLIENT_PORT": str(23_000 + 300 * WORKER),
+}
 
 
 class RayHead(ray_cluster.RayHead):
@@ -21,6 +27,6 @@ class RayHead(ray_cluster.RayHead):
         super().__init__(
             ports,
             resources={"gadget": 2},
-            environment={**WITHOUT_PACKAGE, **environment},
+            environment={**ENVIRONMENT, **environment},
             object_store_bytes=object_store_bytes,
         )

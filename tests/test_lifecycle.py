@@ -69,11 +69,12 @@ def test_list_tells_of_work_that_has_no_output_yet(hook, uri, tmp_path):
 
 
 def test_list_is_of_the_run_that_is_named(hook):
-    uris = [ObjectURI(hook.ray_conn_id, dag, run_id, "task") for dag in ("dä/g", "dag") for run_id in ("a/b", "a")]
+    dags = f"dä/g {uuid.uuid4()}", f"dag {uuid.uuid4()}"
+    uris = [ObjectURI(hook.ray_conn_id, dag, run_id, "task") for dag in dags for run_id in ("a/b", "a")]
     for uri in uris:
         hook.put(1, uri=uri)
-    of_dag = {each["uri"] for each in hook.list_objects("dä/g")}
-    of_run = {each["uri"] for each in hook.list_objects("dä/g", "a/b")}
+    of_dag = {each["uri"] for each in hook.list_objects(dags[0])}
+    of_run = {each["uri"] for each in hook.list_objects(dags[0], "a/b")}
     assert (of_dag, of_run) == ({str(uri) for uri in uris[:2]}, {str(uris[0])})
 
 

@@ -209,7 +209,7 @@ def test_optuna_by_its_name_makes_the_configurations(dag):
 
 
 def test_time_budget_ends_the_search_with_what_it_has(dag):
-    result = search(dag, endless, time_budget_s="5", max_concurrent_trials=2)
+    result = search(dag, endless, time_budget_s="10", max_concurrent_trials=2)
     assert result["best_config"] == {"x": 1}
 
 

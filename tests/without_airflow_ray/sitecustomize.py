@@ -1,5 +1,10 @@
-"""Makes airflow_ray unimportable in the processes that have this folder on their path."""
+"""Makes airflow_ray unimportable in the processes that have this folder on their path.
 
+And gives the heads of tests that run side by side different ports for the processes that serve Ray Clients: Ray looks
+for one that is free a second before it listens there, and then shares it with whoever came first.
+"""
+
+import os
 import sys
 
 
@@ -10,3 +15,9 @@ class _Missing:
 
 
 sys.meta_path.insert(0, _Missing())
+
+if "ray.util.client.server" in sys.orig_argv and "--mode=proxy" in sys.orig_argv:
+    from ray.util.client.server import proxier
+
+    first = int(os.environ["TESTS_FIRST_CLIENT_PORT"])
+    proxier.MIN_SPECIFIC_SERVER_PORT, proxier.MAX_SPECIFIC_SERVER_PORT = first, first + 300
