@@ -148,6 +148,12 @@ def client_hook(head):
         yield hook
 
 
+def await_nothing_left(hook):
+    """Wait for the owner to drop what failed: nobody else waits for that."""
+    while hook._call("transfer", "count"):
+        time.sleep(0.05)
+
+
 def test_nothing_is_left_of_a_transfer(client_hook):
     uri = new_uri("ray_client")
     client_hook.put(FLOATS, uri=uri)
@@ -159,7 +165,7 @@ def test_value_that_the_cluster_cannot_unpickle_is_refused(client_hook):
     uri = new_uri("ray_client")
     with pytest.raises(RayPicklingError, match=r"type list cannot be unpickled on the Ray cluster.*airflow_ray"):
         client_hook.put([uri, FLOATS], uri=uri)
-    assert client_hook._call("transfer", "count") == 0
+    await_nothing_left(client_hook)
 
 
 def test_value_that_this_process_cannot_unpickle_is_refused(client_hook):
@@ -310,7 +316,7 @@ def test_death_of_the_process_that_puts_the_value_together_is_told(head, client_
     once_half_way(monkeypatch, Upload, "_settle", kill)
     with pytest.raises(RayWorkerCrashedError, match="at the cluster's end of the transfer"):
         client_hook.put(np.concatenate([FLOATS] * 4), uri=new_uri("ray_client"))
-    assert client_hook._call("transfer", "count") == 0
+    await_nothing_left(client_hook)
 
 
 def test_object_that_is_lost_on_the_way_down_is_told(monkeypatch):
