@@ -342,7 +342,7 @@ def test_output_stays_on_the_node_that_made_it(cluster):
     try:
         uri = produced(200_000, fn=gadget_frame, resources={"away": 1}, checkpoint=False)
         with RayHook(CONNECTION).connect() as hook:
-            (ref,), _ = hook._call("find", uri.record_id, uri.key)
+            (ref,), *_ = hook._call("find", uri.record_id, uri.key)
             locations = hook._connected.run(lambda: ray.experimental.get_object_locations([ref]))
             nodes = {each["NodeID"]: each["Resources"] for each in hook._connected.run(ray.nodes) if each["Alive"]}
         assert ["away" in nodes[node_id] for node_id in locations[ref]["node_ids"]] == [True]

@@ -40,12 +40,12 @@ DASHBOARD_SECONDS = 1.0
 SPILL_CHECK_BYTES = 1_000_000
 
 
-def _same(value: Any) -> tuple[Any, bool]:
-    """Return ``value``: as a task of the owner's, this makes the owner the owner of a client's object.
+def _same(*values: Any) -> list[Any]:
+    """Return ``values``: as a task of the owner's, this makes the owner the owner of others' objects.
 
-    The second output tells the owner that the task succeeded, without a look at the first.
+    The last output tells the owner that the task succeeded, without a look at the others.
     """
-    return value, True
+    return [*values, True]
 
 
 async def _answering(address: str | None) -> str:
@@ -59,11 +59,6 @@ async def _answering(address: str | None) -> str:
         return ""
     writer.close()
     return f"{host}:{port}"
-
-
-def _same_all(*values: Any) -> list[Any]:
-    """Do the same for several objects, which lie on one node."""
-    return [*values, True]
 
 
 def _is_of(parts: list[str], dag: str | None, run: str | None) -> bool:
@@ -115,10 +110,9 @@ class Owner:
         self._restore_targets: dict[tuple[str, str], dict[str, Any]] = {}
         self._run = ray.remote(num_returns="streaming")(run)
         self._run_in_own_process = ray.remote(num_returns="streaming", max_calls=1)(run)
-        self._copy = ray.remote(num_cpus=0, num_returns=2)(_same)
+        self._copy = ray.remote(num_cpus=0)(_same)
         self._touch = ray.remote(num_cpus=0)(_touch)
         self._restore = ray.remote(num_returns=2)(restore)
-        self._copy_all = ray.remote(num_cpus=0)(_same_all)
         self._collected = ray.remote(num_cpus=0)(collected)
         self._value_around = ray.remote(num_cpus=0, num_returns=2)(value_around)
         self._self = ray.get_runtime_context().current_actor
@@ -620,9 +614,14 @@ class Owner:
         """Return an object of the owner's own: a copy of a client's, or what came in pieces under the name ``ref``."""
         if isinstance(ref, str):
             return await self._transfers.take_value(ref)
-        copy, done = self._copy.remote(ref)
-        await done
+        (copy,) = await self._copies([ref])
         return copy
+
+    async def _copies(self, refs: list[Any]) -> list[Any]:
+        """Return copies of objects that lie on one node, which are the owner's own."""
+        copies: list[Any] = self._copy.options(num_returns=len(refs) + 1).remote(*refs)
+        await copies.pop()
+        return copies
 
     async def _follow(self, record: Record, generator: Any) -> None:
         """Take the header, the outputs and the footer as they come, and settle the record."""
@@ -692,9 +691,7 @@ class Owner:
         """Return a value that was taken apart as a whole, and the objects inside it, all of them the owner's own."""
         owned = dict(zip(objects, objects, strict=True))
         for there in await asyncio.to_thread(store.by_node, objects):
-            *copies, done = self._copy_all.options(num_returns=len(there) + 1).remote(*there)
-            await done
-            owned.update(zip(there, copies, strict=True))
+            owned.update(zip(there, await self._copies(there), strict=True))
         objects = list(owned.values())
         value, done = self._value_around.remote(apart, objects)
         await done

@@ -221,8 +221,8 @@ def run(
     """Run a pickled callable and yield a header, then each output, then a footer.
 
     The header tells the outputs or the error as plain data, and the refs of the Ray objects inside each output, which
-    is then taken apart. A stream without a footer ended in an
-    error of Ray's, for example an output that cannot be pickled.
+    is then taken apart. A stream without a footer ended in an error of Ray's, for example an output that cannot be
+    pickled.
 
     :param owner: handle of the owner, told of the start and of each batch of log lines.
     :param payload: ``(callable, args, kwargs)`` as pickled by :mod:`airflow_ray.hooks.user_code`.
