@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
+from benchmarks import frames
 from benchmarks.measure import REPEATS, Result, noise, seconds_in_turns
 from tools.ray_cluster import RayHead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 CONN_ID = "benchmark_ray"
-COLUMNS = 10
+KINDS: dict[str, Callable[[float], Any]] = {"mixed table": frames.mixed, "random floats": frames.floats}
 # At this size a transfer is to be so many times as fast as Ray by itself.
 TARGET_MEGABYTES = 256
 TARGETS = {"upload": 3.0, "download": 1.8}
@@ -24,7 +25,7 @@ STORE_BYTES = 4_000_000_000
 
 
 def run(megabytes: tuple[int, ...], repeats: int = REPEATS) -> Iterator[Result]:
-    """Yield the results for frames of random floats.
+    """Yield the results for each kind of frame.
 
     :param megabytes: sizes of the frames, in units of 10^6 bytes.
     """
@@ -34,13 +35,14 @@ def run(megabytes: tuple[int, ...], repeats: int = REPEATS) -> Iterator[Result]:
     try:
         with RayHook(CONN_ID).connect() as hook:
             for size in megabytes:
-                yield from _of_size(hook, size, repeats)
+                for kind, make in KINDS.items():
+                    yield from _of_frame(hook, f"{size} MB, {kind}", make(size), size, repeats)
     finally:
         head.stop()
 
 
-def _of_size(hook: RayHook, megabytes: int, repeats: int) -> Iterator[Result]:
-    contestants = _Contestants(hook, megabytes)
+def _of_frame(hook: RayHook, what: str, frame: Any, megabytes: int, repeats: int) -> Iterator[Result]:
+    contestants = _Contestants(hook, frame)
     seconds = seconds_in_turns(
         {
             "ray.put": contestants.put_by_ray,
@@ -54,18 +56,14 @@ def _of_size(hook: RayHook, megabytes: int, repeats: int) -> Iterator[Result]:
     speed = {name: megabytes / statistics.median(measured) for name, measured in seconds.items()}
     for name, by_ray in (("upload", "ray.put"), ("download", "ray.get")):
         target = TARGETS[name] if megabytes == TARGET_MEGABYTES else None
-        yield Result(f"{name}, {megabytes} MB", speed[name], "MB/s", speed[by_ray], noise(seconds[name]), target)
+        yield Result(f"{name} of {what}", speed[name], "MB/s", speed[by_ray], noise(seconds[name]), target)
 
 
 class _Contestants:
     """A frame, in the cluster twice at most: under a URI, and as Ray's own object."""
 
-    def __init__(self, hook: RayHook, megabytes: int) -> None:
-        import numpy as np
-        import pandas as pd
-
-        rows = megabytes * 1_000_000 // (8 * COLUMNS)
-        self._frame = pd.DataFrame(np.random.default_rng(0).random((rows, COLUMNS)))
+    def __init__(self, hook: RayHook, frame: Any) -> None:
+        self._frame = frame
         self._hook = hook
         self._uri = ObjectURI(CONN_ID, "benchmark", uuid.uuid4().hex, "task")
         self._ref: Any = None

@@ -12,18 +12,25 @@ import pandas as pd
 import pytest
 
 from airflow_ray.cluster import pieces
-from airflow_ray.cluster.pieces import Arriving, Departing
+from airflow_ray.cluster.pieces import Arriving, Departing, compressed, original
 from airflow_ray.cluster.transfer import Transfers
 from airflow_ray.exceptions import RayObjectLostError, RayPicklingError, RayWorkerCrashedError
+from airflow_ray.hooks import ray as hook_ray
 from airflow_ray.hooks import transfer as hook_transfer
 from airflow_ray.hooks.ray import RayHook
-from airflow_ray.hooks.transfer import LARGE_BYTES, Download, Upload
+from airflow_ray.hooks.transfer import LARGE_UPLOAD_BYTES, Download, Upload
 from tests.conftest import new_uri
 from tests.proxy import FaultyProxy
 from tests.ray_head import RayHead
 
 BATCHES = 4
 FLOATS = np.random.default_rng(0).random(BATCHES * pieces.BATCH_BYTES // 8)
+
+
+@pytest.fixture(autouse=True)
+def values_are_large(monkeypatch):
+    """Let all values of these tests come in pieces that go so."""
+    monkeypatch.setattr(hook_ray, "LARGE_DOWNLOAD_BYTES", hook_transfer.LARGE_UPLOAD_BYTES)
 
 
 def rows(count):
@@ -36,7 +43,7 @@ VALUES = {
     "in Fortran order": np.asfortranarray(FLOATS.reshape(-1, 8)),
     "frame": pd.DataFrame(FLOATS.reshape(-1, 8)),
     "frame with text": rows(1_000_000),
-    "bytes": b"x" * (LARGE_BYTES + 1),
+    "bytes": b"x" * (LARGE_UPLOAD_BYTES + 1),
     "nested": {"a": [FLOATS, {"b": FLOATS[::-1]}], "c": "text", "d": np.arange(10)},
     "pieces without a rest": np.zeros(4 * pieces.BATCH_BYTES, "u1"),
     "small": {"a": 1},
@@ -67,7 +74,7 @@ def moved(value, order=lambda batches: batches):
     arriving = Arriving(departing.sizes)
     for batch in order(range(departing.pieces.batches)):
         for number, piece in enumerate(departing.pieces.read(batch)):
-            arriving.pieces.write(batch, number, bytes(piece))
+            arriving.pieces.write(batch, number, original(compressed(piece) or bytes(piece)))
     return arriving.value()
 
 
@@ -87,6 +94,13 @@ def tiny_pieces(monkeypatch):
 )
 def test_pieces_make_the_value_again(tiny_pieces, value, order):
     assert_equal(value, moved(value, order))
+
+
+def test_piece_is_compressed_only_where_that_makes_it_smaller():
+    piece = memoryview(FLOATS[:100_000]).cast("B")
+    text = memoryview(b"row 1, row 2, " * 100_000)
+    assert compressed(piece) is None
+    assert len(compressed(text)[1]) < len(text) / 10
 
 
 def test_array_that_may_be_written_to_may_be_so_again():
@@ -180,7 +194,7 @@ def test_value_that_this_process_cannot_unpickle_is_refused(client_hook):
         return thing
 
     uri = new_uri("ray_client")
-    client_hook.submit(make, LARGE_BYTES + 1, uri=uri)
+    client_hook.submit(make, LARGE_UPLOAD_BYTES + 1, uri=uri)
     client_hook.wait(uri, timeout=60)
     with pytest.raises(RayPicklingError, match="only_there"):
         client_hook.get(uri)

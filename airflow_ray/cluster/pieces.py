@@ -20,6 +20,11 @@ BATCH_PIECES = 3
 BATCH_BYTES = PIECE_BYTES * BATCH_PIECES
 # What is smaller stays inside the pickle.
 MIN_BUFFER_BYTES = 64 * 1024
+CODEC = "zstd"
+CODEC_LEVEL = 1
+# So much of a piece tells whether all of it is worth the time that compressing takes.
+SAMPLE_BYTES = 64 * 1024
+WORTHWHILE = 0.8
 
 
 class Pieces:
@@ -38,10 +43,10 @@ class Pieces:
             parts = list(self._parts(start, min(start + PIECE_BYTES, end)))
             yield parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def write(self, batch: int, number: int, piece: bytes) -> None:
+    def write(self, batch: int, number: int, piece: Any) -> None:
         """Copy a piece of a batch to where it belongs."""
         start = batch * BATCH_BYTES + number * PIECE_BYTES
-        left = memoryview(piece)
+        left = memoryview(piece).cast("B")
         for part in self._parts(start, start + len(left)):
             part[:] = left[: len(part)]
             left = left[len(part) :]
@@ -53,6 +58,24 @@ class Pieces:
             begin = self._ends[index] - len(view)
             yield view[start - begin : end - begin]
             start, index = self._ends[index], index + 1
+
+
+def compressed(piece: Any) -> tuple[int, bytes] | None:
+    """Return the bytes of a piece and what it is compressed to, or None where it stays nearly as large."""
+    import pyarrow as pa
+
+    codec = pa.Codec(CODEC, compression_level=CODEC_LEVEL)
+    sample = piece[:SAMPLE_BYTES]
+    if codec.compress(sample).size > WORTHWHILE * len(sample):
+        return None
+    return len(piece), codec.compress(piece, asbytes=True)
+
+
+def original(piece: Any) -> Any:
+    """Return the buffer of a piece that was sent as it is or as :func:`compressed` returned it."""
+    import pyarrow as pa
+
+    return pa.decompress(piece[1], piece[0], CODEC) if isinstance(piece, tuple) else piece
 
 
 class Departing:

@@ -13,9 +13,10 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.cluster.pieces import Arriving, Departing
+from airflow_ray.cluster.pieces import Arriving, Departing, compressed, original
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,7 @@ def _take(arriving: Arriving, batch: int, refs: list[Any]) -> bool:
 
     try:
         for number, piece in enumerate(ray.get(refs)):
-            arriving.pieces.write(batch, number, piece)
+            arriving.pieces.write(batch, number, original(piece))
     # The pieces of a client end with the process that serves it.
     except ray.exceptions.RayError:
         return False
@@ -71,11 +72,20 @@ def send(owner: Any, name: str, value: Any) -> bool:
     ray.get(owner.transfer.remote("announce", name, departing.sizes))
     offers: deque[Any] = deque()
     for batch in range(departing.pieces.batches):
-        refs = [ray.put(bytes(piece)) for piece in departing.pieces.read(batch)]
+        refs = [ray.put(_sent(piece)) for piece in departing.pieces.read(batch)]
         offers.append(owner.transfer.remote("offer", name, batch, refs))
         if len(offers) == OFFERS_AHEAD and not ray.get(offers.popleft()):
             return False
     return all(ray.get(list(offers)))
+
+
+def _sent(piece: Any) -> Any:
+    return (compressed(piece) if can_decompress() else None) or bytes(piece)
+
+
+def can_decompress() -> bool:
+    """Return whether this side knows what to do with compressed pieces."""
+    return find_spec("pyarrow") is not None
 
 
 @dataclass(eq=False)
@@ -155,14 +165,17 @@ class Transfers:
         self._receive = ray.remote(num_cpus=0, num_returns=2, max_retries=0)(receive)
         self._send = ray.remote(num_cpus=0, max_retries=0)(send)
 
-    async def upload(self, name: str, sizes: list[int]) -> list[int]:
-        """Begin to receive a value, or go on with it, and return which batches have been taken."""
+    async def upload(self, name: str, sizes: list[int]) -> dict[str, Any]:
+        """Begin to receive a value, or go on with it.
+
+        :returns: which batches have been ``taken``, and whether pieces may be ``compressed``.
+        """
         if name not in self._transfers:
             value, done = self._receive.remote(self._owner, name, sizes)
             self._begin(name, _Transfer(done, value))
         transfer = self._transfers[name]
         transfer.touch()
-        return list(transfer.taken)
+        return {"taken": list(transfer.taken), "compressed": can_decompress()}
 
     async def received(self, name: str) -> bool | None:
         """Wait a while for the value, and return whether it is there; None if nobody knows of it any more.

@@ -35,7 +35,7 @@ from airflow_ray.hooks.fingerprint import fingerprint
 from airflow_ray.hooks.options import RemoteOptions
 from airflow_ray.hooks.session import Session, open_session
 from airflow_ray.hooks.settings import RaySettings, settings_of
-from airflow_ray.hooks.transfer import LARGE_BYTES, Download, Transfer, Upload
+from airflow_ray.hooks.transfer import LARGE_DOWNLOAD_BYTES, LARGE_UPLOAD_BYTES, Download, Transfer, Upload
 from airflow_ray.hooks.user_code import modules_around, pack, pickled_by_value, search
 from airflow_ray.object_uri import RETURN_VALUE, ObjectURI, quote_part
 
@@ -559,7 +559,7 @@ class RayHook(BaseHook):
         from ray.exceptions import ObjectLostError, RaySystemError
 
         try:
-            if self._is_client and size >= LARGE_BYTES:
+            if self._is_client and size >= LARGE_DOWNLOAD_BYTES:
                 download = Download(uri, ref, self.log.info)
                 if self._moved(download):
                     return self._connected.run(download.value)
@@ -607,7 +607,7 @@ class RayHook(BaseHook):
         def put() -> Any:
             with pickled_by_value(modules_around(value)):
                 departing = Departing(value) if in_pieces else None
-                return departing if departing and departing.pieces.bytes >= LARGE_BYTES else ray.put(value)
+                return departing if departing and departing.pieces.bytes >= LARGE_UPLOAD_BYTES else ray.put(value)
 
         try:
             sent = self._connected.run(put)

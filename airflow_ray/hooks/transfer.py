@@ -11,7 +11,7 @@ from pickle import PickleBuffer
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.cluster.pieces import BATCH_BYTES, Arriving, Departing, Pieces
+from airflow_ray.cluster.pieces import BATCH_BYTES, Arriving, Departing, Pieces, compressed, original
 from airflow_ray.exceptions import (
     AirflowRayError,
     RayConnectionError,
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from airflow_ray.hooks.session import Session
     from airflow_ray.object_uri import ObjectURI
 
-# Less than this Ray sends about as fast by itself.
-LARGE_BYTES = 16_000_000
+# Less than this Ray moves about as fast by itself.
+LARGE_UPLOAD_BYTES = 16_000_000
+LARGE_DOWNLOAD_BYTES = 64_000_000
 PROGRESS_SECONDS = 5.0
 STOP_SECONDS = 5.0
 UPLOAD_THREADS = 3
@@ -110,11 +111,13 @@ class Upload(Transfer):
         super().__init__(say)
         self._departing = departing
         self._type_name = type_name
+        self._compressed = False
         self._lock = Lock()
 
     def _move(self, session: Session, stopped: Event) -> bool:
         pieces = self._departing.pieces
-        taken = self._call(session, "upload", self._departing.sizes)
+        known = self._call(session, "upload", self._departing.sizes)
+        self._compressed, taken = known["compressed"], known["taken"]
         self.moved = len(taken)
         waiting = deque(sorted(set(range(pieces.batches)).difference(taken)))
         threads = [session.start(lambda: self._send(session, stopped, waiting)) for _ in range(UPLOAD_THREADS)]
@@ -133,11 +136,14 @@ class Upload(Transfer):
             while (waiting or offers) and not stopped.is_set():
                 batch = _next(waiting)
                 if batch is not None:
-                    refs = [ray.put(_picklable(piece)) for piece in self._departing.pieces.read(batch)]
+                    refs = [ray.put(self._sent(piece)) for piece in self._departing.pieces.read(batch)]
                     offers.append((batch, session.owner.transfer.remote("offer", self.name, batch, refs)))
                 if len(offers) > 1 or (offers and batch is None):
                     batch, offer = offers.popleft()
                     self._settle(batch, ray.get(offer), stopped, waiting)
+
+    def _sent(self, piece: Any) -> Any:
+        return (compressed(piece) if self._compressed else None) or _picklable(piece)
 
     def _settle(self, batch: int, taken: bool | None, stopped: Event, waiting: deque[int]) -> None:
         if taken is None:
@@ -203,7 +209,7 @@ class Download(Transfer):
         """Ask for all that the owner tells of, and copy one batch after another to where it belongs."""
         poll = session.begin("transfer", "offered", self.name)
         offers: deque[tuple[int, int, list[Any]]] = deque()
-        coming: deque[tuple[int, int, list[Future[bytes]]]] = deque()
+        coming: deque[tuple[int, int, list[Future[Any]]]] = deque()
         settled = []
         with session.errors_translated():
             while self._missing and not stopped.is_set():
@@ -231,12 +237,12 @@ class Download(Transfer):
             raise errors.object_lost(self._uri, "the process that sent it has ended")
         return list(offers)
 
-    def _take(self, pieces: Pieces, batch: int, arriving: list[Future[bytes]]) -> None:
+    def _take(self, pieces: Pieces, batch: int, arriving: list[Future[Any]]) -> None:
         from ray.exceptions import RayError
 
         try:
             for number, piece in enumerate(arriving):
-                pieces.write(batch, number, piece.result())
+                pieces.write(batch, number, original(piece.result()))
         except RayError as lost:
             raise errors.object_lost(self._uri, str(lost)) from lost
         self._missing.discard(batch)
