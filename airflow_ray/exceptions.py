@@ -25,6 +25,10 @@ class RayAuthenticationError(RayConnectionError):
     """The cluster asks for a token that the connection does not have."""
 
 
+class RayTLSError(RayConnectionError):
+    """One side speaks TLS and the other does not, or one refuses the certificate of the other."""
+
+
 class RayVersionMismatchError(RayConnectionError):
     """The cluster runs another Ray, or another Python minor version, than this process."""
 

@@ -17,53 +17,90 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "airflow_ray.hooks.ray.RayHook",
                 "hook-name": "Ray",
                 "ui-field-behaviour": {
-                    "hidden-fields": ["schema", "login", "password"],
-                    "relabeling": {"host": "Head host", "port": "Ray Client port"},
+                    "hidden-fields": ["schema", "login"],
+                    "relabeling": {"host": "Head host", "password": "Token"},
                     "placeholders": {
                         "host": "ray-head.example.com (empty: an embedded Ray on this machine)",
-                        "port": "10001",
+                        "port": "10001, or 6379 in mode driver",
+                        "password": "of a cluster with RAY_AUTH_MODE=token",
+                        "namespace": "airflow",
+                        "connect_timeout": "60",
+                        "runtime_env": '{"pip": ["lightgbm"]}',
+                        "dashboard_url": "https://ray.example.com",
+                        "object_ttl": "86400",
+                        "checkpoint_path": "s3://my-bucket/prefix",
+                        "checkpoint_conn_id": "aws_default",
+                        "tls_ca_cert": "/etc/ray/ca.crt",
+                        "tls_cert": "/etc/ray/airflow.crt",
+                        "tls_key": "/etc/ray/airflow.key",
                     },
                 },
                 "conn-fields": {
                     "mode": {
                         "label": "Mode",
-                        "description": "client with a host and local without, unless set",
-                        "schema": {"type": ["string", "null"], "enum": ["client", "driver", "local"]},
+                        "description": (
+                            "client: from anywhere, over the Ray Client port. driver: this machine is a node of the "
+                            "cluster. local: an embedded Ray. Unset: client with a host, local without."
+                        ),
+                        "schema": {"type": ["string", "null"], "enum": ["client", "driver", "local", None]},
                     },
                     "namespace": {
                         "label": "Namespace",
-                        "description": "Ray namespace in which objects are kept; airflow unless set",
-                        "schema": {"type": ["string", "null"]},
+                        "description": "Ray namespace in which objects are kept; each has an owner of its own.",
+                        "schema": {"type": ["string", "null"], "default": "airflow"},
                     },
                     "connect_timeout": {
                         "label": "Connect timeout",
-                        "description": "Seconds until a connection must be there; 60 unless set",
-                        "schema": {"type": ["number", "null"]},
+                        "description": "Seconds until a connection must be there.",
+                        "schema": {"type": ["number", "null"], "default": 60},
                     },
                     "runtime_env": {
                         "label": "Runtime environment",
-                        "description": 'Ray runtime environment of all tasks as JSON, like {"pip": ["lightgbm"]}',
+                        "description": 'Ray runtime environment of all tasks as JSON, like {"pip": ["lightgbm"]}.',
                         "schema": {"type": ["string", "null"]},
                     },
                     "dashboard_url": {
                         "label": "Dashboard URL",
-                        "description": "Where people open the Ray dashboard; what the cluster says unless set",
+                        "description": "Where people open the Ray dashboard. Unset: what the cluster says.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "object_ttl": {
                         "label": "Object time to live",
-                        "description": "Seconds after their last use in which objects are released; kept unless set",
+                        "description": "Seconds after their last use in which objects are released. Unset: kept.",
                         "schema": {"type": ["number", "null"]},
                     },
                     "checkpoint_path": {
                         "label": "Checkpoint path",
-                        "description": "s3://bucket/prefix, gs://bucket/prefix or file:///folder",
+                        "description": "Where checkpoints go: s3://bucket/prefix, gs://bucket/prefix or file:///folder.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "checkpoint_conn_id": {
                         "label": "Checkpoint connection",
-                        "description": "AWS connection for checkpoints; the cluster's own credentials unless set",
+                        "description": "AWS connection for checkpoints. Unset: the cluster's own credentials.",
                         "schema": {"type": ["string", "null"]},
+                    },
+                    "tls": {
+                        "label": "TLS",
+                        "description": "Whether the cluster runs with RAY_USE_TLS=1.",
+                        "schema": {"type": ["boolean", "null"], "default": False},
+                    },
+                    "tls_ca_cert": {
+                        "label": "TLS CA certificate",
+                        "description": (
+                            "Of those who sign the cluster's certificates: a file in PEM on the machines of Airflow, "
+                            "or its text. Unset: whom this machine trusts."
+                        ),
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "tls_cert": {
+                        "label": "TLS certificate",
+                        "description": "The certificate of Airflow, which the cluster asks for: a file, or its text.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "tls_key": {
+                        "label": "TLS key",
+                        "description": "Its private key: better a file that only Airflow can read than the text.",
+                        "schema": {"type": ["string", "null"], "format": "password"},
                     },
                 },
             }
@@ -114,6 +151,16 @@ def get_provider_info() -> dict[str, Any]:
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend",
+                        "default": "",
+                    },
+                    "allowed_uri_connections": {
+                        "description": (
+                            "Comma-separated connections that an object URI may name where it comes from an argument "
+                            "or an XCom; any if empty."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "ray_default,ray_gpu",
                         "default": "",
                     },
                     "checkpoint_path": {

@@ -24,7 +24,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # What each part may import of the package, besides itself.
 ALLOWED = {
     "cluster": [],
-    "hooks": ["cluster", "object_uri", "exceptions", "_compat"],
+    "hooks": ["cluster", "provider_info", "object_uri", "exceptions", "_compat"],
     "operators": ["triggers", "hooks", "object_uri", "exceptions", "_compat"],
     "sensors": ["triggers", "hooks", "object_uri", "exceptions", "_compat"],
     "triggers": ["hooks", "object_uri", "exceptions", "_compat"],

@@ -21,6 +21,7 @@ from airflow_ray.exceptions import (
     RayConfigurationError,
     RayConnectionError,
     RayOwnerDiedError,
+    RayTLSError,
     RayVersionMismatchError,
     RayWaitTimeoutError,
 )
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 Outcome = Literal["ok", "failed", "skipped"]
 TASK_SECONDS = 60.0
+# What is worth a line where there is only room for a few.
+_SUMMARIZED = ("versions", "resources", "task", "checkpoint path", "checkpoint read")
 XCOM_BACKEND = "airflow_ray.xcom.RayXComBackend"
 
 
@@ -71,6 +74,17 @@ def diagnose(hook: RayHook) -> Iterator[Finding]:
             if finding.outcome == "ok":
                 good.add(name)
             yield finding
+
+
+def summary(hook: RayHook) -> tuple[bool, str]:
+    """Return whether all steps are good, and what they found, or the first that is not and what to do about it."""
+    found = []
+    for finding in diagnose(hook):
+        if finding.outcome == "failed":
+            return False, f"{finding.text} {finding.remedy}"
+        if finding.outcome == "ok" and finding.name in _SUMMARIZED:
+            found.append(finding.text)
+    return True, f"Connected. {'. '.join(found)}."
 
 
 class _NothingToCheckError(Exception):
@@ -131,7 +145,7 @@ class _Examination:
     def _task(self) -> str:
         started = time.monotonic()
         self._seen = run_errand(self._hook, inspection, timeout=TASK_SECONDS)
-        return f"ran on node {self._seen['node']}, done after {time.monotonic() - started:.1f} s"
+        return f"a task ran on node {self._seen['node']}, done after {time.monotonic() - started:.1f} s"
 
     def _versions(self) -> str:
         import ray
@@ -153,7 +167,7 @@ class _Examination:
     def _checkpoint_path(self) -> str:
         location = self._location
         credentials = f"AWS connection {location.aws_conn_id}" if location.aws_conn_id else "the machines' own"
-        return f"{location.path}, credentials: {credentials}"
+        return f"checkpoints go to {location.path}, credentials: {credentials}"
 
     def _checkpoint_write(self) -> str:
         self._uri = self._stack.enter_context(temporary_uri(self._hook))
@@ -221,9 +235,10 @@ _REMEDIES: dict[type[Exception], str] = {
         "Add it: airflow connections add {conn_id} --conn-type ray --conn-host HEAD --conn-port 10001, "
         "or set {variable}=ray://HEAD:10001."
     ),
-    RayConfigurationError: "Correct that setting, where the connection {conn_id} or Airflow's configuration is kept.",
-    socket.gaierror: "Correct the host of the connection {conn_id}, or let this machine's DNS know that name.",
-    RayAuthenticationError: "Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here as on the cluster.",
+    RayConfigurationError: "Correct that setting, in the connection or in Airflow's configuration.",
+    socket.gaierror: "Correct the host of the connection, or let this machine's DNS know that name.",
+    RayAuthenticationError: "On the head, ray get-auth-token prints the token.",
+    RayTLSError: "On the head, RAY_USE_TLS tells whether it speaks TLS, and RAY_TLS_CA_CERT whom it trusts.",
     RayVersionMismatchError: "Install one release of Ray and of Python on both sides.",
     RayConnectionError: (
         "On the head, ray status tells whether it runs; start it by "

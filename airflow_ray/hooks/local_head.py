@@ -78,6 +78,11 @@ def token_path() -> Path:
     return state_folder() / "token"
 
 
+def token() -> str:
+    """Return the token of the head."""
+    return token_path().read_text()
+
+
 def running() -> LocalHead | None:
     """Return the head if it runs."""
     head = _written_down()

@@ -36,6 +36,7 @@ from airflow_ray.hooks.options import RemoteOptions
 from airflow_ray.hooks.session import Session, open_session
 from airflow_ray.hooks.settings import RaySettings, settings_of
 from airflow_ray.hooks.transfer import LARGE_DOWNLOAD_BYTES, LARGE_UPLOAD_BYTES, Download, Transfer, Upload
+from airflow_ray.hooks.uri_policy import checked
 from airflow_ray.hooks.user_code import modules_around, pack, pickled_by_value, search
 from airflow_ray.object_uri import RETURN_VALUE, ObjectURI, quote_part
 
@@ -154,7 +155,7 @@ class RayHook(BaseHook):
         uri = self._own_uri(uri)
         remote_options = RemoteOptions(**options)
         payload = pack(fn, args, kwargs or {}, code_folders)
-        inputs = {(each.record_id, each.key): self._own_uri(each) for each in payload.inputs}
+        inputs = {(each.record_id, each.key): checked(self._own_uri(each)) for each in payload.inputs}
         work = {
             "sources": payload.sources,
             "options": remote_options.for_ray(self.settings.runtime_env),
@@ -395,17 +396,27 @@ class RayHook(BaseHook):
         return objects
 
     def test_connection(self) -> tuple[bool, str]:
-        """Connect and count the nodes; called by the Test button of Airflow's UI."""
-        import ray
+        """Check the connection step by step; called by the Test button of Airflow's UI.
 
-        try:
-            with self.connect():
-                alive = sum(node["Alive"] for node in self._connected.run(ray.nodes))
-                resources = self._connected.run(ray.cluster_resources)
-        except (RayConnectionError, RayConfigurationError) as error:
-            return False, str(error)
-        cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
-        return True, f"Connected to Ray {ray.__version__}: {alive} nodes, {cpus:g} CPUs, {gpus:g} GPUs"
+        :returns: whether all works, and what was found, or the step that failed and what to do.
+        """
+        from airflow_ray.hooks.diagnosis import summary
+
+        return summary(self)
+
+    @staticmethod
+    def get_connection_form_widgets() -> dict[str, Any]:
+        """Return the fields of the connection form; called by Airflow 3.1 and 3.2."""
+        from airflow_ray.hooks.connection_form import widgets
+
+        return widgets()
+
+    @staticmethod
+    def get_ui_field_behaviour() -> dict[str, Any]:
+        """Return how the form shows the standard fields; called by Airflow 3.1 and 3.2."""
+        from airflow_ray.hooks.connection_form import field_behaviour
+
+        return field_behaviour()
 
     def checkpoint_location(self, path: str | None = None, aws_conn_id: str | None = None) -> CheckpointLocation:
         """Return where checkpoints go: as told here, else by the connection, the AWS connection or the configuration.

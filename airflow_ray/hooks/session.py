@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_ray.exceptions import (
     AirflowRayError,
-    RayAuthenticationError,
     RayConnectionError,
     RayOwnerDiedError,
     RayVersionMismatchError,
 )
 from airflow_ray.hooks import local_head
+from airflow_ray.hooks.authentication import Authentication, forget_driver
+from airflow_ray.hooks.probe import probe_client_server, probe_control_service
 from airflow_ray.hooks.user_code import pickled_by_value
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from airflow_ray.hooks.settings import RaySettings
 
 T = TypeVar("T")
-PROBE_SECONDS = 5.0
 RETRY_SECONDS = 0.5
 # A Ray Client whose server has died may get a new one, which knows none of its objects.
 NOT_FOUND = "not found for client"
@@ -131,18 +132,17 @@ def open_session(settings: RaySettings) -> Iterator[Session]:
     namespace, timeout = settings.namespace, settings.connect_timeout
     with ExitStack() as stack:
         if settings.mode == "client":
-            opened = client_session(settings.address, namespace, timeout)
+            opened = client_session(settings.address, settings.authentication, namespace, timeout)
         elif settings.mode == "driver":
-            opened = driver_session(settings.address, namespace, timeout)
+            opened = driver_session(settings.address, settings.authentication, namespace, timeout)
         else:
             head = local_head.ensure(timeout)
-            stack.enter_context(token_authentication(str(local_head.token_path())))
-            opened = driver_session(head.address, namespace, timeout)
+            opened = driver_session(head.address, Authentication(local_head.token()), namespace, timeout)
         yield stack.enter_context(opened)
 
 
 @contextmanager
-def client_session(address: str, namespace: str, timeout: float) -> Iterator[Session]:
+def client_session(address: str, authentication: Authentication, namespace: str, timeout: float) -> Iterator[Session]:
     """Connect as a Ray Client.
 
     :param address: host and port of the Ray Client server.
@@ -153,9 +153,9 @@ def client_session(address: str, namespace: str, timeout: float) -> Iterator[Ses
     from ray.util.client import ray as client_stub
 
     deadline = time.monotonic() + timeout
-    _probe(address, deadline)
+    probe_client_server(address, authentication, deadline)
     with _client_lock:
-        context = _connected(address, namespace, deadline)
+        context = _connected(address, authentication, namespace, deadline)
     handler = context._context_to_restore
 
     @contextmanager
@@ -175,7 +175,7 @@ def client_session(address: str, namespace: str, timeout: float) -> Iterator[Ses
 
 
 @contextmanager
-def driver_session(address: str, namespace: str, timeout: float) -> Iterator[Session]:
+def driver_session(address: str, authentication: Authentication, namespace: str, timeout: float) -> Iterator[Session]:
     """Join the cluster that this machine is a node of; the sessions of a process share one such connection.
 
     :param address: host and port of the cluster's control service, or ``auto``.
@@ -185,7 +185,7 @@ def driver_session(address: str, namespace: str, timeout: float) -> Iterator[Ses
     from ray._private.client_mode_hook import disable_client_hook
 
     deadline = time.monotonic() + timeout
-    _driver.join(address, namespace, timeout)
+    _driver.join(address, authentication, namespace, timeout)
     try:
         yield Session(namespace, disable_client_hook, deadline)
     finally:
@@ -199,11 +199,18 @@ class _Driver:
         self._lock = threading.Lock()
         self._sessions = 0
         self._address = ""
+        self._files = ExitStack()
 
-    def join(self, address: str, namespace: str, timeout: float) -> None:
+    def join(self, address: str, authentication: Authentication, namespace: str, timeout: float) -> None:
         with self._lock:
             if self._sessions == 0:
-                _within(timeout, address, lambda: _init_driver(address, namespace))
+                if address != "auto":
+                    probe_control_service(address, authentication, time.monotonic() + timeout)
+                with ExitStack() as stack:
+                    folder = Path(stack.enter_context(TemporaryDirectory(prefix="airflow-ray-")))
+                    with authentication.prepare_driver(folder):
+                        _within(timeout, address, lambda: _init_driver(address, namespace))
+                    self._files = stack.pop_all()
                 self._address = address
             elif address != self._address:
                 raise RayConnectionError(
@@ -221,82 +228,29 @@ class _Driver:
             if self._sessions == 0:
                 with disable_client_hook():
                     ray.shutdown()
+                forget_driver()
+                self._files.close()
 
 
 _driver = _Driver()
 
 
-@contextmanager
-def token_authentication(token_path: str) -> Iterator[None]:
-    """Use the token in a file for the connections that this process makes meanwhile."""
-    from ray._private.authentication.authentication_token_setup import AuthenticationTokenLoader, Config
-
-    names = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_TOKEN"
-    saved = {name: os.environ.pop(name, None) for name in names}
-    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=token_path)
-
-    def reload() -> None:
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
-
-    reload()
-    try:
-        yield
-    finally:
-        for name, value in saved.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-        reload()
-
-
-def _probe(address: str, deadline: float) -> None:
-    """Ask the Ray Client server for a sign of life: its answer tells at once what ``ray.init`` tells late."""
-    import grpc
-    from ray._private.grpc_utils import init_grpc_channel
-    from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc
-
-    request = ray_client_pb2.ClusterInfoRequest(type=ray_client_pb2.ClusterInfoType.PING)
-    with init_grpc_channel(address) as channel:
-        stub = ray_client_pb2_grpc.RayletDriverStub(channel)
-        try:
-            stub.ClusterInfo(request, timeout=min(PROBE_SECONDS, max(0.1, deadline - time.monotonic())))
-        except grpc.RpcError as error:
-            raise _probe_error(address, error.code(), error.details() or "") from error
-
-
-def _probe_error(address: str, code: Any, details: str) -> RayConnectionError:
-    import grpc
-
-    where = f"the Ray Client server at {address}"
-    if code == grpc.StatusCode.UNAUTHENTICATED:
-        return RayAuthenticationError(f"Cannot connect to {where}: it asks for another token. {details}")
-    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-        return RayConnectionError(
-            f"Cannot connect to {where}: nothing answered. Check host and port (usually 10001), and that no "
-            "firewall drops the packets between this worker and the Ray head."
-        )
-    if code == grpc.StatusCode.UNIMPLEMENTED or "HTTP/2" in details or "http2" in details:
-        return RayConnectionError(
-            f"Cannot connect to {where}: another service listens on that port. Give the port of the Ray "
-            f"Client server (usually 10001), not of the dashboard or of the cluster's control service. {details}"
-        )
-    return RayConnectionError(
-        f"Cannot connect to {where}: {details}. Check host and port (usually 10001), and that the head runs "
-        "with ray[client] installed."
-    )
-
-
-def _connected(address: str, namespace: str, deadline: float) -> Any:
+def _connected(address: str, authentication: Authentication, namespace: str, deadline: float) -> Any:
     import ray
 
+    options = {
+        "namespace": namespace,
+        "allow_multiple": True,
+        "_credentials": authentication.credentials,
+        "_metadata": authentication.metadata,
+    }
     crash: RayConnectionError | None = None
     while True:
         try:
             return _within(
                 max(0.1, deadline - time.monotonic()),
                 address,
-                lambda: ray.init(f"ray://{address}", namespace=namespace, allow_multiple=True),
+                lambda: ray.init(f"ray://{address}", **options),
             )
         except RayConnectionError as error:
             crashed = CRASHED in str(error)

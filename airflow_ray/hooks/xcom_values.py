@@ -11,6 +11,7 @@ from airflow_ray._compat import BaseXCom, conf, current_task
 from airflow_ray.cluster.inner_objects import is_table
 from airflow_ray.exceptions import RayConnectionError
 from airflow_ray.hooks import kept_connection
+from airflow_ray.hooks.uri_policy import checked
 from airflow_ray.object_uri import ObjectURI, is_object_uri
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _with_objects(value: Any) -> Any:
 
 
 def _fetched(value: str) -> Any:
-    uri = ObjectURI.parse(value)
+    uri = checked(ObjectURI.parse(value))
     return kept_connection.call(uri.conn_id, lambda hook: hook.get(uri))
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from airflow_ray._compat import AirflowTaskTimeout, BaseOperator, bundle_folders, conf
 from airflow_ray.exceptions import RayConfigurationError
 from airflow_ray.hooks.options import check_checkpoint
+from airflow_ray.hooks.secrets import mask_runtime_env
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.dashboard_link import RayDashboardLink
 
@@ -149,6 +150,11 @@ class RayOperator(BaseOperator):
         from airflow_ray.hooks.ray import RayHook
 
         return RayHook(self.ray_conn_id)
+
+    def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
+        super()._do_render_template_fields(*args, **kwargs)
+        # Airflow stores what was rendered before it executes anything.
+        mask_runtime_env(self.runtime_env)
 
     def execute(self, context: Context) -> Any:
         """Run the callable on the cluster, wait for it and return what the task returns."""

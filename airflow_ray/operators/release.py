@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import BaseOperator
+from airflow_ray.hooks.uri_policy import checked
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
@@ -69,4 +70,4 @@ def _parsed(value: Any) -> Iterator[ObjectURI]:
         for each in value:
             yield from _parsed(each)
     elif value is not None:
-        yield ObjectURI.parse(value)
+        yield checked(ObjectURI.parse(value))

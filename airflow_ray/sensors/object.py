@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import AirflowSensorTimeout, BaseSensorOperator, conf
 from airflow_ray.exceptions import ObjectURIError, RayObjectLostError
+from airflow_ray.hooks.uri_policy import checked
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class RayObjectSensor(BaseSensorOperator):
         given = [self.object_uri] if isinstance(self.object_uri, (str, ObjectURI)) else self.object_uri
         if not isinstance(given, Sequence) or not given:
             raise ObjectURIError(f"object_uri must be an object URI or a list of them, got {self.object_uri!r}")
-        return [ObjectURI.parse(each) for each in given]
+        return [checked(ObjectURI.parse(each)) for each in given]
 
     def _is_there(self, hook: RayHook, uri: ObjectURI) -> bool:
         try:
