@@ -42,7 +42,7 @@ def get_provider_info() -> dict[str, Any]:
                             "client: from anywhere, over the Ray Client port. driver: this machine is a node of the "
                             "cluster. local: an embedded Ray. Unset: client with a host, local without."
                         ),
-                        "schema": {"type": ["string", "null"], "enum": ["client", "driver", "local", None]},
+                        "schema": {"type": ["string", "null"], "enum": ["client", "driver", "local"]},
                     },
                     "namespace": {
                         "label": "Namespace",
@@ -57,7 +57,7 @@ def get_provider_info() -> dict[str, Any]:
                     "runtime_env": {
                         "label": "Runtime environment",
                         "description": 'Ray runtime environment of all tasks as JSON, like {"pip": ["lightgbm"]}.',
-                        "schema": {"type": ["string", "null"]},
+                        "schema": {"type": ["object", "null"]},
                     },
                     "dashboard_url": {
                         "label": "Dashboard URL",

@@ -46,6 +46,21 @@ class Authority:
         files[1].write_bytes(key.private_bytes(*encoding, serialization.NoEncryption()))
         return files
 
+    def fields(self) -> dict[str, str]:
+        """Return the fields of a connection by TLS."""
+        certificate, key = self.sign("airflow")
+        return {"tls_ca_cert": str(self.certificate), "tls_cert": str(certificate), "tls_key": str(key)}
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables of a cluster that speaks TLS."""
+        certificate, key = self.sign("cluster")
+        return {
+            "RAY_USE_TLS": "1",
+            "RAY_TLS_CA_CERT": str(self.certificate),
+            "RAY_TLS_SERVER_CERT": str(certificate),
+            "RAY_TLS_SERVER_KEY": str(key),
+        }
+
 
 def _new_key() -> RSAPrivateKey:
     return generate_private_key(public_exponent=65537, key_size=2048)

@@ -34,19 +34,12 @@ def authority(folder) -> Authority:
 
 @pytest.fixture(scope="module")
 def tls_fields(authority) -> dict[str, str]:
-    certificate, key = authority.sign("airflow")
-    return {"tls_ca_cert": str(authority.certificate), "tls_cert": str(certificate), "tls_key": str(key)}
+    return authority.fields()
 
 
 @pytest.fixture(scope="module")
 def tls_environment(authority) -> dict[str, str]:
-    certificate, key = authority.sign("cluster")
-    return {
-        "RAY_USE_TLS": "1",
-        "RAY_TLS_CA_CERT": str(authority.certificate),
-        "RAY_TLS_SERVER_CERT": str(certificate),
-        "RAY_TLS_SERVER_KEY": str(key),
-    }
+    return authority.environment()
 
 
 @pytest.fixture(scope="module")

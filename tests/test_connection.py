@@ -10,14 +10,23 @@ import sys
 import threading
 from concurrent import futures
 from contextlib import contextmanager
+from urllib.parse import quote, urlencode
 
 import grpc
 import pytest
 import ray
 from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc
 
-from airflow_ray.exceptions import RayConfigurationError, RayConnectionError, RayVersionMismatchError
+from airflow_ray.exceptions import (
+    ObjectURIError,
+    RayConfigurationError,
+    RayConnectionError,
+    RayVersionMismatchError,
+)
+from airflow_ray.hooks import xcom_values
 from airflow_ray.hooks.ray import RayHook
+from airflow_ray.operators.release import RayReleaseOperator
+from airflow_ray.sensors.object import RayObjectSensor
 from tests.conftest import new_uri
 from tests.ray_head import RayHead
 from tools.standalone import free_ports
@@ -249,3 +258,89 @@ def test_connecting_keeps_airflows_handler_of_sigterm(head: RayHead):
     for conn_id in ("ray_client", "ray_driver"):
         with RayHook(conn_id).connect():
             assert signal.getsignal(signal.SIGTERM) is handler
+
+
+AWKWARD = "a b/c?d=e&f%g:h@i#ü"
+
+
+def test_connection_as_a_uri_takes_special_characters(monkeypatch):
+    fields = {"namespace": AWKWARD, "checkpoint_path": "s3://bucket/ü b", "runtime_env": '{"env_vars": {"A": "b&c=d"}}'}
+    uri = f"ray://:{quote(AWKWARD, safe='')}@head:1?{urlencode(fields)}"
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_SOME", uri)
+    settings = RayHook("ray_some").settings
+    assert settings.authentication.token == AWKWARD
+    assert settings.namespace == AWKWARD
+    assert settings.checkpoint_path == "s3://bucket/ü b"
+    assert settings.runtime_env == {"env_vars": {"A": "b&c=d"}}
+
+
+def test_connection_as_json_takes_special_characters(monkeypatch):
+    extra = {"namespace": AWKWARD, "runtime_env": {"env_vars": {"A": AWKWARD}}, "tls": False, "tls_cert": None}
+    connection = {"conn_type": "ray", "host": "head", "password": AWKWARD, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_SOME", json.dumps(connection))
+    settings = RayHook("ray_some").settings
+    assert settings.authentication.token == AWKWARD
+    assert settings.namespace == AWKWARD
+    assert settings.runtime_env == {"env_vars": {"A": AWKWARD}}
+    assert settings.authentication.tls is None
+
+
+def test_test_button_says_what_was_found(head: RayHead):
+    successful, message = RayHook("ray_client").test_connection()
+    assert successful
+    assert f"Ray {ray.__version__} and Python" in message
+    assert "1 node: 4 CPU" in message
+
+
+def test_test_button_says_that_checkpoints_cannot_be_written(head: RayHead, monkeypatch, tmp_path):
+    tmp_path.joinpath("file").touch()
+    uri = f"{head.client_uri}?{urlencode({'checkpoint_path': f'file://{tmp_path}/file'})}"
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_SOME", uri)
+    successful, message = RayHook("ray_some").test_connection()
+    assert not successful
+    assert f"{tmp_path}/file" in message
+
+
+@pytest.fixture
+def only_other_connections(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__ALLOWED_URI_CONNECTIONS", "ray_other, ray_third")
+
+
+def test_argument_that_names_a_connection_that_is_not_allowed_is_refused(only_other_connections, head: RayHead):
+    with pytest.raises(ObjectURIError, match="only allows ray_other, ray_third"):
+        RayHook("ray_client").submit(sum, new_uri("ray_client"), uri=new_uri("ray_client"))
+
+
+def test_work_needs_no_permission_for_its_own_uri(only_other_connections, head: RayHead):
+    uri = new_uri("ray_client")
+    with RayHook("ray_client").connect() as hook:
+        hook.submit(sum, [1, 2], uri=uri)
+        hook.wait(uri, timeout=60)
+        assert hook.get(uri) == 3
+
+
+def test_sensor_refuses_a_connection_that_is_not_allowed(only_other_connections):
+    sensor = RayObjectSensor(task_id="wait", object_uri=str(new_uri("ray_client")))
+    with pytest.raises(ObjectURIError, match="allowed_uri_connections"):
+        sensor.poke({})
+
+
+def test_release_refuses_a_connection_that_is_not_allowed(only_other_connections):
+    release = RayReleaseOperator(task_id="release", object_uri=str(new_uri("ray_client")))
+    with pytest.raises(ObjectURIError, match="allowed_uri_connections"):
+        release.execute({})
+
+
+def test_plain_task_gets_no_object_of_a_connection_that_is_not_allowed(only_other_connections):
+    with pytest.raises(ObjectURIError, match="allowed_uri_connections"):
+        xcom_values.received(str(new_uri("ray_client")), is_whole=True)
+
+
+def test_connection_on_the_list_is_allowed(monkeypatch, head: RayHead):
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__ALLOWED_URI_CONNECTIONS", "ray_other,ray_client")
+    given, made = new_uri("ray_client"), new_uri("ray_client")
+    with RayHook("ray_client").connect() as hook:
+        hook.put([1, 2], uri=given)
+        hook.submit(sum, given, uri=made)
+        hook.wait(made, timeout=60)
+        assert hook.get(made) == 3

@@ -20,23 +20,19 @@ def widgets() -> dict[str, Any]:
     from wtforms import BooleanField, IntegerField, PasswordField, StringField
     from wtforms.validators import Optional, any_of
 
-    kinds = {"string": StringField, "number": IntegerField, "boolean": BooleanField}
+    kinds = {"string": StringField, "object": StringField, "number": IntegerField, "boolean": BooleanField}
     made = {}
     for name, field in _connection_type()["conn-fields"].items():
         schema = field["schema"]
         is_password = schema.get("format") == "password"
-        # A list made by hand: the check of one of these reads only lists of text.
-        choices = [each for each in schema.get("enum", []) if each is not None]
         kind = PasswordField if is_password else kinds[schema["type"][0]]
-        options: dict[str, Any] = {} if kind is BooleanField else {"widget": BS3TextFieldWidget()}
-        if is_password:
-            options["widget"] = BS3PasswordFieldWidget()
+        widget = BS3PasswordFieldWidget() if is_password else BS3TextFieldWidget()
         made[name] = kind(
             lazy_gettext(field["label"]),
-            validators=[Optional(), *([any_of(choices)] if choices else [])],
+            validators=[Optional(), *([any_of(schema["enum"])] if "enum" in schema else [])],
             description=field["description"],
             default=schema.get("default"),
-            **options,
+            **({} if kind is BooleanField else {"widget": widget}),
         )
     return made
 

@@ -83,8 +83,8 @@ def summary(hook: RayHook) -> tuple[bool, str]:
         if finding.outcome == "failed":
             return False, f"{finding.text} {finding.remedy}"
         if finding.outcome == "ok" and finding.name in _SUMMARIZED:
-            found.append(finding.text)
-    return True, f"Connected. {'. '.join(found)}."
+            found.append(f"{finding.text[0].upper()}{finding.text[1:]}.")
+    return True, " ".join(["Connected.", *found])
 
 
 class _NothingToCheckError(Exception):

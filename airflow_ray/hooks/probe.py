@@ -75,7 +75,8 @@ def _probe(
         try:
             method(channel)(request, timeout=timeout, metadata=authentication.metadata)
         except grpc.RpcError as error:
-            details = error.details() or ""
+            # Before it gRPC says that this is the last of the addresses it has tried, of which there is one.
+            details = (error.details() or "").rpartition("last error: ")[2]
             raise _probe_error(where, address, authentication, error.code(), details) from error
 
 
