@@ -611,5 +611,40 @@ def test_ten_tasks_reuse_one_warm_worker(hook):
     assert len(set(pids[1:])) == 1
 
 
-def test_connection_is_described_to_the_test_button(hook):
-    assert hook.test_connection() == (True, f"Connected to Ray {ray.__version__}: 1 nodes, 4 CPUs, 0 GPUs")
+def test_secrets_of_the_runtime_env_are_in_no_line_of_the_log(hook, uri):
+    def tell():
+        import os
+
+        print(f"the password is {os.environ['PASSWORD']}.")
+
+    hook.submit(tell, uri=uri, runtime_env={"env_vars": {"PASSWORD": "swordfish"}})
+    hook.wait(uri, timeout=60)
+    assert hook.logs(uri) == ["the password is ***."]
+
+
+def test_secrets_of_the_runtime_env_are_in_no_error(hook, uri):
+    def fail():
+        import os
+
+        raise RuntimeError(os.environ["PASSWORD"])
+
+    hook.submit(fail, uri=uri, runtime_env={"env_vars": {"PASSWORD": "swordfish"}})
+    with pytest.raises(RayTaskFailedError, match=r"RuntimeError on the Ray cluster: \*\*\*"):
+        hook.wait(uri, timeout=60)
+    assert "swordfish" not in str(hook.describe(uri))
+
+
+def test_owner_of_another_version_is_named_where_an_object_is_not_found(hook, uri):
+    class Owner:
+        pass
+
+    def start():
+        named = {"name": "airflow_ray_owner_v0", "lifetime": "detached", "get_if_exists": True}
+        return ray.remote(Owner).options(num_cpus=0, **named).remote()
+
+    other = hook._connected.run(start)
+    try:
+        with pytest.raises(RayObjectLostError, match="airflow_ray_owner_v0 of another version"):
+            hook.get(uri)
+    finally:
+        hook._connected.run(lambda: ray.kill(other))

@@ -20,6 +20,7 @@ from airflow_ray.cluster.inner_objects import take_apart
 from airflow_ray.cluster.log_tee import tee_output
 from airflow_ray.cluster.modin_frames import modin_frames_kept
 from airflow_ray.cluster.placement_groups import placement_groups_told
+from airflow_ray.cluster.redaction import redacted, secrets_of_runtime_env
 from airflow_ray.cluster.storage import CheckpointFailure
 from airflow_ray.cluster.tuning import search
 from airflow_ray.cluster.user_modules import importable
@@ -190,8 +191,8 @@ def _sigint_handler_kept() -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
 
 
-def _log_sender(owner: Any, record_id: str, attempt: str) -> Callable[[list[str]], None]:
-    """Return a function that hands lines to the owner and waits until it has room for them."""
+def _log_sender(owner: Any, record_id: str, attempt: str, secrets: list[str]) -> Callable[[list[str]], None]:
+    """Return a function that hands lines without ``secrets`` to the owner and waits until it has room for them."""
     import ray
 
     listening = True
@@ -199,8 +200,9 @@ def _log_sender(owner: Any, record_id: str, attempt: str) -> Callable[[list[str]
     def send(lines: list[str]) -> None:
         nonlocal listening
         if listening:
+            shown = [redacted(line, secrets) for line in lines]
             try:
-                listening = ray.get(owner.append_log.remote(record_id, attempt, lines))
+                listening = ray.get(owner.append_log.remote(record_id, attempt, shown))
             except ray.exceptions.RayError:
                 listening = False
 
@@ -238,7 +240,8 @@ def run(
     owner.announce_start.remote(record_id, attempt, node, os.getpid())
     for filename, source in sources.values():
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    send = _log_sender(owner, record_id, attempt)
+    secrets = secrets_of_runtime_env()
+    send = _log_sender(owner, record_id, attempt, secrets)
     work = Work(record_id, attempt, sources)
 
     def note_group(group: Any) -> None:
@@ -253,6 +256,8 @@ def run(
         _write_checkpoints(target, outputs, header, lambda line: send([line]))
         if target["required"] and (error := _checkpoint_error(header)):
             header, outputs = {**header, "error": error}, {}
+    if header["error"]:
+        header["error"] = {name: redacted(text, secrets) for name, text in header["error"].items()}
     objects = {}
     for key in outputs:
         outputs[key], objects[key] = without_objects(outputs[key])

@@ -496,7 +496,13 @@ class RayHook(BaseHook):
         for uri in uris:
             location = self._checkpoint_of(uri)
             if location is None:
-                raise errors.object_lost(uri, "its owner does not know it, and it has no checkpoint")
+                reason = "its owner does not know it, and it has no checkpoint"
+                if others := self._connected.owners_of_other_versions():
+                    reason += (
+                        f"; but {', '.join(others)} of another version of airflow-ray may know it. Let all of Airflow "
+                        "use one version"
+                    )
+                raise errors.object_lost(uri, reason)
             self.log.info("%s is not in the cluster any more: restoring it from %s", uri, location.path)
             wanted.append((uri.record_id, uri.key, location.target(uri.work)))
         started = time.monotonic()

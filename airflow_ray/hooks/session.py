@@ -116,6 +116,15 @@ class Session:
 
         return _awaited(self.start(function), timeout)
 
+    def owners_of_other_versions(self) -> list[str]:
+        """Return the names of owners in the same namespace that speak another protocol, which nobody here talks to."""
+        import ray
+
+        from airflow_ray.cluster.protocol import OWNER_NAME, OWNER_PREFIX
+
+        names = self.run(ray.util.list_named_actors)
+        return sorted(name for name in names if name.startswith(OWNER_PREFIX) and name != OWNER_NAME)
+
     def _find_owner(self) -> Any:
         import airflow_ray.cluster
         from airflow_ray.cluster.keeper import owner_handle
