@@ -342,6 +342,15 @@ def test_pickle_put_in_place_of_another_is_not_loaded(on_disk, uri, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_manifest_of_another_output_of_the_same_task_is_not_taken(on_disk, uri):
+    one, other = uri.with_key("train"), uri.with_key("test")
+    on_disk.save(one, 1)
+    on_disk.save(other, 2)
+    manifest_of(on_disk, one).write_bytes(manifest_of(on_disk, other).read_bytes())
+    with pytest.raises(RayCheckpointSignatureError, match="another output"):
+        on_disk.load(one)
+
+
 def test_manifest_of_another_output_is_not_taken(on_disk, uri, tmp_path):
     other = new_uri("ray_default")
     on_disk.save(uri, 1)

@@ -103,13 +103,13 @@ def load(storage: Storage, uri: str, keys: list[str]) -> tuple[Any, dict[str, An
     :raises CheckpointFailure: there is none, it cannot be read, or it is not what was written.
     """
     folder = folder_of(uri)
-    manifest = _signed_manifest(storage, folder, keys)
+    manifest = _signed_manifest(storage, uri, keys)
     while True:
         try:
             return _read_content(storage, folder, manifest), _summary(storage, folder, manifest)
         except CheckpointFailure:
             # A later try may have put another checkpoint in place while this one was read.
-            current = _signed_manifest(storage, folder, keys)
+            current = _signed_manifest(storage, uri, keys)
             if current == manifest:
                 raise
             manifest = current
@@ -120,8 +120,7 @@ def describe(storage: Storage, uri: str, keys: list[str]) -> dict[str, Any]:
 
     :raises CheckpointFailure: there is none, it cannot be read, or it is not what was written.
     """
-    folder = folder_of(uri)
-    return _summary(storage, folder, _signed_manifest(storage, folder, keys))
+    return _summary(storage, folder_of(uri), _signed_manifest(storage, uri, keys))
 
 
 def stored(storage: Storage, prefix: str = "") -> Iterator[dict[str, Any]]:
@@ -180,14 +179,18 @@ def _manifest(storage: Storage, folder: str) -> dict[str, Any] | None:
     return manifest
 
 
-def _signed_manifest(storage: Storage, folder: str, keys: list[str]) -> dict[str, Any]:
+def _signed_manifest(storage: Storage, uri: str, keys: list[str]) -> dict[str, Any]:
+    folder = folder_of(uri)
     manifest = _manifest(storage, folder)
     if manifest is None:
         raise CheckpointFailure("checkpoint_not_found", storage.where(folder), "there is no manifest.json")
     signature = str(manifest.get("signature", ""))
+    where = storage.where(f"{folder}/{MANIFEST}")
     if not any(hmac.compare_digest(signature, _signature(manifest, key)) for key in keys):
-        where = storage.where(f"{folder}/{MANIFEST}")
         raise CheckpointFailure("checkpoint_signature", where, "its signature is wrong, so nothing of it was read")
+    # The outputs of one task are signed with one key.
+    if manifest["uri"] != uri:
+        raise CheckpointFailure("checkpoint_signature", where, "it was signed as the checkpoint of another output")
     return manifest
 
 
