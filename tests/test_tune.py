@@ -20,7 +20,9 @@ from airflow_ray.operators.tune import RayTuneOperator
 from tests.checkpointing import Cluster, connection_of
 from tests.dag_runs import TaskInstance, new_dag, run_dag
 
-GRID = {"x": {"grid_search": [1, 2, 3, 4]}}
+# Each trial is a process of its own, which takes seconds to start.
+TWO_TRIALS = {"x": {"grid_search": [2, 3]}}
+FOUR_TRIALS = {"x": {"grid_search": [1, 2, 3, 4]}}
 
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -43,7 +45,7 @@ def get(text):
     return RayHook(uri.conn_id).get(uri)
 
 
-def search(dag, trainable=parabola, param_space=GRID, conf=None, **arguments):
+def search(dag, trainable=parabola, param_space=TWO_TRIALS, conf=None, **arguments):
     """Run a DAG with a search and return what the search returned."""
     storage = arguments.pop("storage_path", f"{os.environ['AIRFLOW_HOME']}/searches")
     with dag:
@@ -60,7 +62,7 @@ def search(dag, trainable=parabola, param_space=GRID, conf=None, **arguments):
 
 
 def test_best_is_the_minimum_of_the_table(dag):
-    result = search(dag)
+    result = search(dag, param_space=FOUR_TRIALS)
     table = get(result["table"])
     assert result["best_metrics"]["loss"] == table["loss"].min() == 0
     assert result["best_config"] == {"x": 3}
@@ -174,7 +176,7 @@ def test_helper_modules_reach_the_trials(dag):
 
         tune.report({"loss": helpers_for_user_code.widen(helpers_for_user_code.Interval(0, config["x"]), 1).high})
 
-    assert search(dag, widened)["best_config"] == {"x": 1}
+    assert search(dag, widened)["best_config"] == {"x": 2}
 
 
 def endless(config):
@@ -204,12 +206,12 @@ def test_population_based_training_takes_json_spaces(dag):
 
 
 def test_optuna_by_its_name_makes_the_configurations(dag):
-    result = search(dag, param_space={"x": {"uniform": [0, 6]}}, search_alg="optuna", num_samples=3)
-    assert result["trials"] == 3
+    result = search(dag, param_space={"x": {"uniform": [0, 6]}}, search_alg="optuna", num_samples=2)
+    assert result["trials"] == 2
 
 
 def test_time_budget_ends_the_search_with_what_it_has(dag):
-    result = search(dag, endless, time_budget_s="10", max_concurrent_trials=2)
+    result = search(dag, endless, FOUR_TRIALS, time_budget_s="10", max_concurrent_trials=2)
     assert result["best_config"] == {"x": 1}
 
 
@@ -240,7 +242,7 @@ def test_metric_may_be_nested_and_of_numpy(dag, tmp_path):
         RayTuneOperator(
             task_id="tune",
             trainable=nested,
-            param_space=GRID,
+            param_space=TWO_TRIALS,
             metric="eval/loss",
             mode="max",
             storage_path=str(tmp_path),
@@ -248,7 +250,7 @@ def test_metric_may_be_nested_and_of_numpy(dag, tmp_path):
         )
     run = run_dag(dag)
     result = run.xcom("tune")
-    assert (result["best_config"], result["best_metrics"]["eval/loss"]) == ({"x": 4}, 4.0)
+    assert (result["best_config"], result["best_metrics"]["eval/loss"]) == ({"x": 3}, 3.0)
     assert get(result["table"])["trial_error"].isna().all()
     assert (tmp_path / f"{run.run_id}.html").exists()
 
@@ -276,7 +278,7 @@ def boosted(config):
 def test_best_checkpoint_is_loaded_as_a_booster(dag):
     import xgboost
 
-    result = search(dag, boosted, load_best_checkpoint=True)
+    result = search(dag, boosted, {"x": 3}, load_best_checkpoint=True)
     assert isinstance(get(result["best_object"]), xgboost.Booster)
 
 
@@ -291,20 +293,20 @@ def test_each_key_of_the_result_is_an_xcom(dag, tmp_path):
         searched = RayTuneOperator(
             task_id="tune",
             trainable=parabola,
-            param_space=GRID,
+            param_space=TWO_TRIALS,
             metric="loss",
             mode="min",
             storage_path=str(tmp_path),
         ).output
         RayPythonOperator(task_id="rows", python_callable=len, op_args=[searched["table"]], result="value")
-    assert run_dag(dag).xcom("rows") == 4
+    assert run_dag(dag).xcom("rows") == 2
 
 
 def test_report_shows_all_trials_without_a_network(dag, tmp_path):
     result = search(dag, report_path=f"{tmp_path}/charts/report.html")
     page = tmp_path.joinpath("charts", "report.html").read_text()
     assert result["report"] == f"file://{tmp_path}/charts/report.html"
-    assert "4 trials, 0 of which failed. Best loss: 0 by trial" in page
+    assert "2 trials, 0 of which failed. Best loss: 0 by trial" in page
     assert '<script src="http' not in page
 
 
@@ -312,6 +314,7 @@ def test_state_in_s3_holds_checkpoints_and_no_credentials(dag, s3, bucket):
     result = search(
         dag,
         boosted,
+        {"x": 3},
         storage_path=f"s3://{bucket}/tune",
         storage_conn_id="s3",
         report_path=f"s3://{bucket}/report.html",
@@ -401,7 +404,7 @@ def test_failure_of_all_trials_shows_the_first_error(dag, capfd):
         raise KeyError("no such column")
 
     log = log_of_failure(capfd, dag, trainable=broken)
-    assert "All 4 trials failed, 4 of them alike" in log
+    assert "All 2 trials failed, 2 of them alike" in log
     assert "KeyError: 'no such column'" in log
     assert "in broken" in log
 
@@ -415,8 +418,8 @@ def test_failure_of_some_trials_is_counted(dag):
         tune.report({"loss": config["x"]})
 
     result = search(dag, partly_broken)
-    assert (result["trials"], result["errors"], result["best_config"]) == (4, 2, {"x": 1})
-    assert get(result["table"])["trial_error"].str.contains("too large").sum() == 2
+    assert (result["trials"], result["errors"], result["best_config"]) == (2, 1, {"x": 2})
+    assert get(result["table"])["trial_error"].str.contains("too large").sum() == 1
 
 
 def test_storage_that_refuses_the_credentials_is_told_early(dag, s3, bucket, capfd):
@@ -448,7 +451,7 @@ class Sabotage:
     def __init__(self, folder, act):
         self.storage = folder / "storage"
         self._starts, self._gate = folder / "starts", folder / "gate"
-        self.space = {**GRID, "starts": str(self._starts), "gate": str(self._gate)}
+        self.space = {**FOUR_TRIALS, "starts": str(self._starts), "gate": str(self._gate)}
         self._act = act
 
     def __enter__(self):
@@ -519,7 +522,7 @@ def test_kill_of_the_task_stops_all_trials(dag, head, tmp_path):
 def test_cleared_task_searches_anew(dag, tmp_path):
     gate = tmp_path / "gate"
     gate.touch()
-    space = {**GRID, "starts": str(tmp_path / "starts"), "gate": str(gate)}
+    space = {**TWO_TRIALS, "starts": str(tmp_path / "starts"), "gate": str(gate)}
     with dag:
         task = RayTuneOperator(
             task_id="tune",
@@ -531,4 +534,4 @@ def test_cleared_task_searches_anew(dag, tmp_path):
         )
     for max_tries in (0, 1):
         task.execute({"ti": TaskInstance(dag.dag_id, max_tries)})
-    assert len((tmp_path / "starts").read_text().splitlines()) == 8
+    assert len((tmp_path / "starts").read_text().splitlines()) == 4
