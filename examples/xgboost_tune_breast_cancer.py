@@ -19,7 +19,7 @@ SEARCH_SPACE = {
     "max_depth": {"randint": ["{{ params.least_depth }}", 9]},
     "min_child_weight": {"choice": [1, 2, 3]},
     "subsample": {"uniform": [0.5, 1.0]},
-    "eta": {"loguniform": [1e-4, 0.3]},
+    "eta": {"loguniform": [0.01, 0.3]},
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pendulum
-from airflow.sdk import dag, task
+from airflow.sdk import Param, dag, task
 
 from airflow_ray.decorators import ray_task
 from airflow_ray.operators.tune import RayTuneOperator
@@ -15,7 +15,7 @@ SEARCH_SPACE = {
     "max_depth": {"randint": [2, 9]},
     "min_child_weight": {"choice": [1, 2, 3]},
     "subsample": {"uniform": [0.5, 1.0]},
-    "eta": {"loguniform": [1e-4, 0.3]},
+    "eta": {"loguniform": [0.01, 0.3]},
 }
 
 
@@ -71,6 +71,7 @@ def report(accuracy, config):
 @dag(
     schedule=None,
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    params={"num_samples": Param(8, type="integer", minimum=1)},
     tags=["ray", "example"],
     doc_md=__doc__,
 )
@@ -83,7 +84,7 @@ def xgboost_tune_breast_cancer_taskflow():
         param_space=SEARCH_SPACE,
         metric="validation-logloss",
         mode="min",
-        num_samples=8,
+        num_samples="{{ params.num_samples }}",
         scheduler={"asha": {"max_t": ROUNDS, "grace_period": 4}},
         load_best_checkpoint=True,
     )

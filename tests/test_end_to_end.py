@@ -66,6 +66,8 @@ def example_runs(airflow: StandaloneAirflow, tmp_path_factory: pytest.TempPathFa
     """The ids of runs of all examples, which go on side by side: most of a task's time is spent on waiting."""
     folder = tmp_path_factory.mktemp("examples")
     conf = {
+        "xgboost_tune_breast_cancer": {"num_samples": 4},
+        "xgboost_tune_breast_cancer_taskflow": {"num_samples": 4},
         "ray_train_xgboost": {"storage_path": str(folder)},
         "higgs_xgboost_modin": {"path": str(write_higgs_file(folder / "higgs.csv.gz", 5_000)), "num_boost_round": 10},
         "local_to_ray_and_back": {"path": str(folder / "predicted.csv")},
