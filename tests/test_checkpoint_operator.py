@@ -59,12 +59,12 @@ def checkpointed(**options):
     )
 
 
-def losing(cluster):
-    """Return a plain task in which the cluster is lost."""
+def losing(dag):
+    """Return a plain task in which what the Ray tasks have made is lost, but not its checkpoints."""
 
     @task
     def lose():
-        cluster.lose()
+        RayHook(CONNECTION).release(dag_id=dag.dag_id)
 
     return lose()
 
@@ -76,7 +76,7 @@ def use(made, task_id="use"):
 def test_next_task_gets_its_input_after_the_loss_of_the_cluster(dag, cluster, capfd):
     with dag:
         made = checkpointed()
-        made >> losing(cluster) >> use(made)
+        made >> task(cluster.lose)() >> use(made)
     run = run_dag(dag)
     assert run.xcom("use") == 4950
     assert "Inputs: 1 from the checkpoint" in capfd.readouterr().out
@@ -90,7 +90,7 @@ def test_checkpoint_lies_under_the_templated_path(dag, bucket):
     assert [str(uri) for uri in hook.list()] == [run.xcom("make")]
 
 
-def test_decorated_task_is_checkpointed(dag, cluster, bucket):
+def test_decorated_task_is_checkpointed(dag, bucket):
     @ray_task(checkpoint=True, checkpoint_source="s3", checkpoint_path=f"s3://{bucket}")
     def made():
         return [1, 2, 3]
@@ -101,11 +101,11 @@ def test_decorated_task_is_checkpointed(dag, cluster, bucket):
 
     with dag:
         numbers = made()
-        numbers >> losing(cluster) >> used(numbers)
+        numbers >> losing(dag) >> used(numbers)
     assert run_dag(dag).xcom("used") == 6
 
 
-def test_mapped_tasks_are_checkpointed_each(dag, cluster, bucket):
+def test_mapped_tasks_are_checkpointed_each(dag, bucket):
     with dag:
         made = RayPythonOperator.partial(
             task_id="make",
@@ -120,11 +120,11 @@ def test_mapped_tasks_are_checkpointed_each(dag, cluster, bucket):
             op_args=[made.output],
             result="value",
         )
-        made >> losing(cluster) >> used
+        made >> losing(dag) >> used
     assert run_dag(dag).xcom("use") == [10, 20]
 
 
-def test_plain_task_gets_a_lost_object_through_the_hook(dag, cluster):
+def test_plain_task_gets_a_lost_object_through_the_hook(dag):
     @task
     def rows(uri):
         return len(RayHook(CONNECTION).get(uri))
@@ -132,7 +132,7 @@ def test_plain_task_gets_a_lost_object_through_the_hook(dag, cluster):
     with dag:
         made = checkpointed()
         got = rows(made.output)
-        made >> losing(cluster) >> got
+        made >> losing(dag) >> got
     assert run_dag(dag).xcom("rows") == 100
 
 
@@ -147,7 +147,7 @@ def test_checkpoint_of_an_earlier_run_of_the_task_is_not_taken(dag, cluster, buc
 
     with dag:
         made = checkpointed(checkpoint=False)
-        write_as_if_earlier(made.output) >> losing(cluster) >> use(made)
+        write_as_if_earlier(made.output) >> losing(dag) >> use(made)
     run = run_dag(dag)
     assert run.task_states("use") == ["failed"]
 
@@ -180,10 +180,10 @@ def test_pickle_in_place_of_arrow_is_said_in_the_log(dag, capfd):
     )
 
 
-def test_secrets_are_in_no_log(dag, cluster, capfd):
+def test_secrets_are_in_no_log(dag, capfd):
     with dag:
         made = checkpointed()
-        made >> losing(cluster) >> use(made)
+        made >> losing(dag) >> use(made)
     run_dag(dag)
     log = capfd.readouterr().out
     assert "Checkpoint: pandas" in log

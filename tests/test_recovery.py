@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -21,8 +22,10 @@ from airflow_ray.exceptions import (
 )
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.hooks.s3_checkpoint import S3CheckpointHook
+from airflow_ray.object_uri import ObjectURI
 from tests.checkpointing import CONNECTION, Cluster, connection_of, consumed, make_frame, produced, total
 from tests.conftest import new_uri
+from tools.s3_server import S3Server
 
 KEY = "test-secret-key"
 
@@ -43,6 +46,11 @@ def cluster(request, running_cluster, monkeypatch, bucket) -> Cluster:
     return running_cluster
 
 
+def kill_owner(cluster: Cluster) -> None:
+    (owner,) = cluster.head.processes("ray::Owner")
+    owner.kill()
+
+
 both_modes = pytest.mark.parametrize("cluster", ["client", "driver"], indirect=True)
 
 
@@ -61,8 +69,7 @@ def test_input_comes_from_the_checkpoint_after_the_loss_of_the_cluster(cluster):
 @both_modes
 def test_input_comes_from_the_checkpoint_after_the_loss_of_the_owner(cluster):
     uri = produced(1000)
-    (owner,) = cluster.head.processes("ray::Owner")
-    owner.kill()
+    kill_owner(cluster)
     assert consumed(uri) == (499_500, "checkpoint")
 
 
@@ -81,15 +88,78 @@ def test_restored_object_is_an_ordinary_object_of_the_new_owner(cluster):
     assert RayHook(CONNECTION).describe(uri)["outputs"]["return_value"]["shape"] == [1000, 2]
 
 
-def test_one_of_several_outputs_is_restored(cluster):
-    uri = produced(fn=lambda: {"train": [1], "täst/1": [2]}, multiple_outputs=True)
-    cluster.lose()
-    assert consumed(uri.with_key("täst/1"), fn=sum) == (2, "checkpoint")
+def make_modin(rows):
+    import modin.pandas as mpd
+    import numpy as np
+
+    return mpd.DataFrame({"a": np.arange(rows), "b": np.arange(rows).astype(str)})
 
 
-def test_several_lost_inputs_are_restored(cluster):
-    uris = [produced(rows) for rows in (10, 20)]
-    cluster.lose()
+def of_modin(frame):
+    return type(frame).__module__, int(frame["a"].sum())
+
+
+def make_dataset(rows):
+    import ray
+
+    return ray.data.range(rows, override_num_blocks=4).materialize()
+
+
+class OfThisFile:
+    def __init__(self, value):
+        self.value = value
+
+
+class Lost(NamedTuple):
+    """Objects that were lost with their cluster.
+
+    :param uris: by what they are.
+    :param bucket: with their checkpoints.
+    :param connection: that names it.
+    """
+
+    uris: dict[str, ObjectURI]
+    bucket: str
+    connection: str
+
+
+@pytest.fixture(scope="module")
+def lost_at_once(running_cluster: Cluster, s3: S3Server) -> Lost:
+    """Objects of many kinds that were lost with one cluster: to start another one takes long."""
+    bucket = s3.new_bucket()
+    path = f"s3://{bucket}/checkpoints"
+    connection = connection_of(running_cluster.head, "driver", checkpoint_path=path, checkpoint_conn_id="s3")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_S3", s3.connection())
+        patch.setenv(f"AIRFLOW_CONN_{CONNECTION.upper()}", connection)
+        uris = {
+            "outputs": produced(fn=lambda: {"train": [1], "täst/1": [2]}, multiple_outputs=True),
+            "10 rows": produced(10),
+            "20 rows": produced(20),
+            "modin": produced(10_000, fn=make_modin),
+            "dataset": produced(10_000, fn=make_dataset),
+            "tuple": produced(1000, fn=lambda rows: (make_modin(rows), {"held_out": make_frame(rows)})),
+            "object": produced(42, fn=OfThisFile),
+            "without checkpoint": produced(10, checkpoint=False),
+            "broken checkpoint": produced(10),
+        }
+        running_cluster.lose()
+    return Lost(uris, bucket, connection)
+
+
+@pytest.fixture
+def lost(lost_at_once: Lost, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Lost:
+    """Those objects, and the connection by which they are restored."""
+    monkeypatch.setenv(f"AIRFLOW_CONN_{CONNECTION.upper()}", lost_at_once.connection)
+    return lost_at_once
+
+
+def test_one_of_several_outputs_is_restored(lost):
+    assert consumed(lost.uris["outputs"].with_key("täst/1"), fn=sum) == (2, "checkpoint")
+
+
+def test_several_lost_inputs_are_restored(lost):
+    uris = [lost.uris["10 rows"], lost.uris["20 rows"]]
     of_consumer = new_uri(CONNECTION)
     with RayHook(CONNECTION).connect() as hook:
         hook.submit(lambda frames: sum(map(len, frames)), uris, uri=of_consumer)
@@ -99,7 +169,7 @@ def test_several_lost_inputs_are_restored(cluster):
 
 def test_concurrent_consumers_of_a_lost_object_cause_one_restore(cluster, s3, proxy, monkeypatch):
     uri = produced(1000)
-    cluster.lose()
+    kill_owner(cluster)
     monkeypatch.setenv("AIRFLOW_CONN_S3", s3.connection(endpoint_url=proxy.endpoint))
     consumers = [new_uri(CONNECTION) for _ in range(5)]
     start = threading.Barrier(len(consumers))
@@ -143,21 +213,8 @@ def test_input_of_a_lost_node_that_ray_may_not_make_again_is_found_lost(cluster)
     assert consumed(uri) == (19_999_900_000, "checkpoint")
 
 
-def make_modin(rows):
-    import modin.pandas as mpd
-    import numpy as np
-
-    return mpd.DataFrame({"a": np.arange(rows), "b": np.arange(rows).astype(str)})
-
-
-def of_modin(frame):
-    return type(frame).__module__, int(frame["a"].sum())
-
-
-def test_modin_frame_is_restored_as_one(cluster):
-    uri = produced(10_000, fn=make_modin)
-    cluster.lose()
-    assert consumed(uri, fn=of_modin) == (("modin.pandas.dataframe", 49_995_000), "checkpoint")
+def test_modin_frame_is_restored_as_one(lost):
+    assert consumed(lost.uris["modin"], fn=of_modin) == (("modin.pandas.dataframe", 49_995_000), "checkpoint")
 
 
 def test_modin_frame_is_one_in_another_process(cluster):
@@ -175,53 +232,36 @@ def test_modin_frame_whose_partitions_died_with_their_node_is_restored(cluster):
     assert consumed(uri, fn=of_modin) == (("modin.pandas.dataframe", 19_999_900_000), "checkpoint")
 
 
-def test_dataset_is_restored_as_one(cluster):
-    def make_dataset(rows):
-        import ray
-
-        return ray.data.range(rows, override_num_blocks=4).materialize()
-
-    uri = produced(10_000, fn=make_dataset)
+def test_dataset_is_restored_as_one(lost):
+    uri = lost.uris["dataset"]
     assert S3CheckpointHook("s3", RayHook(CONNECTION).settings.checkpoint_path).describe(uri)["objects"] == 4
-    cluster.lose()
     assert consumed(uri, fn=lambda dataset: (type(dataset).__name__, dataset.sum("id"))) == (
         ("MaterializedDataset", 49_995_000),
         "checkpoint",
     )
 
 
-def test_frames_inside_a_tuple_are_restored(cluster):
-    uri = produced(1000, fn=lambda rows: (make_modin(rows), {"held_out": make_frame(rows)}))
-    cluster.lose()
-    parts = consumed(uri, fn=lambda both: (of_modin(both[0]), total(both[1]["held_out"])))
+def test_frames_inside_a_tuple_are_restored(lost):
+    parts = consumed(lost.uris["tuple"], fn=lambda both: (of_modin(both[0]), total(both[1]["held_out"])))
     assert parts == ((("modin.pandas.dataframe", 499_500), 499_500), "checkpoint")
 
 
-class OfThisFile:
-    def __init__(self, value):
-        self.value = value
+def test_object_of_a_class_that_only_the_dag_file_has_is_restored(lost):
+    assert consumed(lost.uris["object"], fn=lambda each: each.value) == (42, "checkpoint")
 
 
-def test_object_of_a_class_that_only_the_dag_file_has_is_restored(cluster):
-    uri = produced(42, fn=OfThisFile)
-    cluster.lose()
-    assert consumed(uri, fn=lambda each: each.value) == (42, "checkpoint")
-
-
-def test_lost_object_without_checkpoint_names_what_to_clear(cluster):
-    uri = produced(10, checkpoint=False)
-    cluster.lose()
+def test_lost_object_without_checkpoint_names_what_to_clear(lost):
+    uri = lost.uris["without checkpoint"]
     with pytest.raises(RayObjectLostError) as raised:
         consumed(uri)
     for part in (str(uri), "'make'", repr(uri.run_id), "clear that task", "no checkpoint"):
         assert part in str(raised.value)
 
 
-def test_lost_object_with_a_broken_checkpoint_names_both(cluster, s3, bucket):
-    uri = produced(10)
-    (data,) = (key for key in s3.keys(bucket) if ".data.0" in key)
-    s3.client().put_object(Bucket=bucket, Key=data, Body=b"broken")
-    cluster.lose()
+def test_lost_object_with_a_broken_checkpoint_names_both(lost, s3):
+    uri = lost.uris["broken checkpoint"]
+    (data,) = (key for key in s3.keys(lost.bucket) if uri.run_id in key and ".data.0" in key)
+    s3.client().put_object(Bucket=lost.bucket, Key=data, Body=b"broken")
     with pytest.raises(RayCheckpointCorruptError) as raised:
         consumed(uri)
     for part in (data, "clear that task", "6 bytes instead of"):
@@ -307,9 +347,9 @@ def test_worker_killed_while_it_writes_is_started_again_by_ray(cluster, monkeypa
 
 def test_credentials_stay_nowhere_on_the_cluster(cluster):
     uri = produced(1000)
-    cluster.lose()
-    consumed(uri)
     hook = RayHook(CONNECTION)
+    hook.release(uri)
+    assert consumed(uri) == (499_500, "checkpoint")
     assert KEY not in str(hook.describe(uri)) + str(hook.logs(uri)) + repr(hook.settings)
     files = [path for path in Path(cluster.head.temp_dir).rglob("*") if path.is_file()]
     assert files
