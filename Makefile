@@ -18,7 +18,7 @@ demo-tune: .venv/installed
 	$(BIN)/python -m tools.demo_tune
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -25,6 +25,14 @@ from tests.proxy import FaultyProxy
 from tests.ray_head import RayHead
 from tools.s3_server import S3Server
 
+# Whole files go to the processes that run them: a long one that began late would keep one of them alone at the end.
+LONGEST_FIRST = ("test_end_to_end", "test_tune", "test_survival", "test_recovery", "test_hook", "test_waiting")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: position for position, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
 
 @pytest.fixture(scope="session")
 def head() -> Iterator[RayHead]:
