@@ -56,7 +56,7 @@ def many_wait():
     def total(numbers):
         return sum(numbers)
 
-    total(double.expand(number=list(range(50))))
+    total(double.expand(number=list(range(20))))
 
 
 @dag(schedule=None, params={"uri": ""})
