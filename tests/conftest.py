@@ -26,7 +26,15 @@ from tests.ray_head import RayHead
 from tools.s3_server import S3Server
 
 # Whole files go to the processes that run them: a long one that began late would keep one of them alone at the end.
-LONGEST_FIRST = ("test_end_to_end", "test_tune", "test_survival", "test_recovery", "test_hook", "test_waiting")
+LONGEST_FIRST = (
+    "test_end_to_end",
+    "test_tune",
+    "test_survival",
+    "test_recovery",
+    "test_connection_in_airflow",
+    "test_hook",
+    "test_waiting",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
