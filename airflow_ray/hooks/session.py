@@ -129,7 +129,18 @@ class Session:
         import airflow_ray.cluster
         from airflow_ray.cluster.keeper import owner_handle
 
-        return owner_handle(self._namespace, lambda: pickled_by_value([airflow_ray.cluster]))
+        return _knowing_methods(owner_handle(self._namespace, lambda: pickled_by_value([airflow_ray.cluster])))
+
+
+def _knowing_methods(owner: Any) -> Any:
+    """Return a handle whose methods are known: a Ray Client would start a worker process to ask for them."""
+    from ray.util.client.common import ClientActorClass, ClientActorHandle
+
+    from airflow_ray.cluster.owner import Owner
+
+    if isinstance(owner, ClientActorHandle):
+        return ClientActorHandle(owner.actor_ref, ClientActorClass(Owner))
+    return owner
 
 
 @contextmanager
