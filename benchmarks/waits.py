@@ -16,7 +16,7 @@ from airflow_ray.hooks.ray import RayHook
 from airflow_ray.hooks.watcher import stop_all
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.triggers import RayObjectTrigger
-from benchmarks.measure import Result
+from benchmarks.measure import Result, at_most
 from tools.ray_cluster import RayHead
 
 if TYPE_CHECKING:
@@ -65,11 +65,11 @@ async def _measured(head: RayHead, uris: list[ObjectURI], idle_seconds: float) -
         delays = [told[uri] - hook.describe(uri)["finished_at"] for uri in uris]
     number = f"{len(uris)} waits"
     return [
-        Result(f"{number}: connections to Ray", connections, "connections", len(uris)),
-        Result(f"{number}: CPU of one core", 100 * share, "%"),
-        Result(f"{number}: memory over none", (rss - before) / 1e6, "MB"),
+        Result(f"{number}: connections to Ray", connections, "connections", target=at_most(1)),
+        Result(f"{number}: CPU of one core", 100 * share, "%", target=at_most(10)),
+        Result(f"{number}: memory over none", (rss - before) / 1e6, "MB", target=at_most(300)),
         Result(f"{number}: end to event, median", 1000 * statistics.median(delays), "ms"),
-        Result(f"{number}: end to event, 99th percentile", 1000 * _percentile(delays, 99), "ms"),
+        Result(f"{number}: end to event, 99th percentile", 1000 * _percentile(delays, 99), "ms", target=at_most(2000)),
     ]
 
 
