@@ -6,6 +6,7 @@ import statistics
 import tempfile
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ def run_kinds(megabytes: int, repeats: int, kinds: tuple[str, ...] = ()) -> Iter
         for kind in kinds or MAKERS:
             make = _Maker(MAKERS[kind], rows, Path(folder))
             seconds = in_turns(
-                {LIMIT: lambda make=make: _in_one_driver(hook, make), OURS: lambda make=make: _by_tasks(hook, make)},
+                {LIMIT: partial(_in_one_driver, hook, make), OURS: partial(_by_tasks, hook, make)},
                 repeats,
             )
             limit, ours = (1000 * statistics.median(seconds[name]) for name in (LIMIT, OURS))
@@ -60,10 +61,14 @@ def run(megabytes: tuple[float, ...], mixed_megabytes: tuple[float, ...], repeat
     sizes += [(frames.mixed, size, f"a mixed table of {size:g} MB") for size in mixed_megabytes]
     server = S3Server()
     try:
-        with tempfile.TemporaryDirectory() as folder, ray_head(STORE_BYTES, WARM_WORKERS):
-            with RayHook(DRIVER).connect() as driver, RayHook(CLIENT).connect() as client:
-                for make, size, what in sizes:
-                    yield from _of_frame(driver, client, server, _Maker(make, size, Path(folder)), what, repeats)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            ray_head(STORE_BYTES, WARM_WORKERS),
+            RayHook(DRIVER).connect() as driver,
+            RayHook(CLIENT).connect() as client,
+        ):
+            for make, size, what in sizes:
+                yield from _of_frame(driver, client, server, _Maker(make, size, Path(folder)), what, repeats)
     finally:
         server.stop()
 
@@ -73,18 +78,18 @@ def _of_frame(
 ) -> Iterator[Result]:
     frame = make.function(make.size)
     contestants: dict[str, Callable[[], float]] = {
-        LIMIT: lambda: _in_one_driver(driver, make),
-        OURS: lambda: _by_tasks(client, make),
-        OURS_AS_DRIVER: lambda: _by_tasks(driver, make),
-        BY_WORKER: lambda: _by_worker(client, make),
+        LIMIT: partial(_in_one_driver, driver, make),
+        OURS: partial(_by_tasks, client, make),
+        OURS_AS_DRIVER: partial(_by_tasks, driver, make),
+        BY_WORKER: partial(_by_worker, client, make),
     }
-    storages = {
+    storages: dict[str, PickleOnS3 | XComStorage] = {
         PICKLE: PickleOnS3(server),
         XCOM_S3: XComStorage.on_s3(server),
         XCOM_DISK: XComStorage.on_disk(make.folder),
     }
     for name, storage in storages.items():
-        contestants[name] = lambda storage=storage: storage.seconds(frame, _use)
+        contestants[name] = partial(storage.seconds, frame, _use)
     seconds = in_turns(contestants, repeats)
     medians = {name: 1000 * statistics.median(measured) for name, measured in seconds.items()}
     for name, milliseconds in medians.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from datetime import datetime, timezone
+from typing import Any
 
 from airflow.models.dag import DagModel
 from airflow.models.dagbundle import DagBundleModel
@@ -13,8 +14,8 @@ from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import LazyDeserializedDAG
 from airflow.utils.session import create_session
 
-from airflow_ray.decorators import ray_task
 from airflow_ray.hooks.ray import RayHook
+from airflow_ray.operators.python import RayPythonOperator
 
 BUNDLE = "benchmarks"
 
@@ -36,12 +37,17 @@ def main(conn_id: str, number: int) -> None:
     :param number: how many instances.
     """
     with DAG("mapped", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)) as dag:
-        doubled = ray_task(double, ray_conn_id=conn_id).expand(number=list(range(number)))
-        ray_task(total, ray_conn_id=conn_id, result="value")(doubled)
+        doubled = RayPythonOperator.partial(task_id="double", python_callable=double, ray_conn_id=conn_id).expand(
+            op_args=[[each] for each in range(number)]
+        )
+        RayPythonOperator(
+            task_id="total", python_callable=total, op_args=[doubled.output], ray_conn_id=conn_id, result="value"
+        )
     with create_session() as session:
         session.merge(DagBundleModel(name=BUNDLE))
         session.flush()
-        session.merge(DagModel(dag_id=dag.dag_id, bundle_name=BUNDLE, fileloc=dag.fileloc))
+        model: Any = DagModel
+        session.merge(model(dag_id=dag.dag_id, bundle_name=BUNDLE, fileloc=dag.fileloc))
     SerializedDagModel.write_dag(LazyDeserializedDAG.from_dag(dag), bundle_name=BUNDLE)
     with RayHook(conn_id).connect() as hook:
         # The warm connection of this process: each instance has its own in a process of its own.

@@ -7,9 +7,8 @@ import subprocess
 import sys
 import time
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import psutil
 
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
@@ -136,9 +135,10 @@ def _held(hook: RayHook, head: RayHead, records: tuple[int, ...]) -> Iterator[Re
     """Hold more and more records, and ask for them; the last thing is to release them all."""
     (owner,) = head.processes(OWNER_PROCESS)
     uris: list[ObjectURI] = []
+    dag_id = uuid.uuid4().hex
     before = owner.memory_info().rss
     for number in records:
-        more = _uris(number - len(uris), uris[0].dag_id if uris else None)
+        more = _uris(number - len(uris), dag_id)
         for uri in more:
             hook.submit(_nothing, uri=uri)
         for uri in more:
@@ -146,13 +146,16 @@ def _held(hook: RayHook, head: RayHead, records: tuple[int, ...]) -> Iterator[Re
         uris += more
         grown = (owner.memory_info().rss - before) / number / 1000
         yield Result(f"scale: memory of each of {number} records", grown, "kB")
-        listed = [timed(lambda: hook.list_objects(dag_id=uris[0].dag_id))() for _ in range(3)]
+        listed = [timed(partial(hook.list_objects, dag_id))() for _ in range(3)]
         yield Result(f"scale: list_objects of {number} records", 1000 * statistics.median(listed), "ms")
-        described = [timed(lambda uri=uri: hook.describe(uri))() for uri in uris[-DESCRIBED:]]
+        described = [timed(partial(hook.describe, uri))() for uri in uris[-DESCRIBED:]]
         yield Result(
-            f"scale: describe one of {number} records", 1000 * statistics.median(described), "ms", noise=noise(described)
+            f"scale: describe one of {number} records",
+            1000 * statistics.median(described),
+            "ms",
+            noise=noise(described),
         )
-    released = timed(lambda: hook.release(dag_id=uris[0].dag_id))()
+    released = timed(partial(hook.release, dag_id=dag_id))()
     yield Result(f"scale: release of {len(uris)} records", 1000 * released, "ms")
 
 
@@ -167,5 +170,7 @@ def _mapped(number: int) -> Iterator[Result]:
     command = [sys.executable, "-m", "benchmarks.mapped_dag", DRIVER, str(number)]
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     seconds, received = finished.stdout.split()[-2:]
-    yield Result(f"scale: instances of {number} mapped that arrived", int(received), "instances", target=at_least(number))
+    yield Result(
+        f"scale: instances of {number} mapped that arrived", int(received), "instances", target=at_least(number)
+    )
     yield Result("scale: each mapped instance, in dag.test", 1000 * float(seconds) / number, "ms")

@@ -26,11 +26,12 @@ CONN_ID = "benchmark_ray"
 POLL_SECONDS = 10.0
 
 
-def run(waits: int, idle_seconds: float) -> Iterator[Result]:
+def run(waits: int, idle_seconds: float, poll_seconds: float = POLL_SECONDS) -> Iterator[Result]:
     """Yield the results for one number of waits.
 
     :param waits: how many triggers wait at once.
     :param idle_seconds: how long nothing ends, in which CPU and memory are measured.
+    :param poll_seconds: poll interval of the triggers.
     """
     os.environ["RAY_AUTH_MODE"] = "disabled"
     head = RayHead()
@@ -40,18 +41,18 @@ def run(waits: int, idle_seconds: float) -> Iterator[Result]:
     try:
         # The owner starts with the first connection.
         RayHook(CONN_ID).status(uris[0])
-        yield from asyncio.run(_measured(head, uris, idle_seconds))
+        yield from asyncio.run(_measured(head, uris, idle_seconds, poll_seconds))
     finally:
         stop_all()
         head.stop()
 
 
-async def _measured(head: RayHead, uris: list[ObjectURI], idle_seconds: float) -> list[Result]:
+async def _measured(head: RayHead, uris: list[ObjectURI], idle_seconds: float, poll_seconds: float) -> list[Result]:
     process = psutil.Process()
     before = process.memory_info().rss
     told: dict[ObjectURI, float] = {}
-    waits = [asyncio.create_task(_wait(uri, told)) for uri in uris]
-    await asyncio.sleep(2 * POLL_SECONDS)
+    waits = [asyncio.create_task(_wait(uri, told, poll_seconds)) for uri in uris]
+    await asyncio.sleep(2 * poll_seconds)
     cpu, started = sum(process.cpu_times()[:2]), time.monotonic()
     await asyncio.sleep(idle_seconds)
     share = (sum(process.cpu_times()[:2]) - cpu) / (time.monotonic() - started)
@@ -73,8 +74,8 @@ async def _measured(head: RayHead, uris: list[ObjectURI], idle_seconds: float) -
     ]
 
 
-async def _wait(uri: ObjectURI, told: dict[ObjectURI, float]) -> None:
-    async for event in RayObjectTrigger([str(uri)], poll_interval=POLL_SECONDS).run():
+async def _wait(uri: ObjectURI, told: dict[ObjectURI, float], poll_seconds: float) -> None:
+    async for event in RayObjectTrigger([str(uri)], poll_interval=poll_seconds).run():
         told[uri] = time.time()
         if event.payload["status"] != "ended":
             raise RuntimeError(event.payload)

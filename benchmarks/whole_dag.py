@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,10 +45,7 @@ def run(megabytes: dict[float, float], repeats: int = REPEATS) -> Iterator[Resul
 
 
 def _of_size(airflow: StandaloneAirflow, megabytes: float, bound: float, repeats: int) -> Result:
-    seconds = in_turns(
-        {name: lambda name=name: _seconds(airflow, name, megabytes) for name in (PLAIN, OURS)},
-        repeats,
-    )
+    seconds = in_turns({name: partial(_seconds, airflow, name, megabytes) for name in (PLAIN, OURS)}, repeats)
     plain, ours = (statistics.median(seconds[name]) for name in (PLAIN, OURS))
     once = ", which ran once" if len(seconds[PLAIN]) == 1 else ""
     title = f"DAG of 3 tasks with {megabytes:g} MB, against plain tasks with Ray Client{once}"

@@ -87,6 +87,7 @@ class XComStorage:
         stored = backend.XComObjectStorageBackend.serialize_value(
             value, key="return_value", dag_id="benchmark", run_id=uuid.uuid4().hex, task_id="make"
         )
-        taken_at = use(backend.XComObjectStorageBackend.deserialize_value(SimpleNamespace(value=stored)))
-        backend.XComObjectStorageBackend.purge(SimpleNamespace(value=stored))
+        xcom: Any = SimpleNamespace(value=stored)
+        taken_at = use(backend.XComObjectStorageBackend.deserialize_value(xcom))
+        backend.XComObjectStorageBackend.purge(xcom)
         return taken_at - started
