@@ -119,6 +119,8 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         os.environ["AIRFLOW_HOME"] = home
+        # An installed package has bytecode; this checkout gets it with the first process.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
         os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "WARNING"
         os.environ["AIRFLOW__CORE__FERNET_KEY"] = Fernet.generate_key().decode()

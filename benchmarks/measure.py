@@ -83,13 +83,15 @@ class Result:
         return f"{'value' if self.baseline is None else 'ratio'} {self.target}"
 
 
-def in_turns(contestants: dict[str, Callable[[], float]], repeats: int = REPEATS) -> dict[str, list[float]]:
+def in_turns(
+    contestants: dict[str, Callable[[], float]], repeats: int = REPEATS, slow_seconds: float = SLOW_SECONDS
+) -> dict[str, list[float]]:
     """Run all contestants once to warm up, and then in turns, and return the seconds that each run says it took.
 
-    One that takes more than ``SLOW_SECONDS`` to warm up is not run again: that run is the only one.
+    :param slow_seconds: one that takes more to warm up is not run again: that run is the only one.
     """
     seconds = {name: [run()] for name, run in contestants.items()}
-    quick = {name: run for name, run in contestants.items() if seconds[name][0] <= SLOW_SECONDS}
+    quick = {name: run for name, run in contestants.items() if seconds[name][0] <= slow_seconds}
     for _ in range(repeats):
         for name, run in quick.items():
             seconds[name].append(run())

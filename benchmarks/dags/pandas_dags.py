@@ -91,29 +91,29 @@ def loaded(name: str) -> Any:
 
 
 @task
-def make_plain(run_id: str, megabytes: str) -> str:
+def make_plain(name: str, megabytes: str) -> str:
     """Make the frame on Ray and store it."""
-    return stored(on_ray(make_frame, megabytes), f"{run_id}-made")
+    return stored(on_ray(make_frame, megabytes), name)
 
 
 @task
-def scale_plain(run_id: str, name: str) -> str:
+def scale_plain(name: str, made: str) -> str:
     """Scale the stored frame on Ray and store the result."""
-    return stored(on_ray(scale, loaded(name)), f"{run_id}-scaled")
+    return stored(on_ray(scale, loaded(made)), name)
 
 
 @task
-def summarise_plain(name: str) -> dict[str, float]:
+def summarise_plain(scaled: str) -> dict[str, float]:
     """Summarise the stored frame on Ray."""
-    summary: dict[str, float] = on_ray(summarise, loaded(name))
+    summary: dict[str, float] = on_ray(summarise, loaded(scaled))
     return summary
 
 
 @dag(schedule=None)
 def by_plain_tasks() -> None:
     """Let the frame go from Ray to the Airflow worker, to S3, and back, for each task."""
-    made: Any = make_plain("{{ run_id }}", "{{ dag_run.conf['megabytes'] }}")
-    scaled: Any = scale_plain("{{ run_id }}", made)
+    made: Any = make_plain("{{ run_id }}-made", "{{ dag_run.conf['megabytes'] }}")
+    scaled: Any = scale_plain("{{ run_id }}-scaled", made)
     summarise_plain(scaled)
 
 
