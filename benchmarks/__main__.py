@@ -1,69 +1,127 @@
-"""Run the benchmarks and write ``benchmarks/results.json``."""
+"""Run the benchmarks, print what came of them, and write ``benchmarks/results.json`` and its charts."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import statistics
 import tempfile
-from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from cryptography.fernet import Fernet
 
+from benchmarks.chart import RESULTS, draw
 from tools.standalone import print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from benchmarks.measure import Result
 
-RESULTS = Path(__file__).parent / "results.json"
+HEADING = ("what", "value", "unit", "ratio", "of", "target", "met", "noise")
 
 
-def main(quick: bool) -> None:
-    """Run everything, print a table and write the results.
+def main(quick: bool, chosen: list[str]) -> None:
+    """Run the parts one after another.
 
-    :param quick: small sizes and few repeats, to see that everything works.
+    :param quick: small sizes and few repeats, to see that everything works; nothing is written.
+    :param chosen: names of parts to run, and nothing to write; all of them if there is none.
     """
-    from benchmarks import checkpoints, handover, transfer, tuning, waits
+    parts = _parts(quick)
+    results: list[Result] = []
+    started = time.monotonic()
+    for name in chosen or parts:
+        part_started = time.monotonic()
+        measured = list(parts[name]())
+        results += measured
+        print_table([HEADING, *map(_row, measured)])
+        print(f"{name}: {time.monotonic() - part_started:.0f} s, {_noise(measured)}", flush=True)
+    missed = [result for result in results if result.met is False]
+    print(f"\n{len(results)} figures in {time.monotonic() - started:.0f} s; {len(missed)} targets missed")
+    if not quick and not chosen:
+        plain = [_plain(each) for each in results]
+        RESULTS.write_text(json.dumps(plain, indent=1) + "\n")
+        draw(plain)
 
-    results = list(handover.run(*((4, 2) if quick else (64, 5))))
-    results += transfer.run(*(((32,), 2) if quick else ((64, 256, 640),)))
-    results += list(checkpoints.run(*(((16,), 2) if quick else ((64, 640),))))
-    results += waits.run(*((100, 5.0) if quick else (1000, 60.0)))
-    results += tuning.run(*((2, 2) if quick else (16, 5)))
-    print_table([("what", "value", "unit", "ratio", "of", "target", "met", "noise"), *map(_row, results)])
-    if not quick:
-        RESULTS.write_text(json.dumps([_plain(each) for each in results], indent=1) + "\n")
+
+def _parts(quick: bool) -> dict[str, Callable[[], Iterable[Result]]]:
+    """Return what each part runs; those that must not see what others leave in this process come first."""
+    from benchmarks import checkpoints, handover, operator_cost, parsing, scale, transfer, tuning, waits, whole_dag
+
+    if quick:
+        return {
+            "parsing": lambda: parsing.run(2),
+            "waits": lambda: waits.run(10, 1.0, poll_seconds=1.0),
+            "operator": lambda: operator_cost.run(2, tasks=1),
+            "hand-over": lambda: handover.run((1.0,), (), 2),
+            "hand-over of kinds": lambda: handover.run_kinds(1, 2, ("pandas",)),
+            "transfer": lambda: transfer.run((16,), 2),
+            "checkpoints": lambda: checkpoints.run((8,), 2),
+            "tuning": lambda: tuning.run(1, 2),
+            "scale": lambda: scale.run((5, 10), (5,), 0, 2),
+        }
+    return {
+        "parsing": lambda: parsing.run(9),
+        "waits": lambda: waits.run(1000, 30.0),
+        "operator": lambda: operator_cost.run(),
+        "hand-over": lambda: handover.run((6.4, 64, 640), (149,)),
+        "hand-over of kinds": lambda: handover.run_kinds(64, 5),
+        "transfer": lambda: transfer.run((64, 256, 640)),
+        "checkpoints": lambda: checkpoints.run((64, 640)),
+        "tuning": lambda: tuning.run(16, 5),
+        "scale": lambda: scale.run((10, 100, 1000, 10_000), (10, 100, 1000), 500),
+        "whole DAG": lambda: whole_dag.run({1: 1.0, 640: 1 / 3}),
+    }
 
 
 def _row(result: Result) -> tuple[str, ...]:
-    ratio = "-" if result.ratio is None else f"{result.ratio:.2f}"
-    baseline = "-" if result.baseline is None else f"{result.baseline:.0f}"
-    target = "-" if result.target is None else f"{result.target:g}"
-    met = {None: "-", True: "yes", False: "no"}[result.met]
     return (
         result.name,
-        f"{result.value:.{0 if result.value >= 10 else 1}f}",
+        _number(result.value),
         result.unit,
-        ratio,
-        baseline,
-        target,
-        met,
-        f"{result.noise:.0%}",
+        "-" if result.ratio is None else f"{result.ratio:.3g}",
+        "-" if result.baseline is None else _number(result.baseline),
+        result.target_text or "-",
+        {None: "-", True: "yes", False: "no"}[result.met],
+        "one run" if result.noise is None else f"{result.noise:.0%}",
     )
 
 
-def _plain(result: Result) -> dict[str, object]:
-    return {**asdict(result), "ratio": result.ratio, "met": result.met}
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _noise(results: list[Result]) -> str:
+    noises = [result.noise for result in results if result.noise is not None]
+    if not noises:
+        return "each figure of one run"
+    return f"noise {statistics.median(noises):.0%} in the middle, {max(noises):.0%} at most"
+
+
+def _plain(result: Result) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "value": result.value,
+        "unit": result.unit,
+        "baseline": result.baseline,
+        "ratio": result.ratio,
+        "target": result.target_text,
+        "met": result.met,
+    }
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--quick", action="store_true", help="small sizes, few repeats")
+    parser.add_argument("parts", nargs="*", help="run these alone, and write nothing")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         os.environ["AIRFLOW_HOME"] = home
+        # An installed package has bytecode; this checkout gets it with the first process.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
         os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "WARNING"
         os.environ["AIRFLOW__CORE__FERNET_KEY"] = Fernet.generate_key().decode()
-        main(arguments.quick)
+        main(arguments.quick, arguments.parts)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from benchmarks import frames
-from benchmarks.measure import REPEATS, Result, noise, seconds_in_turns
+from benchmarks.measure import REPEATS, Result, at_least, noise, seconds_in_turns
 from tools.ray_cluster import RayHead
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _of_frame(hook: RayHook, what: str, frame: Any, megabytes: int, repeats: int
     contestants.release()
     speed = {name: megabytes / statistics.median(measured) for name, measured in seconds.items()}
     for name, by_ray in (("upload", "ray.put"), ("download", "ray.get")):
-        target = TARGETS[name] if megabytes == TARGET_MEGABYTES else None
+        target = at_least(TARGETS[name]) if megabytes == TARGET_MEGABYTES else None
         yield Result(f"{name} of {what}", speed[name], "MB/s", speed[by_ray], noise(seconds[name]), target)
 
 

@@ -12,24 +12,13 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.operators.tune import RayTuneOperator
 from benchmarks.measure import Result, noise, seconds_in_turns
+from benchmarks.task_instance import TaskInstance
 from tools.ray_cluster import RayHead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 CONN_ID = "benchmark_ray"
-
-
-class TaskInstance:
-    """As much of a task instance as the operator asks of it."""
-
-    dag_id, task_id, map_index, max_tries = "benchmark", "tune", -1, 0
-
-    def __init__(self) -> None:
-        self.run_id = uuid.uuid4().hex
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        """Forget it."""
 
 
 def run(trials: int, repeats: int) -> Iterator[Result]:
@@ -79,4 +68,4 @@ def _search_by_operator(folder: Path, trials: int) -> None:
         storage_path=str(folder),
         ray_conn_id=CONN_ID,
     )
-    operator.execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]
+    operator.execute({"ti": TaskInstance("tune")})  # type: ignore[typeddict-item]

@@ -16,7 +16,7 @@ from airflow_ray.hooks.ray import RayHook
 from airflow_ray.hooks.watcher import stop_all
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.triggers import RayObjectTrigger
-from benchmarks.measure import Result
+from benchmarks.measure import Result, at_most
 from tools.ray_cluster import RayHead
 
 if TYPE_CHECKING:
@@ -26,11 +26,12 @@ CONN_ID = "benchmark_ray"
 POLL_SECONDS = 10.0
 
 
-def run(waits: int, idle_seconds: float) -> Iterator[Result]:
+def run(waits: int, idle_seconds: float, poll_seconds: float = POLL_SECONDS) -> Iterator[Result]:
     """Yield the results for one number of waits.
 
     :param waits: how many triggers wait at once.
     :param idle_seconds: how long nothing ends, in which CPU and memory are measured.
+    :param poll_seconds: poll interval of the triggers.
     """
     os.environ["RAY_AUTH_MODE"] = "disabled"
     head = RayHead()
@@ -40,18 +41,18 @@ def run(waits: int, idle_seconds: float) -> Iterator[Result]:
     try:
         # The owner starts with the first connection.
         RayHook(CONN_ID).status(uris[0])
-        yield from asyncio.run(_measured(head, uris, idle_seconds))
+        yield from asyncio.run(_measured(head, uris, idle_seconds, poll_seconds))
     finally:
         stop_all()
         head.stop()
 
 
-async def _measured(head: RayHead, uris: list[ObjectURI], idle_seconds: float) -> list[Result]:
+async def _measured(head: RayHead, uris: list[ObjectURI], idle_seconds: float, poll_seconds: float) -> list[Result]:
     process = psutil.Process()
     before = process.memory_info().rss
     told: dict[ObjectURI, float] = {}
-    waits = [asyncio.create_task(_wait(uri, told)) for uri in uris]
-    await asyncio.sleep(2 * POLL_SECONDS)
+    waits = [asyncio.create_task(_wait(uri, told, poll_seconds)) for uri in uris]
+    await asyncio.sleep(2 * poll_seconds)
     cpu, started = sum(process.cpu_times()[:2]), time.monotonic()
     await asyncio.sleep(idle_seconds)
     share = (sum(process.cpu_times()[:2]) - cpu) / (time.monotonic() - started)
@@ -65,16 +66,16 @@ async def _measured(head: RayHead, uris: list[ObjectURI], idle_seconds: float) -
         delays = [told[uri] - hook.describe(uri)["finished_at"] for uri in uris]
     number = f"{len(uris)} waits"
     return [
-        Result(f"{number}: connections to Ray", connections, "connections", len(uris)),
-        Result(f"{number}: CPU of one core", 100 * share, "%"),
-        Result(f"{number}: memory over none", (rss - before) / 1e6, "MB"),
+        Result(f"{number}: connections to Ray", connections, "connections", target=at_most(1)),
+        Result(f"{number}: CPU of one core", 100 * share, "%", target=at_most(10)),
+        Result(f"{number}: memory over none", (rss - before) / 1e6, "MB", target=at_most(300)),
         Result(f"{number}: end to event, median", 1000 * statistics.median(delays), "ms"),
-        Result(f"{number}: end to event, 99th percentile", 1000 * _percentile(delays, 99), "ms"),
+        Result(f"{number}: end to event, 99th percentile", 1000 * _percentile(delays, 99), "ms", target=at_most(2000)),
     ]
 
 
-async def _wait(uri: ObjectURI, told: dict[ObjectURI, float]) -> None:
-    async for event in RayObjectTrigger([str(uri)], poll_interval=POLL_SECONDS).run():
+async def _wait(uri: ObjectURI, told: dict[ObjectURI, float], poll_seconds: float) -> None:
+    async for event in RayObjectTrigger([str(uri)], poll_interval=poll_seconds).run():
         told[uri] = time.time()
         if event.payload["status"] != "ended":
             raise RuntimeError(event.payload)

@@ -678,8 +678,7 @@ class Owner:
         """
         if objects:
             ref, objects = await self._rebuilt(ref, objects)
-        sizes = await asyncio.to_thread(store.sizes_of, [ref, *objects])
-        return Output(ref, objects, {**description, "bytes": sum(sizes)})
+        return Output(ref, objects, {**description, "bytes": sum(store.sizes_of([ref, *objects]))})
 
     async def _succeed(self, record: Record) -> None:
         if sum(output.get("bytes", 0) for output in record.outputs.values()) > SPILL_CHECK_BYTES:

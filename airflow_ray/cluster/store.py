@@ -6,10 +6,10 @@ from typing import Any
 
 
 def sizes_of(refs: list[Any]) -> list[int]:
-    """Return the size of each object in bytes, 0 for one that Ray knows none of."""
+    """Return the size of each object of this process in bytes, 0 for one that Ray knows none of."""
     import ray
 
-    locations = ray.experimental.get_object_locations(refs)
+    locations = ray.experimental.get_local_object_locations(refs)
     return [locations.get(ref, {}).get("object_size") or 0 for ref in refs]
 
 

@@ -112,7 +112,8 @@ def modules_around(value: Any) -> list[ModuleType]:
 
 
 def _local_modules(folders: Iterable[str]) -> list[ModuleType]:
-    return [module for module in list(sys.modules.values()) if _is_local(module, folders)]
+    prefixes = tuple(f"{folder}/" for folder in folders)
+    return [module for module in list(sys.modules.values()) if _is_local(module, prefixes)]
 
 
 def _with_slots(value: Any, inputs: list[ObjectURI], where: str) -> Any:
@@ -167,11 +168,13 @@ def _is_installed(filename: str) -> bool:
     return "/site-packages/" in filename or "/dist-packages/" in filename or filename.startswith(_STDLIB)
 
 
-def _is_local(module: ModuleType, folders: Iterable[str]) -> bool:
+def _is_local(module: ModuleType, prefixes: tuple[str, ...]) -> bool:
     filename = getattr(module, "__file__", None)
-    if not filename or module.__name__ == "__main__" or module.__name__.partition(".")[0] == _PACKAGE:
+    # Nearly all modules are elsewhere, and there may be thousands.
+    if not filename or not filename.startswith(prefixes):
         return False
-    return not _is_installed(filename) and any(filename.startswith(f"{folder}/") for folder in folders)
+    name = module.__name__
+    return not _is_installed(filename) and name != "__main__" and name.partition(".")[0] != _PACKAGE
 
 
 def _sources(modules: Iterable[ModuleType], folders: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -189,7 +192,13 @@ def _sources(modules: Iterable[ModuleType], folders: Iterable[str]) -> dict[str,
     return sources
 
 
-def _imported_names(source: str, module: str) -> Iterator[str]:
+@functools.lru_cache(maxsize=256)
+def _imported_names(source: str, module: str) -> tuple[str, ...]:
+    """Return what a module imports; kept, as a process that submits often sends the same modules each time."""
+    return tuple(dict.fromkeys(_names_in_imports(source, module)))
+
+
+def _names_in_imports(source: str, module: str) -> Iterator[str]:
     try:
         with _parsing_lock:
             tree = ast.parse(source)
@@ -210,9 +219,9 @@ def _located(name: str, folders: Iterable[str]) -> Iterator[tuple[str, str]]:
     parts = name.split(".")
     for folder in folders:
         for end in range(1, len(parts) + 1):
-            base = Path(folder, *parts[:end])
-            candidates = [base.with_name(base.name + ".py"), base / "__init__.py"] if parts[0] else []
-            yield from ((".".join(parts[:end]), str(path)) for path in candidates if path.is_file())
+            base = os.path.join(folder, *parts[:end])
+            candidates = [f"{base}.py", os.path.join(base, "__init__.py")] if parts[0] else []
+            yield from ((".".join(parts[:end]), path) for path in candidates if os.path.isfile(path))
 
 
 def _explain(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], error: Exception) -> str:

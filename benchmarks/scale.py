@@ -1,0 +1,176 @@
+"""How the owner grows: records held, work submitted, and a mapped task of many instances."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+import uuid
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.hooks.ray import RayHook
+from airflow_ray.object_uri import ObjectURI
+from benchmarks.measure import REPEATS, Result, at_least, noise, timed
+from benchmarks.servers import DRIVER, ray_head
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tools.ray_cluster import RayHead
+
+DESCRIBED = 20
+SUBMITS_TIMES = 0.8
+# How the process of the owner is called; those of other actors and tasks have other names.
+OWNER_PROCESS = "ray::Owner"
+
+
+def run(records: tuple[int, ...], submits: tuple[int, ...], mapped: int, repeats: int = REPEATS) -> Iterator[Result]:
+    """Yield the results.
+
+    :param records: how many of them are held at once, from few to many.
+    :param submits: how many are submitted one after another, from few to many.
+    :param mapped: number of instances of a mapped task; 0 for no such run.
+    """
+    with ray_head() as head:
+        with RayHook(DRIVER).connect() as hook:
+            for number in submits:
+                yield from _submits(hook, number, repeats)
+            yield from _held(hook, head, records)
+        if mapped:
+            yield from _mapped(mapped)
+
+
+def _submits(hook: RayHook, number: int, repeats: int) -> Iterator[Result]:
+    """Submit work that does nothing, next to a minimal actor that submits the same."""
+    bare = _bare_submitter(hook)
+    rates: dict[str, list[float]] = {"submits": [], "submits bare": [], "works": [], "works bare": []}
+    for turn in range(repeats + 1):
+        figures = {"": _submitted(hook, number), " bare": _submitted_bare(hook, bare, number)}
+        for suffix, (submitted, ended) in figures.items():
+            if turn > 0:
+                rates[f"submits{suffix}"].append(number / submitted)
+                rates[f"works{suffix}"].append(number / ended)
+    medians = {name: statistics.median(measured) for name, measured in rates.items()}
+    target = at_least(SUBMITS_TIMES)
+    yield Result(
+        f"scale: {number} submits", medians["submits"], "1/s", medians["submits bare"], noise(rates["submits"]), target
+    )
+    yield Result(
+        f"scale: {number} submits until all have ended",
+        medians["works"],
+        "1/s",
+        medians["works bare"],
+        noise(rates["works"]),
+    )
+
+
+def _submitted(hook: RayHook, number: int) -> tuple[float, float]:
+    """Return the seconds until the last is submitted, and until the last has ended."""
+    uris = _uris(number)
+    started = time.perf_counter()
+    for uri in uris:
+        hook.submit(_nothing, uri=uri)
+    submitted = time.perf_counter() - started
+    for uri in uris:
+        hook.wait(uri)
+    ended = time.perf_counter() - started
+    hook.release(dag_id=uris[0].dag_id)
+    return submitted, ended
+
+
+def _submitted_bare(hook: RayHook, submitter: Any, number: int) -> tuple[float, float]:
+    import ray
+    from ray import cloudpickle
+
+    def submit() -> tuple[float, float]:
+        started = time.perf_counter()
+        for _ in range(number):
+            ray.get(submitter.submit.remote(cloudpickle.dumps(_nothing)))
+        submitted = time.perf_counter() - started
+        ray.get(submitter.until_all_ended.remote())
+        return submitted, time.perf_counter() - started
+
+    return hook._connected.run(submit)
+
+
+class BareSubmitter:
+    """The least that lets an actor own results: it submits work and holds the refs."""
+
+    def __init__(self) -> None:
+        import ray
+
+        self._run = ray.remote(_unpickled_and_called)
+        self._refs: list[Any] = []
+
+    async def submit(self, pickled: bytes) -> None:
+        """Run a pickled function."""
+        self._refs.append(self._run.remote(pickled))
+
+    async def until_all_ended(self) -> None:
+        """Return when all work has ended, and forget it."""
+        for ref in self._refs:
+            await ref
+        self._refs.clear()
+
+
+def _bare_submitter(hook: RayHook) -> Any:
+    import ray
+
+    return hook._connected.run(lambda: ray.remote(num_cpus=0)(BareSubmitter).remote())
+
+
+def _unpickled_and_called(pickled: bytes) -> Any:
+    import pickle
+
+    return pickle.loads(pickled)()
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+def _held(hook: RayHook, head: RayHead, records: tuple[int, ...]) -> Iterator[Result]:
+    """Hold more and more records, and ask for them; the last thing is to release them all."""
+    (owner,) = head.processes(OWNER_PROCESS)
+    uris: list[ObjectURI] = []
+    dag_id = uuid.uuid4().hex
+    before = owner.memory_info().rss
+    for number in records:
+        more = _uris(number - len(uris), dag_id)
+        for uri in more:
+            hook.submit(_nothing, uri=uri)
+        for uri in more:
+            hook.wait(uri)
+        uris += more
+        grown = (owner.memory_info().rss - before) / number / 1000
+        yield Result(f"scale: memory of each of {number} records", grown, "kB")
+        listed = [timed(partial(hook.list_objects, dag_id))() for _ in range(3)]
+        yield Result(f"scale: list_objects of {number} records", 1000 * statistics.median(listed), "ms")
+        described = [timed(partial(hook.describe, uri))() for uri in uris[-DESCRIBED:]]
+        yield Result(
+            f"scale: describe one of {number} records",
+            1000 * statistics.median(described),
+            "ms",
+            noise=noise(described),
+        )
+    released = timed(partial(hook.release, dag_id=dag_id))()
+    yield Result(f"scale: release of {len(uris)} records", 1000 * released, "ms")
+
+
+def _uris(number: int, dag_id: str | None = None) -> list[ObjectURI]:
+    dag_id = dag_id or uuid.uuid4().hex
+    return [ObjectURI(DRIVER, dag_id, "run", uuid.uuid4().hex) for _ in range(number)]
+
+
+def _mapped(number: int) -> Iterator[Result]:
+    """Run a DAG in a process of its own, and count what came of the instances of its mapped task."""
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
+    command = [sys.executable, "-m", "benchmarks.mapped_dag", DRIVER, str(number)]
+    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    seconds, received = finished.stdout.split()[-2:]
+    yield Result(
+        f"scale: instances of {number} mapped that arrived", int(received), "instances", target=at_least(number)
+    )
+    yield Result("scale: each mapped instance, in dag.test", 1000 * float(seconds) / number, "ms")
