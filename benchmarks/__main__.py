@@ -54,7 +54,7 @@ def _parts(quick: bool) -> dict[str, Callable[[], Iterable[Result]]]:
         return {
             "parsing": lambda: parsing.run(1),
             "waits": lambda: waits.run(10, 1.0, poll_seconds=1.0),
-            "operator": lambda: operator_cost.run(1, tasks=1),
+            "operator": lambda: operator_cost.run(1, tasks=1, with_local=False),
             "hand-over": lambda: handover.run((1.0,), (), 1),
             "hand-over of kinds": lambda: handover.run_kinds(1, 1, ("pandas",)),
             "transfer": lambda: transfer.run((16,), 1),

@@ -71,10 +71,11 @@ print(json.dumps({"pid": operator.execute({"ti": TaskInstance("pid")})}))
 """
 
 
-def run(repeats: int = REPEATS, tasks: int = TASKS) -> Iterator[Result]:
+def run(repeats: int = REPEATS, tasks: int = TASKS, with_local: bool = True) -> Iterator[Result]:
     """Yield the results for each mode of the connection, and for tasks one after another.
 
     :param tasks: how many of them.
+    :param with_local: also start the head of local mode.
     """
     with ray_head() as head:
         bare = {CLIENT: head.client_uri, DRIVER: f"127.0.0.1:{head.ports[0]}"}
@@ -83,7 +84,8 @@ def run(repeats: int = REPEATS, tasks: int = TASKS) -> Iterator[Result]:
         yield from _direct("driver", *seconds[DRIVER])
         pids = {_told(PID, CLIENT)["pid"] for _ in range(tasks)}
         yield Result(f"operator: Ray workers of {tasks} tasks in turn", len(pids), "workers", target=at_most(1))
-    yield from _local(repeats)
+    if with_local:
+        yield from _local(repeats)
 
 
 Parts = list[dict[str, float]]
