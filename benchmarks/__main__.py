@@ -52,15 +52,15 @@ def _parts(quick: bool) -> dict[str, Callable[[], Iterable[Result]]]:
 
     if quick:
         return {
-            "parsing": lambda: parsing.run(2),
+            "parsing": lambda: parsing.run(1),
             "waits": lambda: waits.run(10, 1.0, poll_seconds=1.0),
-            "operator": lambda: operator_cost.run(2, tasks=1),
-            "hand-over": lambda: handover.run((1.0,), (), 2),
-            "hand-over of kinds": lambda: handover.run_kinds(1, 2, ("pandas",)),
-            "transfer": lambda: transfer.run((16,), 2),
-            "checkpoints": lambda: checkpoints.run((8,), 2),
-            "tuning": lambda: tuning.run(1, 2),
-            "scale": lambda: scale.run((5, 10), (5,), 0, 2),
+            "operator": lambda: operator_cost.run(1, tasks=1, with_local=False),
+            "hand-over": lambda: handover.run((1.0,), (), 1),
+            "hand-over of kinds": lambda: handover.run_kinds(1, 1, ("pandas",)),
+            "transfer": lambda: transfer.run((16,), 1),
+            "checkpoints": lambda: checkpoints.run((8,), 1),
+            "tuning": lambda: tuning.run(1, 1),
+            "scale": lambda: scale.run((5, 10), (5,), 0, 1),
         }
     return {
         "parsing": lambda: parsing.run(9),

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
+from airflow_ray.hooks import local_head
 from benchmarks.measure import REPEATS, Result, at_most, noise
 from benchmarks.servers import CLIENT, DRIVER, ray_head
 
@@ -20,6 +21,7 @@ LOCAL = "benchmark_local"
 TASKS = 10
 CLIENT_TIMES = 1.15
 SECONDS = 0.3
+START_SECONDS = 120.0
 
 # Each script is a fresh process, as an Airflow task is, and tells the seconds of its parts.
 BARE = """
@@ -69,10 +71,11 @@ print(json.dumps({"pid": operator.execute({"ti": TaskInstance("pid")})}))
 """
 
 
-def run(repeats: int = REPEATS, tasks: int = TASKS) -> Iterator[Result]:
+def run(repeats: int = REPEATS, tasks: int = TASKS, with_local: bool = True) -> Iterator[Result]:
     """Yield the results for each mode of the connection, and for tasks one after another.
 
     :param tasks: how many of them.
+    :param with_local: also start the head of local mode.
     """
     with ray_head() as head:
         bare = {CLIENT: head.client_uri, DRIVER: f"127.0.0.1:{head.ports[0]}"}
@@ -81,7 +84,8 @@ def run(repeats: int = REPEATS, tasks: int = TASKS) -> Iterator[Result]:
         yield from _direct("driver", *seconds[DRIVER])
         pids = {_told(PID, CLIENT)["pid"] for _ in range(tasks)}
         yield Result(f"operator: Ray workers of {tasks} tasks in turn", len(pids), "workers", target=at_most(1))
-    yield from _local(repeats)
+    if with_local:
+        yield from _local(repeats)
 
 
 Parts = list[dict[str, float]]
@@ -102,11 +106,10 @@ def _over_client(bare: Parts, operator: Parts) -> Iterator[Result]:
 def _direct(mode: str, bare: Parts, operator: Parts) -> Iterator[Result]:
     alone = [each["run"] for each in operator]
     name = f"operator: execute() in {mode} mode"
-    median = statistics.median(alone)
-    yield Result(name, median, "s", noise=noise(alone), target=at_most(SECONDS))
-    if bare:
-        baseline = statistics.median(each["run"] for each in bare)
-        yield Result(f"{name} against a bare script", median, "s", baseline, noise(alone))
+    median, baseline = (statistics.median(each["run"] for each in parts) for parts in (operator, bare))
+    yield Result(f"{name} against a bare script", median, "s", baseline, noise(alone))
+    yield Result(f"{name}, without the import of ray", median, "s", noise=noise(alone), target=at_most(SECONDS))
+    yield Result(f"{name}, more than a bare script", median - baseline, "s", target=at_most(SECONDS))
 
 
 def _local(repeats: int) -> Iterator[Result]:
@@ -115,16 +118,15 @@ def _local(repeats: int) -> Iterator[Result]:
     with tempfile.TemporaryDirectory(prefix="local-") as folder:
         os.environ["AIRFLOW__AIRFLOW_RAY__LOCAL_HEAD_DIR"] = folder
         os.environ[f"AIRFLOW_CONN_{LOCAL.upper()}"] = '{"conn_type": "ray", "extra": {"mode": "local"}}'
-        # The head has a token of its own, so authentication is left to the mode.
-        authentication = os.environ.pop("RAY_AUTH_MODE", None)
         try:
-            operator = [_told(OPERATOR, LOCAL) for _ in range(repeats + 1)][1:]
+            address = local_head.ensure(START_SECONDS).address
+            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(local_head.token_path())}
+            yield from _direct("local", *_in_fresh_processes({LOCAL: address}, repeats)[LOCAL])
         finally:
             command = [sys.executable, "-m", "airflow_ray.hooks.local_head", "stop"]
             subprocess.run(command, capture_output=True, check=False)
-            if authentication is not None:
-                os.environ["RAY_AUTH_MODE"] = authentication
-    yield from _direct("local", [], operator)
+            os.environ["RAY_AUTH_MODE"] = "disabled"
+            del os.environ["RAY_AUTH_TOKEN_PATH"]
 
 
 def _in_fresh_processes(addresses: dict[str, str], repeats: int) -> dict[str, tuple[Parts, Parts]]:

@@ -63,6 +63,7 @@ def _submits(hook: RayHook, number: int, repeats: int) -> Iterator[Result]:
         "1/s",
         medians["works bare"],
         noise(rates["works"]),
+        target,
     )
 
 

@@ -30,6 +30,8 @@ def s3_filesystem(server: S3Server) -> Any:
         endpoint_override=server.endpoint.removeprefix("http://"),
         scheme="http",
         region=REGION,
+        # The server puts the parts of a gigabyte together while the client waits.
+        request_timeout=300,
     )
 
 
