@@ -53,6 +53,13 @@ def head() -> Iterator[RayHead]:
     head.stop()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_connection_of_another_file() -> Iterator[None]:
+    """End those that linger: a process is a driver of one cluster only, and files follow each other in any order."""
+    yield
+    watcher.stop_all()
+
+
 @pytest.fixture(scope="session")
 def database() -> None:
     """Airflow's database, for DAG runs in this process."""
