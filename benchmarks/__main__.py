@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography.fernet import Fernet
 
 from benchmarks.chart import RESULTS, draw
-from tools.standalone import print_table
+from tools.standalone import print_table, stop_by_sigterm_as_by_ctrl_c
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -117,6 +117,7 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="small sizes, few repeats")
     parser.add_argument("parts", nargs="*", help="run these alone, and write nothing")
     arguments = parser.parse_args()
+    stop_by_sigterm_as_by_ctrl_c()
     with tempfile.TemporaryDirectory() as home:
         os.environ["AIRFLOW_HOME"] = home
         # An installed package has bytecode; this checkout gets it with the first process.
