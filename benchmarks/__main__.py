@@ -38,12 +38,13 @@ def main(quick: bool, chosen: list[str]) -> None:
         results += measured
         print_table([HEADING, *map(_row, measured)])
         print(f"{name}: {time.monotonic() - part_started:.0f} s, {_noise(measured)}", flush=True)
+        if not quick and not chosen:
+            # A run that breaks off leaves what it has measured.
+            RESULTS.write_text(json.dumps([_plain(each) for each in results], indent=1) + "\n")
     missed = [result for result in results if result.met is False]
     print(f"\n{len(results)} figures in {time.monotonic() - started:.0f} s; {len(missed)} targets missed")
     if not quick and not chosen:
-        plain = [_plain(each) for each in results]
-        RESULTS.write_text(json.dumps(plain, indent=1) + "\n")
-        draw(plain)
+        draw([_plain(each) for each in results])
 
 
 def _parts(quick: bool) -> dict[str, Callable[[], Iterable[Result]]]:

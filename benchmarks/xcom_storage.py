@@ -69,7 +69,7 @@ class XComStorage:
     def on_s3(cls, server: S3Server) -> XComStorage:
         """Return one that keeps the values in a bucket.
 
-        Airflow would use s3fs, which needs an older botocore than the rest; pyarrow is the quicker of the two.
+        Airflow would use s3fs, which needs an older botocore than the rest.
         """
         from airflow.sdk.io import attach
         from fsspec.implementations.arrow import ArrowFSWrapper
