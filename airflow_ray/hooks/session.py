@@ -33,7 +33,7 @@ RETRY_SECONDS = 0.5
 # A Ray Client whose server has died may get a new one, which knows none of its objects.
 NOT_FOUND = "not found for client"
 # Ray starts a process for each client; a crash while it starts is known and worth another try.
-CRASHED = "Starting Ray client server failed"
+CRASHED = ("Starting Ray client server failed", "session that has already been cleaned up")
 # Ray turns its client mode off when the last client disconnects, also while another one connects.
 _client_lock = threading.Lock()
 
@@ -273,7 +273,7 @@ def _connected(address: str, authentication: Authentication, namespace: str, dea
                 lambda: ray.init(f"ray://{address}", **options),
             )
         except RayConnectionError as error:
-            crashed = CRASHED in str(error)
+            crashed = any(sign in str(error) for sign in CRASHED)
             crash = error if crashed else crash
             if time.monotonic() > deadline and crash is not None:
                 raise crash from crash.__cause__
