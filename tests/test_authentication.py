@@ -43,11 +43,6 @@ def tls_environment(authority) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def open_head():
-    yield from started()
-
-
-@pytest.fixture(scope="module")
 def token_head():
     yield from started(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN)
 
@@ -171,8 +166,8 @@ def test_head_that_speaks_tls_is_told_apart(tls_head, refusal, mode):
 
 
 @both_modes
-def test_head_that_speaks_no_tls_is_told_apart(open_head, refusal, tls_fields, mode):
-    error = refusal(open_head, mode, **tls_fields)
+def test_head_that_speaks_no_tls_is_told_apart(head, refusal, tls_fields, mode):
+    error = refusal(head, mode, **tls_fields)
     assert isinstance(error, RayTLSError)
     assert "it does not speak TLS" in str(error)
 

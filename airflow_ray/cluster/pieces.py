@@ -73,9 +73,11 @@ def compressed(piece: Any) -> tuple[int, bytes] | None:
 
 def original(piece: Any) -> Any:
     """Return the buffer of a piece that was sent as it is or as :func:`compressed` returned it."""
+    if not isinstance(piece, tuple):
+        return piece
     import pyarrow as pa
 
-    return pa.decompress(piece[1], piece[0], CODEC) if isinstance(piece, tuple) else piece
+    return pa.decompress(piece[1], piece[0], CODEC)
 
 
 class Departing:

@@ -77,11 +77,6 @@ class Authentication:
         return dict(zip(TLS_VARIABLES, ["1", *files], strict=True))
 
 
-def forget_driver() -> None:
-    """Let Ray read token and certificates anew, after the driver that had others."""
-    _read_again()
-
-
 def _private_file(folder: Path, name: str, content: bytes) -> Path:
     path = folder / name
     path.touch(mode=0o600)
@@ -96,7 +91,7 @@ def _read_by_ray(variables: dict[str, str | None]) -> Iterator[None]:
     _set(variables)
     try:
         if variables:
-            _read_again()
+            read_again()
         yield
     finally:
         _set(saved)
@@ -109,7 +104,8 @@ def _set(variables: dict[str, str | None]) -> None:
             os.environ[name] = value
 
 
-def _read_again() -> None:
+def read_again() -> None:
+    """Let Ray read token and certificates anew, for a driver that has its own and after it."""
     from ray._private.authentication.authentication_token_setup import AuthenticationTokenLoader, Config
 
     Config.initialize("")

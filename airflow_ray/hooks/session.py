@@ -19,7 +19,7 @@ from airflow_ray.exceptions import (
     RayVersionMismatchError,
 )
 from airflow_ray.hooks import local_head
-from airflow_ray.hooks.authentication import Authentication, forget_driver
+from airflow_ray.hooks.authentication import Authentication, read_again
 from airflow_ray.hooks.probe import probe_client_server, probe_control_service
 from airflow_ray.hooks.user_code import pickled_by_value
 
@@ -248,7 +248,7 @@ class _Driver:
             if self._sessions == 0:
                 with disable_client_hook():
                     ray.shutdown()
-                forget_driver()
+                read_again()
                 self._files.close()
 
 
