@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -44,6 +45,16 @@ from airflow_ray.hooks.ray import RayHook
 
 frame = RayHook("ray_driver").get(sys.argv[1])
 print(frame.sum().sum())
+"""
+
+CONNECTS_WHEN_TOLD = """
+import sys
+from airflow_ray.hooks.ray import RayHook
+
+for conn_id in sys.argv[1:]:
+    sys.stdin.readline()
+    with RayHook(conn_id).connect() as hook:
+        print(len(hook.list_objects()), flush=True)
 """
 
 
@@ -91,6 +102,27 @@ def test_frame_of_200_megabytes_does_not_pass_through_the_owner(head):
         assert hook.describe(producer)["outputs"]["return_value"]["bytes"] > 200_000_000
         hook.release(producer)
     assert owner_rss(head) - before < 20_000_000
+
+
+@pytest.mark.parametrize("conn_id", ["ray_client", "ray_driver"])
+def test_processes_that_connect_first_at_the_same_time_share_one_owner(head, conn_id, monkeypatch):
+    conn_ids = [f"{conn_id}_{turn}" for turn in range(3)]
+    address = {"ray_client": head.client_uri, "ray_driver": head.driver_uri}[conn_id]
+    for each in conn_ids:
+        monkeypatch.setenv(f"AIRFLOW_CONN_{each.upper()}", f"{address}{'&' if '?' in address else '?'}namespace={each}")
+    owners = len(head.processes("ray::Owner"))
+    command = [sys.executable, "-c", CONNECTS_WHEN_TOLD, *conn_ids]
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            for _ in range(4)
+        ]
+        for _ in conn_ids:
+            for process in processes:
+                process.stdin.write("connect\n")
+                process.stdin.flush()
+            assert [process.stdout.readline() for process in processes] == 4 * ["0\n"]
+    assert len(head.processes("ray::Owner")) - owners == len(conn_ids)
 
 
 def test_death_of_the_owner_is_told_and_the_next_connection_works(head, monkeypatch):

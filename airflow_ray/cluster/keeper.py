@@ -105,16 +105,21 @@ class Keeper:
         return output.decode(errors="replace")
 
 
-def _keeper_handle(namespace: str) -> Any:
+def _ensured_by_keeper(pickled: bytes, namespace: str) -> str | None:
+    """Let the keeper of ``namespace``, which is created if there is none, start the owner; return what it answers."""
     import ray
     from ray.exceptions import ActorAlreadyExistsError
 
     named = {"name": KEEPER_NAME, "namespace": namespace, "get_if_exists": True, "lifetime": "detached"}
     try:
-        return ray.remote(Keeper).options(**named, **_ON_HEAD).remote()
-    # Ray looks for it first and creates it then: meanwhile another process may have done the same.
+        keeper = ray.remote(Keeper).options(**named, **_ON_HEAD).remote()
+        output: str | None = ray.get(keeper.ensure_owner.remote(pickled, namespace))
+    # Ray looks for it first and creates it then: meanwhile another process may have done the same. A Ray Client
+    # hears of that with the first call.
     except ActorAlreadyExistsError:
-        return ray.get_actor(KEEPER_NAME, namespace=namespace)
+        keeper = ray.get_actor(KEEPER_NAME, namespace=namespace)
+        output = ray.get(keeper.ensure_owner.remote(pickled, namespace))
+    return output
 
 
 def owner_handle(namespace: str, by_value: Callable[[], AbstractContextManager[None]]) -> Any:
@@ -130,9 +135,7 @@ def owner_handle(namespace: str, by_value: Callable[[], AbstractContextManager[N
     with suppress(ValueError):
         return ray.get_actor(OWNER_NAME, namespace=namespace)
     with by_value():
-        pickled = cloudpickle.dumps(keep_owner)
-        keeper = _keeper_handle(namespace)
-    output = ray.get(keeper.ensure_owner.remote(pickled, namespace))
+        output = _ensured_by_keeper(cloudpickle.dumps(keep_owner), namespace)
     if output is not None:
         raise RuntimeError(output)
     return ray.get_actor(OWNER_NAME, namespace=namespace)
