@@ -54,25 +54,25 @@ def _parts(quick: bool) -> dict[str, Callable[[], Iterable[Result]]]:
     if quick:
         return {
             "parsing": lambda: parsing.run(1),
-            "waits": lambda: waits.run(10, 1.0, poll_seconds=1.0),
+            "waits": lambda: waits.run((10,), 1.0),
             "operator": lambda: operator_cost.run(1, tasks=1, with_local=False),
             "hand-over": lambda: handover.run((1.0,), (), 1),
             "hand-over of kinds": lambda: handover.run_kinds(1, 1, ("pandas",)),
             "transfer": lambda: transfer.run((16,), 1),
-            "checkpoints": lambda: checkpoints.run((8,), 1),
+            "checkpoints": lambda: checkpoints.run((8,), 8, 1),
             "tuning": lambda: tuning.run(1, 1),
-            "scale": lambda: scale.run((5, 10), (5,), 0, 1),
+            "scale": lambda: scale.run((5, 10), 30, 0, 1),
         }
     return {
-        "parsing": lambda: parsing.run(9),
-        "waits": lambda: waits.run(1000, 30.0),
+        "parsing": lambda: parsing.run(5),
+        "waits": lambda: waits.run((10, 100, 1000), 6.0),
         "operator": lambda: operator_cost.run(),
         "hand-over": lambda: handover.run((6.4, 64, 640), (149,)),
-        "hand-over of kinds": lambda: handover.run_kinds(64, 5),
+        "hand-over of kinds": lambda: handover.run_kinds(16, 5),
         "transfer": lambda: transfer.run((64, 256, 640)),
-        "checkpoints": lambda: checkpoints.run((64, 640)),
-        "tuning": lambda: tuning.run(16, 5),
-        "scale": lambda: scale.run((10, 100, 1000, 10_000), (10, 100, 1000), 500),
+        "checkpoints": lambda: checkpoints.run((64, 640), 256),
+        "tuning": lambda: tuning.run(4, 5),
+        "scale": lambda: scale.run((10, 100, 1000), 10_000, 500),
         "whole DAG": lambda: whole_dag.run({1: 1.0, 640: 1 / 3}),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ HAND_OVER = re.compile(
 )
 GROWTH = re.compile(r"scale: (?P<before>.*?)(?P<number>\d+) (?P<after>.*)$")
 DOTS_PER_INCH = 110
+PANELS_IN_A_ROW = 4
 
 
 def draw(results: Sequence[dict[str, Any]], folder: Path = FOLDER) -> list[Path]:
@@ -89,8 +91,11 @@ def _growth(results: Sequence[dict[str, Any]], folder: Path) -> Path | None:
     curves = {name: points for name, points in curves.items() if len(points) > 1}
     if not curves:
         return None
-    figure, axes = plt.subplots(1, len(curves), figsize=(3.6 * len(curves), 3.2), squeeze=False)
-    for axis, ((name, unit), points) in zip(axes[0], curves.items(), strict=True):
+    rows = math.ceil(len(curves) / PANELS_IN_A_ROW)
+    figure, axes = plt.subplots(rows, PANELS_IN_A_ROW, figsize=(3.6 * PANELS_IN_A_ROW, 2.8 * rows), squeeze=False)
+    for axis in axes.flat[len(curves) :]:
+        axis.remove()
+    for axis, ((name, unit), points) in zip(axes.flat, curves.items(), strict=False):
         axis.plot(*zip(*points, strict=True), marker="o", color=OURS)
         axis.set_xscale("log")
         axis.set_ylim(bottom=0, top=1.2 * max(value for _, value in points))

@@ -1,88 +1,110 @@
-"""Checkpoint write and read of a DataFrame, next to pyarrow alone on the same server of the S3 protocol."""
+"""Checkpoint write and read of a DataFrame, next to pyarrow alone on the same storage."""
 
 from __future__ import annotations
 
 import os
 import statistics
+import tempfile
+import uuid
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.hooks.ray import RayHook
 from airflow_ray.hooks.s3_checkpoint import S3CheckpointHook
 from airflow_ray.object_uri import ObjectURI
-from benchmarks.measure import REPEATS, Result, at_least, noise, seconds_in_turns
-from tools.s3_server import REGION, S3Server
+from benchmarks import frames
+from benchmarks.measure import REPEATS, Result, at_least, in_turns, noise, seconds_in_turns
+from benchmarks.servers import DRIVER, ray_head
+from benchmarks.xcom_storage import s3_filesystem
+from tools.s3_server import S3Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-COLUMNS = 10
+S3_CONN_ID = "benchmark_s3"
 TARGET = 0.9
+PARTITIONS = 8
 
 
-def run(megabytes: tuple[int, ...], repeats: int = REPEATS) -> Iterator[Result]:
+def run(megabytes: tuple[int, ...], parts_megabytes: int, repeats: int = REPEATS) -> Iterator[Result]:
     """Yield the results for frames of random floats.
 
     :param megabytes: sizes of the frames, in units of 10^6 bytes.
+    :param parts_megabytes: size of the frame that Modin has in partitions.
     """
+    from pyarrow import fs
+
     server = S3Server()
     try:
-        os.environ["AIRFLOW_CONN_BENCHMARK_S3"] = server.connection()
-        for size in megabytes:
-            yield from _of_size(server, size, repeats)
+        os.environ[f"AIRFLOW_CONN_{S3_CONN_ID.upper()}"] = server.connection()
+        with tempfile.TemporaryDirectory() as folder:
+            bucket = server.new_bucket()
+            places = [
+                _Place("disk", fs.LocalFileSystem(), folder, S3CheckpointHook(path=f"file://{folder}/checkpoints")),
+                _Place("S3", s3_filesystem(server), bucket, S3CheckpointHook(S3_CONN_ID, f"s3://{bucket}/checkpoints")),
+            ]
+            for size in megabytes:
+                frame = frames.floats(size)
+                for place in places:
+                    yield from _of_frame(place, frame, size, repeats)
     finally:
         server.stop()
+    yield from _in_parts(parts_megabytes, repeats)
 
 
-def _of_size(server: S3Server, megabytes: int, repeats: int) -> Iterator[Result]:
-    import numpy as np
-    import pandas as pd
+@dataclass(frozen=True)
+class _Place:
+    """Where frames are written, by pyarrow in ``filesystem`` and by a hook."""
 
-    rows = megabytes * 1_000_000 // (8 * COLUMNS)
-    frame = pd.DataFrame(np.random.default_rng(0).random((rows, COLUMNS)), columns=[f"c{i}" for i in range(COLUMNS)])
-    bucket = server.new_bucket()
-    hook = S3CheckpointHook("benchmark_s3", f"s3://{bucket}/checkpoints")
+    name: str
+    filesystem: Any
+    folder: str
+    hook: S3CheckpointHook
+
+
+def _of_frame(place: _Place, frame: Any, megabytes: int, repeats: int) -> Iterator[Result]:
     uri = ObjectURI("ray_default", "benchmark", "run", "task")
-    raw = _RawArrow(server, f"{bucket}/raw.arrows")
+    raw = _Raw(place.filesystem, f"{place.folder}/raw")
     seconds = seconds_in_turns(
         {
-            "server write": lambda: raw.put(megabytes),
-            "pyarrow write": lambda: raw.write(frame),
-            "checkpoint write": lambda: hook.save(uri, frame),
-            "server read": raw.get,
+            "bytes write": partial(raw.write_zeros, megabytes),
+            "pyarrow write": partial(raw.write, frame),
+            "checkpoint write": partial(place.hook.save, uri, frame),
+            "bytes read": raw.read_zeros,
             "pyarrow read": raw.read,
-            "checkpoint read": lambda: hook.load(uri),
+            "checkpoint read": partial(place.hook.load, uri),
         },
         repeats,
     )
     speed = {name: megabytes / statistics.median(measured) for name, measured in seconds.items()}
     for name, value in speed.items():
         who, what = name.split()
-        baseline = None if who == "server" else speed[f"{'pyarrow' if who == 'checkpoint' else 'server'} {what}"]
-        target = at_least(TARGET) if who == "checkpoint" else None
-        yield Result(f"{name}, {megabytes} MB", value, "MB/s", baseline, noise(seconds[name]), target)
-
-
-class _RawArrow:
-    """pyarrow alone: a table as one Arrow stream in one object, read in one request."""
-
-    def __init__(self, server: S3Server, path: str) -> None:
-        from pyarrow import fs
-
-        self._path = path
-        self._filesystem = fs.S3FileSystem(
-            access_key="test-access-key",
-            secret_key="test-secret-key",
-            endpoint_override=server.endpoint.removeprefix("http://"),
-            scheme="http",
-            region=REGION,
+        baseline = {"bytes": None, "pyarrow": f"bytes {what}", "checkpoint": f"pyarrow {what}"}[who]
+        yield Result(
+            f"{name} of {megabytes} MB, {place.name}",
+            value,
+            "MB/s",
+            speed[baseline] if baseline else None,
+            noise(seconds[name]),
+            at_least(TARGET) if who == "checkpoint" else None,
         )
 
-    def put(self, megabytes: int) -> None:
-        """Write zeros: what the server itself takes."""
+
+class _Raw:
+    """pyarrow alone: a table as one Arrow stream in one object, read in one request; and zeros of the same size."""
+
+    def __init__(self, filesystem: Any, path: str) -> None:
+        self._filesystem = filesystem
+        self._path = path
+
+    def write_zeros(self, megabytes: int) -> None:
+        """Write what nothing has to be made of: what the storage itself takes."""
         with self._filesystem.open_output_stream(f"{self._path}.zeros") as stream:
             stream.write(bytes(megabytes * 1_000_000))
 
-    def get(self) -> Any:
-        """Read the zeros."""
+    def read_zeros(self) -> Any:
+        """Read them."""
         with self._filesystem.open_input_file(f"{self._path}.zeros") as file:
             return file.read_buffer()
 
@@ -103,3 +125,31 @@ class _RawArrow:
 
         with self._filesystem.open_input_file(self._path) as file:
             return pa.ipc.open_stream(file.read_buffer()).read_pandas()
+
+
+def _in_parts(megabytes: int, repeats: int) -> Iterator[Result]:
+    """Let tasks on Ray checkpoint the same frame as pandas has it and as Modin does."""
+    with ray_head(), tempfile.TemporaryDirectory() as folder, RayHook(DRIVER).connect() as hook:
+        write = partial(_seconds_to_write, hook, f"file://{folder}", megabytes)
+        seconds = in_turns({"pandas": partial(write, frames.floats), "Modin": partial(write, _modin)}, repeats)
+    pandas, modin = (megabytes / statistics.median(seconds[kind]) for kind in ("pandas", "Modin"))
+    title = f"checkpoint write of {megabytes} MB in a task, Modin in {PARTITIONS} partitions against pandas"
+    yield Result(title, modin, "MB/s", pandas, noise(seconds["Modin"]), at_least(1))
+
+
+def _seconds_to_write(hook: RayHook, path: str, megabytes: int, make: Callable[[float], Any]) -> float:
+    uri = ObjectURI(DRIVER, "benchmark", uuid.uuid4().hex, "task")
+    hook.submit(make, megabytes, uri=uri, checkpoint=True, checkpoint_path=path)
+    hook.wait(uri)
+    written = hook.describe(uri)["outputs"]["return_value"]["checkpoint"]
+    hook.release(uri)
+    return float(written["seconds"])
+
+
+def _modin(megabytes: float) -> Any:
+    """Return the frame in parts."""
+    import modin.config
+    import modin.pandas as mpd
+
+    modin.config.NPartitions.put(PARTITIONS)
+    return mpd.DataFrame(frames.floats(megabytes))

@@ -79,11 +79,12 @@ def run(repeats: int = REPEATS, tasks: int = TASKS, with_local: bool = True) -> 
     """
     with ray_head() as head:
         bare = {CLIENT: head.client_uri, DRIVER: f"127.0.0.1:{head.ports[0]}"}
+        # These start the owner and its worker for all that follow.
+        pids = {_told(PID, DRIVER)["pid"] for _ in range(tasks)}
+        yield Result(f"operator: Ray workers of {tasks} tasks in turn", len(pids), "workers", target=at_most(1))
         seconds = _in_fresh_processes(bare, repeats)
         yield from _over_client(*seconds[CLIENT])
         yield from _direct("driver", *seconds[DRIVER])
-        pids = {_told(PID, CLIENT)["pid"] for _ in range(tasks)}
-        yield Result(f"operator: Ray workers of {tasks} tasks in turn", len(pids), "workers", target=at_most(1))
     if with_local:
         yield from _local(repeats)
 
@@ -121,6 +122,7 @@ def _local(repeats: int) -> Iterator[Result]:
         try:
             address = local_head.ensure(START_SECONDS).address
             os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(local_head.token_path())}
+            _told(PID, LOCAL)
             yield from _direct("local", *_in_fresh_processes({LOCAL: address}, repeats)[LOCAL])
         finally:
             command = [sys.executable, "-m", "airflow_ray.hooks.local_head", "stop"]
@@ -130,14 +132,12 @@ def _local(repeats: int) -> Iterator[Result]:
 
 
 def _in_fresh_processes(addresses: dict[str, str], repeats: int) -> dict[str, tuple[Parts, Parts]]:
-    """Run bare script and operator in turns, once to warm up, and return what they told by connection."""
+    """Run bare script and operator in turns, and return what they told by connection."""
     told: dict[str, tuple[Parts, Parts]] = {conn_id: ([], []) for conn_id in addresses}
-    for turn in range(repeats + 1):
+    for _ in range(repeats):
         for conn_id, address in addresses.items():
-            parts = _told(BARE, address), _told(OPERATOR, conn_id)
-            if turn > 0:
-                for measured, part in zip(told[conn_id], parts, strict=True):
-                    measured.append(part)
+            told[conn_id][0].append(_told(BARE, address))
+            told[conn_id][1].append(_told(OPERATOR, conn_id))
     return told
 
 

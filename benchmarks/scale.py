@@ -26,28 +26,36 @@ SUBMITS_TIMES = 0.8
 OWNER_PROCESS = "ray::Owner"
 
 
-def run(records: tuple[int, ...], submits: tuple[int, ...], mapped: int, repeats: int = REPEATS) -> Iterator[Result]:
+def run(steps: tuple[int, ...], held: int, mapped: int, repeats: int = REPEATS) -> Iterator[Result]:
     """Yield the results.
 
-    :param records: how many of them are held at once, from few to many.
-    :param submits: how many are submitted one after another, from few to many.
+    :param steps: how many are submitted one after another, and held at once, from few to many.
+    :param held: records at the end: those of the last step and of as many turns of its size as fit.
     :param mapped: number of instances of a mapped task; 0 for no such run.
     """
     with ray_head() as head:
         with RayHook(DRIVER).connect() as hook:
-            for number in submits:
-                yield from _submits(hook, number, repeats)
-            yield from _held(hook, head, records)
+            for number in steps[:-1]:
+                dag_id = uuid.uuid4().hex
+                yield from _submits(hook, number, repeats, dag_id)
+                hook.release(dag_id=dag_id)
+            records = _Records(hook, head)
+            for number in steps:
+                yield from records.hold(number)
+            turns = (held - steps[-1]) // steps[-1]
+            yield from _submits(hook, steps[-1], turns - 1, records.dag_id)
+            yield from records.measured(held)
+            yield records.released()
         if mapped:
             yield from _mapped(mapped)
 
 
-def _submits(hook: RayHook, number: int, repeats: int) -> Iterator[Result]:
+def _submits(hook: RayHook, number: int, repeats: int, dag_id: str) -> Iterator[Result]:
     """Submit work that does nothing, next to a minimal actor that submits the same."""
     bare = _bare_submitter(hook)
     rates: dict[str, list[float]] = {"submits": [], "submits bare": [], "works": [], "works bare": []}
     for turn in range(repeats + 1):
-        figures = {"": _submitted(hook, number), " bare": _submitted_bare(hook, bare, number)}
+        figures = {"": _submitted(hook, number, dag_id), " bare": _submitted_bare(hook, bare, number)}
         for suffix, (submitted, ended) in figures.items():
             if turn > 0:
                 rates[f"submits{suffix}"].append(number / submitted)
@@ -67,18 +75,16 @@ def _submits(hook: RayHook, number: int, repeats: int) -> Iterator[Result]:
     )
 
 
-def _submitted(hook: RayHook, number: int) -> tuple[float, float]:
+def _submitted(hook: RayHook, number: int, dag_id: str) -> tuple[float, float]:
     """Return the seconds until the last is submitted, and until the last has ended."""
-    uris = _uris(number)
+    uris = [ObjectURI(DRIVER, dag_id, "run", uuid.uuid4().hex) for _ in range(number)]
     started = time.perf_counter()
     for uri in uris:
         hook.submit(_nothing, uri=uri)
     submitted = time.perf_counter() - started
     for uri in uris:
         hook.wait(uri)
-    ended = time.perf_counter() - started
-    hook.release(dag_id=uris[0].dag_id)
-    return submitted, ended
+    return submitted, time.perf_counter() - started
 
 
 def _submitted_bare(hook: RayHook, submitter: Any, number: int) -> tuple[float, float]:
@@ -132,37 +138,44 @@ def _nothing() -> None:
     """Do nothing."""
 
 
-def _held(hook: RayHook, head: RayHead, records: tuple[int, ...]) -> Iterator[Result]:
-    """Hold more and more records, and ask for them; the last thing is to release them all."""
-    (owner,) = head.processes(OWNER_PROCESS)
-    uris: list[ObjectURI] = []
-    dag_id = uuid.uuid4().hex
-    before = owner.memory_info().rss
-    for number in records:
-        more = _uris(number - len(uris), dag_id)
-        for uri in more:
-            hook.submit(_nothing, uri=uri)
-        for uri in more:
-            hook.wait(uri)
-        uris += more
-        grown = (owner.memory_info().rss - before) / number / 1000
+class _Records:
+    """Records that the owner holds, more and more of them, until they are released."""
+
+    def __init__(self, hook: RayHook, head: RayHead) -> None:
+        self.dag_id = uuid.uuid4().hex
+        self._hook = hook
+        self._held = 0
+        (self._owner,) = head.processes(OWNER_PROCESS)
+        self._before = self._owner.memory_info().rss
+
+    def hold(self, number: int) -> Iterator[Result]:
+        """Add records until there are so many, and measure."""
+        _submitted(self._hook, number - self._held, self.dag_id)
+        self._held = number
+        yield from self.measured(number)
+
+    def measured(self, number: int) -> Iterator[Result]:
+        """Yield what so many records cost, all that there are."""
+        grown = (self._owner.memory_info().rss - self._before) / number / 1000
         yield Result(f"scale: memory of each of {number} records", grown, "kB")
-        listed = [timed(partial(hook.list_objects, dag_id))() for _ in range(3)]
-        yield Result(f"scale: list_objects of {number} records", 1000 * statistics.median(listed), "ms")
-        described = [timed(partial(hook.describe, uri))() for uri in uris[-DESCRIBED:]]
+        listed = [timed(partial(self._hook.list_objects, self.dag_id))() for _ in range(REPEATS)]
+        yield Result(
+            f"scale: list_objects of {number} records", 1000 * statistics.median(listed), "ms", noise=noise(listed)
+        )
+        uris = [each["uri"] for each in self._hook.list_objects(self.dag_id)]
+        described = [timed(partial(self._hook.describe, uri))() for uri in uris[-DESCRIBED:]]
         yield Result(
             f"scale: describe one of {number} records",
             1000 * statistics.median(described),
             "ms",
             noise=noise(described),
         )
-    released = timed(partial(hook.release, dag_id=dag_id))()
-    yield Result(f"scale: release of {len(uris)} records", 1000 * released, "ms")
 
-
-def _uris(number: int, dag_id: str | None = None) -> list[ObjectURI]:
-    dag_id = dag_id or uuid.uuid4().hex
-    return [ObjectURI(DRIVER, dag_id, "run", uuid.uuid4().hex) for _ in range(number)]
+    def released(self) -> Result:
+        """Release them all."""
+        number = len(self._hook.list_objects(self.dag_id))
+        seconds = timed(partial(self._hook.release, dag_id=self.dag_id))()
+        return Result(f"scale: release of {number} records", 1000 * seconds, "ms")
 
 
 def _mapped(number: int) -> Iterator[Result]:

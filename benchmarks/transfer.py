@@ -2,43 +2,73 @@
 
 from __future__ import annotations
 
-import os
 import statistics
+import subprocess
+import sys
+import threading
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from benchmarks import frames
-from benchmarks.measure import REPEATS, Result, at_least, noise, seconds_in_turns
-from tools.ray_cluster import RayHead
+from benchmarks.measure import REPEATS, Result, at_least, at_most, noise, seconds_in_turns
+from benchmarks.servers import CLIENT, DRIVER, ray_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-CONN_ID = "benchmark_ray"
-KINDS: dict[str, Callable[[float], Any]] = {"mixed table": frames.mixed, "random floats": frames.floats}
+    from tools.ray_cluster import RayHead
+
 # At this size a transfer is to be so many times as fast as Ray by itself.
 TARGET_MEGABYTES = 256
 TARGETS = {"upload": 3.0, "download": 1.8}
+EXTRA_MEGABYTES = 64
 STORE_BYTES = 4_000_000_000
+SAMPLE_SECONDS = 0.01
+
+# A process that has nothing else in its memory; it waits for a line before each way.
+MOVE = """
+import sys, threading
+import psutil
+from airflow_ray.hooks.ray import RayHook
+from benchmarks import frames
+from benchmarks.transfer import Peak
+
+def rss():
+    return psutil.Process().memory_info().rss
+
+conn_id, uri, megabytes = sys.argv[1], sys.argv[2], float(sys.argv[3])
+with RayHook(conn_id).connect() as hook:
+    # What is imported and allocated only once.
+    hook.put(frames.floats(20), uri=uri)
+    hook.get(uri)
+    frame = frames.floats(megabytes)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    with Peak(rss) as peak:
+        hook.put(frame, uri=uri)
+    print(peak.growth, flush=True)
+    del frame
+    sys.stdin.readline()
+    with Peak(rss) as peak:
+        copy = hook.get(uri)
+    print(peak.growth, flush=True)
+"""
 
 
 def run(megabytes: tuple[int, ...], repeats: int = REPEATS) -> Iterator[Result]:
-    """Yield the results for each kind of frame.
+    """Yield the results for frames of floats, and for a mixed table of the first size.
 
     :param megabytes: sizes of the frames, in units of 10^6 bytes.
     """
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    head = RayHead(object_store_bytes=STORE_BYTES)
-    os.environ["AIRFLOW_CONN_BENCHMARK_RAY"] = head.client_uri
-    try:
-        with RayHook(CONN_ID).connect() as hook:
+    with ray_head(STORE_BYTES) as head:
+        with RayHook(CLIENT).connect() as hook:
             for size in megabytes:
-                for kind, make in KINDS.items():
-                    yield from _of_frame(hook, f"{size} MB, {kind}", make(size), size, repeats)
-    finally:
-        head.stop()
+                yield from _of_frame(hook, f"{size} MB, random floats", frames.floats(size), size, repeats)
+            size = megabytes[0]
+            yield from _of_frame(hook, f"{size} MB, mixed table", frames.mixed(size), size, repeats)
+        yield from _memory(head, min(TARGET_MEGABYTES, megabytes[-1]))
 
 
 def _of_frame(hook: RayHook, what: str, frame: Any, megabytes: int, repeats: int) -> Iterator[Result]:
@@ -65,7 +95,7 @@ class _Contestants:
     def __init__(self, hook: RayHook, frame: Any) -> None:
         self._frame = frame
         self._hook = hook
-        self._uri = ObjectURI(CONN_ID, "benchmark", uuid.uuid4().hex, "task")
+        self._uri = ObjectURI(CLIENT, "benchmark", uuid.uuid4().hex, "task")
         self._ref: Any = None
 
     def put_by_ray(self) -> None:
@@ -94,3 +124,70 @@ class _Contestants:
         """Free both."""
         self._ref = None
         self._hook.release(self._uri)
+
+
+class Peak:
+    """How much a figure rises above where it is when this is entered, from many samples.
+
+    :param figure: returns it.
+    """
+
+    def __init__(self, figure: Callable[[], int]) -> None:
+        self._figure = figure
+        self._ended = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self.growth = 0
+
+    def __enter__(self) -> Peak:
+        self._before = self._figure()
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._watcher.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(SAMPLE_SECONDS):
+            self.growth = max(self.growth, self._figure() - self._before)
+
+
+def _memory(head: RayHead, megabytes: int) -> Iterator[Result]:
+    """Move a frame of floats up and down, and yield how much memory that takes besides the frame itself."""
+    command = [
+        sys.executable,
+        "-c",
+        MOVE,
+        CLIENT,
+        str(ObjectURI(CLIENT, "benchmark", "memory", "task")),
+        str(megabytes),
+    ]
+    with (
+        RayHook(DRIVER).connect() as hook,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process,
+    ):
+        orders, answers = cast("IO[str]", process.stdin), cast("IO[str]", process.stdout)
+        answers.readline()
+        for way, where_it_arrives in (("upload", "cluster"), ("download", "client")):
+            with Peak(lambda: _cluster_bytes(head, hook)) as peak:
+                orders.write("go\n")
+                growth = {"client": int(answers.readline())}
+            growth["cluster"] = peak.growth
+            for side, size in growth.items():
+                extra = size / 1e6 - (megabytes if side == where_it_arrives else 0)
+                title = f"{way} of {megabytes} MB, memory of the {side} over one copy"
+                yield Result(title, extra, "MB", target=at_most(EXTRA_MEGABYTES))
+
+
+def _cluster_bytes(head: RayHead, hook: RayHook) -> int:
+    """Return what the object store holds, and what all processes of the head have for themselves."""
+    used: int = hook._connected.run(_store_bytes)
+    infos = [process.memory_info() for process in head.processes("")]
+    return used + sum(info.rss - info.shared for info in infos)
+
+
+def _store_bytes() -> int:
+    import ray
+    from ray._private.internal_api import get_memory_info_reply
+
+    return int(get_memory_info_reply(ray._private.state.state).store_stats.object_store_bytes_used)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
-import threading
+import sys
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -23,69 +23,86 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONN_ID = "benchmark_ray"
-POLL_SECONDS = 10.0
+POLL_SECONDS = 1.0
+SETTLE_SECONDS = 3.0
+# The head has one for each Ray Client.
+SERVER_PROCESS = "specific-server"
+
+# Makes the objects one after another, in a process of its own.
+MAKE = """
+import sys
+from airflow_ray.hooks.ray import RayHook
+from airflow_ray.object_uri import ObjectURI
+
+conn_id, run_id, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
+with RayHook(conn_id).connect() as hook:
+    for each in range(number):
+        hook.put(1, uri=ObjectURI(conn_id, "benchmark", run_id, f"task{each}"))
+"""
 
 
-def run(waits: int, idle_seconds: float, poll_seconds: float = POLL_SECONDS) -> Iterator[Result]:
-    """Yield the results for one number of waits.
+def run(waits: tuple[int, ...], idle_seconds: float) -> Iterator[Result]:
+    """Yield the results for each number of waits.
 
     :param waits: how many triggers wait at once.
     :param idle_seconds: how long nothing ends, in which CPU and memory are measured.
-    :param poll_seconds: poll interval of the triggers.
     """
     os.environ["RAY_AUTH_MODE"] = "disabled"
     head = RayHead()
     os.environ["AIRFLOW_CONN_BENCHMARK_RAY"] = head.client_uri
-    run_id = uuid.uuid4().hex
-    uris = [ObjectURI(CONN_ID, "benchmark", run_id, f"task{number}") for number in range(waits)]
     try:
-        # The owner starts with the first connection.
-        RayHook(CONN_ID).status(uris[0])
-        yield from asyncio.run(_measured(head, uris, idle_seconds, poll_seconds))
+        for number in waits:
+            run_id = uuid.uuid4().hex
+            uris = [ObjectURI(CONN_ID, "benchmark", run_id, f"task{each}") for each in range(number)]
+            # The owner starts with the first connection.
+            RayHook(CONN_ID).status(uris[0])
+            yield from asyncio.run(_measured(head, uris, idle_seconds))
+            stop_all()
     finally:
         stop_all()
         head.stop()
 
 
-async def _measured(head: RayHead, uris: list[ObjectURI], idle_seconds: float, poll_seconds: float) -> list[Result]:
+async def _measured(head: RayHead, uris: list[ObjectURI], idle_seconds: float) -> list[Result]:
     process = psutil.Process()
-    before = process.memory_info().rss
+    before, servers = process.memory_info().rss, set(head.processes(SERVER_PROCESS))
     told: dict[ObjectURI, float] = {}
-    waits = [asyncio.create_task(_wait(uri, told, poll_seconds)) for uri in uris]
-    await asyncio.sleep(2 * poll_seconds)
+    waits = [asyncio.create_task(_wait(uri, told)) for uri in uris]
+    await asyncio.sleep(SETTLE_SECONDS)
     cpu, started = sum(process.cpu_times()[:2]), time.monotonic()
     await asyncio.sleep(idle_seconds)
     share = (sum(process.cpu_times()[:2]) - cpu) / (time.monotonic() - started)
     rss = process.memory_info().rss
-    connections = len(head.processes("specific-server"))
-    makers = threading.Thread(target=_make, args=(uris,))
-    makers.start()
+    connections = len(set(head.processes(SERVER_PROCESS)) - servers)
+    command = [sys.executable, "-c", MAKE, CONN_ID, uris[0].run_id, str(len(uris))]
+    maker = await asyncio.create_subprocess_exec(
+        *command, env={**os.environ, f"AIRFLOW_CONN_{CONN_ID.upper()}": head.driver_uri}
+    )
     await asyncio.gather(*waits)
-    makers.join()
+    await maker.wait()
     with RayHook(CONN_ID).connect() as hook:
         delays = [told[uri] - hook.describe(uri)["finished_at"] for uri in uris]
     number = f"{len(uris)} waits"
     return [
-        Result(f"{number}: connections to Ray", connections, "connections", target=at_most(1)),
-        Result(f"{number}: CPU of one core", 100 * share, "%", target=at_most(10)),
-        Result(f"{number}: memory over none", (rss - before) / 1e6, "MB", target=at_most(300)),
-        Result(f"{number}: end to event, median", 1000 * statistics.median(delays), "ms"),
-        Result(f"{number}: end to event, 99th percentile", 1000 * _percentile(delays, 99), "ms", target=at_most(2000)),
+        Result(f"scale: connections of {number}", connections, "connections", target=at_most(1)),
+        Result(f"scale: CPU of one core for {number}", 100 * share, "%", target=at_most(10)),
+        Result(f"scale: memory of a process with {number}", rss / 1e6, "MB", target=at_most(300)),
+        Result(f"scale: memory that {number} add", (rss - before) / 1e6, "MB"),
+        Result(f"scale: end to event of {number}, median", 1000 * statistics.median(delays), "ms"),
+        Result(
+            f"scale: end to event of {number}, 99th percentile",
+            1000 * _percentile(delays, 99),
+            "ms",
+            target=at_most(2000),
+        ),
     ]
 
 
-async def _wait(uri: ObjectURI, told: dict[ObjectURI, float], poll_seconds: float) -> None:
-    async for event in RayObjectTrigger([str(uri)], poll_interval=poll_seconds).run():
+async def _wait(uri: ObjectURI, told: dict[ObjectURI, float]) -> None:
+    async for event in RayObjectTrigger([str(uri)], poll_interval=POLL_SECONDS).run():
         told[uri] = time.time()
         if event.payload["status"] != "ended":
             raise RuntimeError(event.payload)
-
-
-def _make(uris: list[ObjectURI]) -> None:
-    """Make the objects one after another, from a connection of its own."""
-    with RayHook(CONN_ID).connect() as hook:
-        for uri in uris:
-            hook.put(1, uri=uri)
 
 
 def _percentile(values: list[Any], percent: int) -> float:

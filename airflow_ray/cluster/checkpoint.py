@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import io
 import json
 import platform
 import sys
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 VERSION = 1
-READ_BYTES = 1024 * 1024
 MAX_SEGMENT_BYTES = 120
 # A try that was killed leaves files that no manifest names; one that still runs has newer ones.
 ORPHAN_SECONDS = 24 * 3600.0
@@ -245,8 +243,8 @@ class _Streams:
 
     @contextmanager
     def open(self, name: str) -> Iterator[Any]:
-        with PartReader(self._storage, self._folder, self._files[name]) as raw:
-            yield io.BufferedReader(raw, READ_BYTES)
+        with PartReader(self._storage, self._folder, self._files[name]) as reader:
+            yield reader
 
     def create_objects(self, refs: list[Any]) -> None:
         if not refs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_ray.cluster.arrow_columns import NotExactError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 BATCH_BYTES = 4 * 1024 * 1024
+READ_BYTES = 1024 * 1024
 
 
 class Streams(Protocol):
@@ -159,7 +161,8 @@ class _PickleFormat:
     def load(self, schema: dict[str, Any], streams: Streams) -> Any:
         refs = streams.open_objects()
         with streams.open("data") as stream:
-            return unpickled_around(stream, refs)
+            # An unpickler reads many small pieces.
+            return unpickled_around(io.BufferedReader(stream, READ_BYTES), refs)
 
 
 FORMATS: list[Format] = [_PandasFormat(), _ArrowFormat(), _PolarsFormat(), _NumpyFormat(), _PickleFormat()]

@@ -27,7 +27,7 @@ from airflow_ray.cluster.record import (
 )
 from airflow_ray.cluster.restorer import restore
 from airflow_ray.cluster.runner import run
-from airflow_ray.cluster.scheduling import Scheduling
+from airflow_ray.cluster.scheduling import ClusterView, Scheduling
 from airflow_ray.cluster.transfer import Transfers
 
 MAX_UNREAD_BYTES = 2 * 1024 * 1024
@@ -117,6 +117,7 @@ class Owner:
         self._value_around = ray.remote(num_cpus=0, num_returns=2)(value_around)
         self._self = ray.get_runtime_context().current_actor
         self._transfers = Transfers(self._self)
+        self._cluster_view = ClusterView()
         self._spilled_bytes = store.spilled_bytes()
 
     async def ping(self) -> bool:
@@ -722,7 +723,7 @@ class Owner:
 
     async def _watch_scheduling(self, record: Record, timeout: float | None) -> None:
         """Say what a PENDING record waits for, and fail it when that cannot come or takes too long."""
-        scheduling = Scheduling(record.options, timeout)
+        scheduling = Scheduling(record.options, timeout, self._cluster_view)
         while record.state == PENDING:
             await asyncio.sleep(scheduling.next_check_seconds())
             if record.state == PENDING:

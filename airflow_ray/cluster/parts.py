@@ -113,12 +113,33 @@ class PartReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill ``buffer`` as far as the current file goes; 0 is the end."""
+        taken = self._take(len(buffer))
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+    def read_buffer(self, size: int) -> memoryview:
+        """Return the next bytes, fewer only at the end; without a copy where one file holds them all.
+
+        By this name pyarrow asks for them.
+        """
+        taken = self._take(size)
+        if len(taken) == size or not taken:
+            return taken
+        pieces = bytearray(taken)
+        while len(pieces) < size and (taken := self._take(size - len(pieces))):
+            pieces += taken
+        return memoryview(pieces)
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes, fewer only at the end; -1 for all."""
+        return self.readall() if size < 0 else bytes(self.read_buffer(size))
+
+    def _take(self, size: int) -> memoryview:
+        """Return the next bytes as far as the current file goes; none is the end."""
         if not self._part:
             self._advance()
-        size = min(len(buffer), len(self._part))
-        buffer[:size] = self._part[:size]
-        self._part = self._part[size:]
-        return size
+        taken, self._part = self._part[:size], self._part[size:]
+        return taken
 
     def close(self) -> None:
         """Drop what has been read ahead."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any, NamedTuple
 
 FIRST_CHECK_SECONDS = 2.0
 CHECK_SECONDS = 5.0
+VIEW_SECONDS = 1.0
 
 
 class Verdict(NamedTuple):
@@ -52,16 +54,41 @@ def _nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+class ClusterView:
+    """What the nodes have and what of it is free, asked for once for all that check within a second.
+
+    Thousands of requests may be pending at the same time.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken_at = float("-inf")
+        self._nodes: list[dict[str, float]] = []
+        self._free: dict[str, float] = {}
+
+    def take(self) -> tuple[list[dict[str, float]], dict[str, float]]:
+        """Return the resources of each node, and those that are free in the cluster."""
+        import ray
+
+        with self._lock:
+            if time.monotonic() > self._taken_at + VIEW_SECONDS:
+                self._nodes, self._free = _nodes(), _plain(ray.available_resources())
+                self._taken_at = time.monotonic()
+            return self._nodes, self._free
+
+
 class Scheduling:
     """Judges one pending request from time to time.
 
     :param options: what ``RemoteFunction.options`` got.
     :param timeout: seconds that the request may stay pending; None for no limit.
+    :param view: of the cluster that it is pending in.
     """
 
-    def __init__(self, options: dict[str, Any], timeout: float | None) -> None:
+    def __init__(self, options: dict[str, Any], timeout: float | None, view: ClusterView) -> None:
         self._asked = requested_resources(options)
         self._timeout = timeout
+        self._view = view
         self._started = time.monotonic()
         self._checked = False
 
@@ -74,16 +101,13 @@ class Scheduling:
 
     def check(self) -> Verdict:
         """Return what the request waits for, or the error where waiting longer is of no use."""
-        import ray
-
         self._checked = True
-        nodes = _nodes()
+        nodes, free = self._view.take()
         known: dict[str, Any] = {"asked": self._asked, "nodes": [_plain(node) for node in nodes]}
         waited = time.monotonic() - self._started
         if self._timeout is not None and waited >= self._timeout:
             return Verdict(error={"kind": "scheduling_timeout", "seconds": self._timeout, **known})
         if any(_fits(self._asked, node) for node in nodes):
-            free = _plain(ray.available_resources())
             return Verdict(f"asked for {self._asked}, free in the cluster: {free}")
         if self._timeout is None and not _autoscaler_may_add(self._asked):
             return Verdict(error={"kind": "infeasible", **known})

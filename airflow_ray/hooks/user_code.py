@@ -113,7 +113,9 @@ def modules_around(value: Any) -> list[ModuleType]:
 
 def _local_modules(folders: Iterable[str]) -> list[ModuleType]:
     prefixes = tuple(f"{folder}/" for folder in folders)
-    return [module for module in list(sys.modules.values()) if _is_local(module, prefixes)]
+    # Nearly all modules are elsewhere, and there may be thousands.
+    inside = [module for module in list(sys.modules.values()) if _filename(module).startswith(prefixes)]
+    return [module for module in inside if _is_local(module)]
 
 
 def _with_slots(value: Any, inputs: list[ObjectURI], where: str) -> Any:
@@ -168,13 +170,14 @@ def _is_installed(filename: str) -> bool:
     return "/site-packages/" in filename or "/dist-packages/" in filename or filename.startswith(_STDLIB)
 
 
-def _is_local(module: ModuleType, prefixes: tuple[str, ...]) -> bool:
-    filename = getattr(module, "__file__", None)
-    # Nearly all modules are elsewhere, and there may be thousands.
-    if not filename or not filename.startswith(prefixes):
-        return False
+def _filename(module: ModuleType) -> str:
+    # Not by getattr: where there is none, Airflow's modules look through what they have deprecated.
+    return getattr(module, "__dict__", {}).get("__file__") or ""
+
+
+def _is_local(module: ModuleType) -> bool:
     name = module.__name__
-    return not _is_installed(filename) and name != "__main__" and name.partition(".")[0] != _PACKAGE
+    return not _is_installed(_filename(module)) and name != "__main__" and name.partition(".")[0] != _PACKAGE
 
 
 def _sources(modules: Iterable[ModuleType], folders: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -217,11 +220,18 @@ def _names_in_imports(source: str, module: str) -> Iterator[str]:
 def _located(name: str, folders: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield name and file of a module of ``folders`` and of the packages around it."""
     parts = name.split(".")
+    if not parts[0]:
+        return
     for folder in folders:
         for end in range(1, len(parts) + 1):
-            base = os.path.join(folder, *parts[:end])
-            candidates = [f"{base}.py", os.path.join(base, "__init__.py")] if parts[0] else []
-            yield from ((".".join(parts[:end]), path) for path in candidates if os.path.isfile(path))
+            base = f"{folder}/{'/'.join(parts[:end])}"
+            if os.path.isfile(f"{base}.py"):
+                yield ".".join(parts[:end]), f"{base}.py"
+            # Most of what a module imports is not in its folder, and neither is what that holds.
+            if not os.path.isdir(base):
+                break
+            if os.path.isfile(f"{base}/__init__.py"):
+                yield ".".join(parts[:end]), f"{base}/__init__.py"
 
 
 def _explain(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], error: Exception) -> str:

@@ -48,7 +48,8 @@ def triggerer_waits_too_long():
 @dag(schedule=None)
 def many_wait():
     # As a driver, which costs the machine of the test no further process for each connection.
-    @ray_task(ray_conn_id="ray_driver", num_cpus=0, result="value", deferrable=True)
+    # A scheduler that lags by more than the five seconds a deferral takes fails a task, which then goes on in a retry.
+    @ray_task(ray_conn_id="ray_driver", num_cpus=0, result="value", deferrable=True, **RETRIES)
     def double(number):
         return number * 2
 
