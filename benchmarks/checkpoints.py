@@ -44,10 +44,11 @@ def run(megabytes: tuple[int, ...], parts_megabytes: int, repeats: int = REPEATS
                 _Place("disk", fs.LocalFileSystem(), folder, S3CheckpointHook(path=f"file://{folder}/checkpoints")),
                 _Place("S3", s3_filesystem(server), bucket, S3CheckpointHook(S3_CONN_ID, f"s3://{bucket}/checkpoints")),
             ]
-            for size in megabytes:
+            for number, size in enumerate(megabytes):
                 frame = frames.floats(size)
-                for place in places:
-                    yield from _of_frame(place, frame, size, repeats)
+                # A disk is not what differs between sizes.
+                for place in places if number == 0 else places[-1:]:
+                    yield from _of_frame(place, frame, size, repeats, warm_up=number == 0)
     finally:
         server.stop()
     yield from _in_parts(parts_megabytes, repeats)
@@ -63,7 +64,7 @@ class _Place:
     hook: S3CheckpointHook
 
 
-def _of_frame(place: _Place, frame: Any, megabytes: int, repeats: int) -> Iterator[Result]:
+def _of_frame(place: _Place, frame: Any, megabytes: int, repeats: int, warm_up: bool) -> Iterator[Result]:
     uri = ObjectURI("ray_default", "benchmark", "run", "task")
     raw = _Raw(place.filesystem, f"{place.folder}/raw")
     seconds = seconds_in_turns(
@@ -76,6 +77,7 @@ def _of_frame(place: _Place, frame: Any, megabytes: int, repeats: int) -> Iterat
             "checkpoint read": partial(place.hook.load, uri),
         },
         repeats,
+        warm_up,
     )
     speed = {name: megabytes / statistics.median(measured) for name, measured in seconds.items()}
     for name, value in speed.items():

@@ -67,14 +67,15 @@ def run(megabytes: tuple[float, ...], mixed_megabytes: tuple[float, ...], repeat
             RayHook(DRIVER).connect() as driver,
             RayHook(CLIENT).connect() as client,
         ):
-            for make, size, what in sizes:
-                yield from _of_frame(driver, client, server, _Maker(make, size, Path(folder)), what, repeats)
+            for number, (make, size, what) in enumerate(sizes):
+                maker = _Maker(make, size, Path(folder))
+                yield from _of_frame(driver, client, server, maker, what, repeats, warm_up=number == 0)
     finally:
         server.stop()
 
 
 def _of_frame(
-    driver: RayHook, client: RayHook, server: S3Server, make: _Maker, what: str, repeats: int
+    driver: RayHook, client: RayHook, server: S3Server, make: _Maker, what: str, repeats: int, warm_up: bool
 ) -> Iterator[Result]:
     frame = make.function(make.size)
     contestants: dict[str, Callable[[], float]] = {
@@ -90,7 +91,7 @@ def _of_frame(
     }
     for name, storage in storages.items():
         contestants[name] = partial(storage.seconds, frame, _use)
-    seconds = in_turns(contestants, repeats)
+    seconds = in_turns(contestants, repeats, warm_up)
     medians = {name: 1000 * statistics.median(measured) for name, measured in seconds.items()}
     for name, milliseconds in medians.items():
         once = ", one run" if len(seconds[name]) == 1 else ""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 REPEATS = 5
 # What takes longer is measured once: nobody waits for the median of five.
-SLOW_SECONDS = 3.0
+SLOW_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -84,23 +84,35 @@ class Result:
 
 
 def in_turns(
-    contestants: dict[str, Callable[[], float]], repeats: int = REPEATS, slow_seconds: float = SLOW_SECONDS
+    contestants: dict[str, Callable[[], float]],
+    repeats: int = REPEATS,
+    warm_up: bool = True,
+    slow_seconds: float = SLOW_SECONDS,
 ) -> dict[str, list[float]]:
-    """Run all contestants once to warm up, and then in turns, and return the seconds that each run says it took.
+    """Run contestants in turns, and return the seconds that each run says it took.
 
-    :param slow_seconds: one that takes more to warm up is not run again: that run is the only one.
+    :param warm_up: let each run once before, which does not count.
+    :param slow_seconds: one whose first run that counts takes more is not run again.
     """
+    if warm_up:
+        for run in contestants.values():
+            run()
     seconds = {name: [run()] for name, run in contestants.items()}
     quick = {name: run for name, run in contestants.items() if seconds[name][0] <= slow_seconds}
-    for _ in range(repeats):
+    for _ in range(repeats - 1):
         for name, run in quick.items():
             seconds[name].append(run())
-    return {name: measured[1:] or measured for name, measured in seconds.items()}
+    return seconds
 
 
-def seconds_in_turns(contestants: dict[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, list[float]]:
+def seconds_in_turns(
+    contestants: dict[str, Callable[[], object]],
+    repeats: int = REPEATS,
+    warm_up: bool = True,
+    slow_seconds: float = SLOW_SECONDS,
+) -> dict[str, list[float]]:
     """Run contestants as :func:`in_turns` does, and return the seconds that each run took."""
-    return in_turns({name: timed(run) for name, run in contestants.items()}, repeats)
+    return in_turns({name: timed(run) for name, run in contestants.items()}, repeats, warm_up, slow_seconds)
 
 
 def timed(run: Callable[[], object]) -> Callable[[], float]:

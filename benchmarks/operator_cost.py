@@ -56,7 +56,7 @@ operator.execute(context)
 print(json.dumps({"import": imported - started, "run": time.perf_counter() - imported}))
 """
 
-# As many processes one after another as a DAG has tasks; all tell the pid of the Ray worker.
+# Tasks one after another, each with a connection of its own; all tell the pid of the Ray worker.
 PID = """
 import json, os, sys
 from airflow_ray.operators.python import RayPythonOperator
@@ -66,8 +66,11 @@ def pid():
     import os
     return os.getpid()
 
-operator = RayPythonOperator(task_id="pid", python_callable=pid, ray_conn_id=sys.argv[1], result="value")
-print(json.dumps({"pid": operator.execute({"ti": TaskInstance("pid")})}))
+pids = set()
+for _ in range(int(sys.argv[2])):
+    operator = RayPythonOperator(task_id="pid", python_callable=pid, ray_conn_id=sys.argv[1], result="value")
+    pids.add(operator.execute({"ti": TaskInstance("pid")}))
+print(json.dumps({"workers": len(pids)}))
 """
 
 
@@ -80,8 +83,8 @@ def run(repeats: int = REPEATS, tasks: int = TASKS, with_local: bool = True) -> 
     with ray_head() as head:
         bare = {CLIENT: head.client_uri, DRIVER: f"127.0.0.1:{head.ports[0]}"}
         # These start the owner and its worker for all that follow.
-        pids = {_told(PID, DRIVER)["pid"] for _ in range(tasks)}
-        yield Result(f"operator: Ray workers of {tasks} tasks in turn", len(pids), "workers", target=at_most(1))
+        workers = _told(PID, DRIVER, str(tasks))["workers"]
+        yield Result(f"operator: Ray workers of {tasks} tasks in turn", workers, "workers", target=at_most(1))
         seconds = _in_fresh_processes(bare, repeats)
         yield from _over_client(*seconds[CLIENT])
         yield from _direct("driver", *seconds[DRIVER])
@@ -122,7 +125,7 @@ def _local(repeats: int) -> Iterator[Result]:
         try:
             address = local_head.ensure(START_SECONDS).address
             os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(local_head.token_path())}
-            _told(PID, LOCAL)
+            _told(PID, LOCAL, "1")
             yield from _direct("local", *_in_fresh_processes({LOCAL: address}, repeats)[LOCAL])
         finally:
             command = [sys.executable, "-m", "airflow_ray.hooks.local_head", "stop"]
@@ -141,8 +144,8 @@ def _in_fresh_processes(addresses: dict[str, str], repeats: int) -> dict[str, tu
     return told
 
 
-def _told(script: str, argument: str) -> dict[str, float]:
-    command = [sys.executable, "-c", script, argument]
+def _told(script: str, *arguments: str) -> dict[str, float]:
+    command = [sys.executable, "-c", script, *arguments]
     finished = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
     figures: dict[str, float] = json.loads(finished.stdout.splitlines()[-1])
     return figures

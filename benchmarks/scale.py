@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tools.ray_cluster import RayHead
 
 DESCRIBED = 20
+# Start the workers.
+WARM_UP_SUBMITS = 10
 SUBMITS_TIMES = 0.8
 # How the process of the owner is called; those of other actors and tasks have other names.
 OWNER_PROCESS = "ray::Owner"
@@ -30,11 +32,12 @@ def run(steps: tuple[int, ...], held: int, mapped: int, repeats: int = REPEATS) 
     """Yield the results.
 
     :param steps: how many are submitted one after another, and held at once, from few to many.
-    :param held: records at the end: those of the last step and of as many turns of its size as fit.
+    :param held: records at the end.
     :param mapped: number of instances of a mapped task; 0 for no such run.
     """
     with ray_head() as head:
         with RayHook(DRIVER).connect() as hook:
+            _submitted(hook, WARM_UP_SUBMITS, uuid.uuid4().hex)
             for number in steps[:-1]:
                 dag_id = uuid.uuid4().hex
                 yield from _submits(hook, number, repeats, dag_id)
@@ -42,9 +45,9 @@ def run(steps: tuple[int, ...], held: int, mapped: int, repeats: int = REPEATS) 
             records = _Records(hook, head)
             for number in steps:
                 yield from records.hold(number)
-            turns = (held - steps[-1]) // steps[-1]
-            yield from _submits(hook, steps[-1], turns - 1, records.dag_id)
-            yield from records.measured(held)
+            # These are among those that are held then.
+            yield from _submits(hook, steps[-1], repeats, records.dag_id)
+            yield from records.hold(held)
             yield records.released()
         if mapped:
             yield from _mapped(mapped)
@@ -54,12 +57,12 @@ def _submits(hook: RayHook, number: int, repeats: int, dag_id: str) -> Iterator[
     """Submit work that does nothing, next to a minimal actor that submits the same."""
     bare = _bare_submitter(hook)
     rates: dict[str, list[float]] = {"submits": [], "submits bare": [], "works": [], "works bare": []}
-    for turn in range(repeats + 1):
+    _submitted_bare(hook, bare, min(number, WARM_UP_SUBMITS))
+    for _ in range(repeats):
         figures = {"": _submitted(hook, number, dag_id), " bare": _submitted_bare(hook, bare, number)}
         for suffix, (submitted, ended) in figures.items():
-            if turn > 0:
-                rates[f"submits{suffix}"].append(number / submitted)
-                rates[f"works{suffix}"].append(number / ended)
+            rates[f"submits{suffix}"].append(number / submitted)
+            rates[f"works{suffix}"].append(number / ended)
     medians = {name: statistics.median(measured) for name, measured in rates.items()}
     target = at_least(SUBMITS_TIMES)
     yield Result(
@@ -144,18 +147,13 @@ class _Records:
     def __init__(self, hook: RayHook, head: RayHead) -> None:
         self.dag_id = uuid.uuid4().hex
         self._hook = hook
-        self._held = 0
         (self._owner,) = head.processes(OWNER_PROCESS)
         self._before = self._owner.memory_info().rss
 
     def hold(self, number: int) -> Iterator[Result]:
-        """Add records until there are so many, and measure."""
-        _submitted(self._hook, number - self._held, self.dag_id)
-        self._held = number
-        yield from self.measured(number)
-
-    def measured(self, number: int) -> Iterator[Result]:
-        """Yield what so many records cost, all that there are."""
+        """Add records until there are so many, and yield what they cost."""
+        held = len(self._hook.list_objects(self.dag_id))
+        _submitted(self._hook, number - held, self.dag_id)
         grown = (self._owner.memory_info().rss - self._before) / number / 1000
         yield Result(f"scale: memory of each of {number} records", grown, "kB")
         listed = [timed(partial(self._hook.list_objects, self.dag_id))() for _ in range(REPEATS)]

@@ -58,20 +58,19 @@ with RayHook(conn_id).connect() as hook:
 
 
 def run(megabytes: tuple[int, ...], repeats: int = REPEATS) -> Iterator[Result]:
-    """Yield the results for frames of floats, and for a mixed table of the first size.
+    """Yield the results for frames of random floats.
 
     :param megabytes: sizes of the frames, in units of 10^6 bytes.
     """
     with ray_head(STORE_BYTES) as head:
         with RayHook(CLIENT).connect() as hook:
-            for size in megabytes:
-                yield from _of_frame(hook, f"{size} MB, random floats", frames.floats(size), size, repeats)
-            size = megabytes[0]
-            yield from _of_frame(hook, f"{size} MB, mixed table", frames.mixed(size), size, repeats)
+            for number, size in enumerate(megabytes):
+                frame, warm_up = frames.floats(size), number == 0
+                yield from _of_frame(hook, frame, size, repeats, warm_up)
         yield from _memory(head, min(TARGET_MEGABYTES, megabytes[-1]))
 
 
-def _of_frame(hook: RayHook, what: str, frame: Any, megabytes: int, repeats: int) -> Iterator[Result]:
+def _of_frame(hook: RayHook, frame: Any, megabytes: int, repeats: int, warm_up: bool) -> Iterator[Result]:
     contestants = _Contestants(hook, frame)
     seconds = seconds_in_turns(
         {
@@ -81,12 +80,13 @@ def _of_frame(hook: RayHook, what: str, frame: Any, megabytes: int, repeats: int
             "download": contestants.download,
         },
         repeats,
+        warm_up,
     )
     contestants.release()
     speed = {name: megabytes / statistics.median(measured) for name, measured in seconds.items()}
     for name, by_ray in (("upload", "ray.put"), ("download", "ray.get")):
         target = at_least(TARGETS[name]) if megabytes == TARGET_MEGABYTES else None
-        yield Result(f"{name} of {what}", speed[name], "MB/s", speed[by_ray], noise(seconds[name]), target)
+        yield Result(f"{name} of {megabytes} MB", speed[name], "MB/s", speed[by_ray], noise(seconds[name]), target)
 
 
 class _Contestants:

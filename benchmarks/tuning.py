@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 CONN_ID = "benchmark_ray"
+# Each search takes some seconds.
+SLOW_SECONDS = 60.0
 
 
 def run(trials: int, repeats: int) -> Iterator[Result]:
@@ -32,7 +34,7 @@ def run(trials: int, repeats: int) -> Iterator[Result]:
                 "bare": lambda: _search_by_hand(Path(folder), trials),
                 "operator": lambda: _search_by_operator(Path(folder), trials),
             }
-            seconds = seconds_in_turns(contestants, repeats)
+            seconds = seconds_in_turns(contestants, repeats, slow_seconds=SLOW_SECONDS)
     finally:
         head.stop()
     bare, operator = (statistics.median(seconds[name]) for name in contestants)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CONN_ID = "benchmark_ray"
 POLL_SECONDS = 1.0
-SETTLE_SECONDS = 3.0
+SETTLE_SECONDS = 2.0
 # The head has one for each Ray Client.
 SERVER_PROCESS = "specific-server"
 

@@ -48,7 +48,8 @@ def run(megabytes: dict[float, float], repeats: int = REPEATS) -> Iterator[Resul
 
 def _of_size(airflow: StandaloneAirflow, megabytes: float, bound: float, repeats: int) -> Result:
     runs: dict[str, Callable[[], float]] = {name: partial(_seconds, airflow, name, megabytes) for name in (PLAIN, OURS)}
-    seconds = in_turns(runs, repeats if megabytes < LARGE_MEGABYTES else 0, RUN_SECONDS)
+    repeats = repeats if megabytes < LARGE_MEGABYTES else 1
+    seconds = in_turns(runs, repeats, warm_up=False, slow_seconds=RUN_SECONDS)
     plain, ours = (statistics.median(seconds[name]) for name in (PLAIN, OURS))
     once = ", one run each" if len(seconds[PLAIN]) == 1 else ""
     title = f"DAG of 3 tasks with {megabytes:g} MB, against plain tasks with Ray Client{once}"

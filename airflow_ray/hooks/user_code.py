@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _STDLIB = sysconfig.get_path("stdlib")
 _PACKAGE = __name__.partition(".")[0]
+# Names of loaded modules that are nobody's own: nearly all are, and there may be thousands.
+_installed: set[str] = set()
 _pickling_lock = threading.RLock()
 # Python 3.11 and 3.12 may raise SystemError where two threads make syntax trees at once (CPython issue 106905).
 _parsing_lock = threading.Lock()
@@ -113,9 +115,8 @@ def modules_around(value: Any) -> list[ModuleType]:
 
 def _local_modules(folders: Iterable[str]) -> list[ModuleType]:
     prefixes = tuple(f"{folder}/" for folder in folders)
-    # Nearly all modules are elsewhere, and there may be thousands.
-    inside = [module for module in list(sys.modules.values()) if _filename(module).startswith(prefixes)]
-    return [module for module in inside if _is_local(module)]
+    own = [module for name, module in list(sys.modules.items()) if name not in _installed and _is_own(name, module)]
+    return [module for module in own if _filename(module).startswith(prefixes)]
 
 
 def _with_slots(value: Any, inputs: list[ObjectURI], where: str) -> Any:
@@ -171,13 +172,16 @@ def _is_installed(filename: str) -> bool:
 
 
 def _filename(module: ModuleType) -> str:
-    # Not by getattr: where there is none, Airflow's modules look through what they have deprecated.
-    return getattr(module, "__dict__", {}).get("__file__") or ""
+    return getattr(module, "__file__", None) or ""
 
 
-def _is_local(module: ModuleType) -> bool:
-    name = module.__name__
-    return not _is_installed(_filename(module)) and name != "__main__" and name.partition(".")[0] != _PACKAGE
+def _is_own(name: str, module: ModuleType) -> bool:
+    """Return whether a loaded module may be one of the user's own, that the cluster lacks."""
+    filename = _filename(module)
+    if not filename or _is_installed(filename) or name.partition(".")[0] == _PACKAGE:
+        _installed.add(name)
+        return False
+    return getattr(module, "__name__", None) != "__main__"
 
 
 def _sources(modules: Iterable[ModuleType], folders: Iterable[str]) -> dict[str, tuple[str, str]]:
