@@ -75,6 +75,9 @@ def _targets(results: Sequence[dict[str, Any]], folder: Path) -> Path | None:
     axis.set_yticks(range(len(names)), names, fontsize=7)
     axis.axvline(1, color="black", linewidth=0.8)
     axis.set_xscale("log")
+    # Room for the texts at the ends of the bars.
+    axis.set_xlim(min(values) / 1.5, max(values) * 1.5)
+    axis.margins(y=0.01)
     axis.set_title("How many times better than the target")
     return _saved(figure, folder / "targets.png")
 
