@@ -14,7 +14,7 @@ from airflow_ray.hooks.ray import RayHook
 from airflow_ray.hooks.s3_checkpoint import S3CheckpointHook
 from airflow_ray.object_uri import ObjectURI
 from benchmarks import frames
-from benchmarks.measure import REPEATS, Result, at_least, in_turns, noise, seconds_in_turns
+from benchmarks.measure import REPEATS, Result, all_timed, at_least, in_turns, noise
 from benchmarks.servers import DRIVER, ray_head
 from benchmarks.xcom_storage import s3_filesystem
 from tools.s3_server import S3Server
@@ -67,18 +67,15 @@ class _Place:
 def _of_frame(place: _Place, frame: Any, megabytes: int, repeats: int, warm_up: bool) -> Iterator[Result]:
     uri = ObjectURI("ray_default", "benchmark", "run", "task")
     raw = _Raw(place.filesystem, f"{place.folder}/raw")
-    seconds = seconds_in_turns(
-        {
-            "bytes write": partial(raw.write_zeros, megabytes),
-            "pyarrow write": partial(raw.write, frame),
-            "checkpoint write": partial(place.hook.save, uri, frame),
-            "bytes read": raw.read_zeros,
-            "pyarrow read": raw.read,
-            "checkpoint read": partial(place.hook.load, uri),
-        },
-        repeats,
-        warm_up,
-    )
+    contestants: dict[str, Callable[[], object]] = {
+        "bytes write": partial(raw.write_zeros, megabytes),
+        "pyarrow write": partial(raw.write, frame),
+        "checkpoint write": partial(place.hook.save, uri, frame),
+        "bytes read": raw.read_zeros,
+        "pyarrow read": raw.read,
+        "checkpoint read": partial(place.hook.load, uri),
+    }
+    seconds = in_turns(all_timed(contestants), repeats, warm_up)
     speed = {name: megabytes / statistics.median(measured) for name, measured in seconds.items()}
     for name, value in speed.items():
         who, what = name.split()

@@ -105,14 +105,9 @@ def in_turns(
     return seconds
 
 
-def seconds_in_turns(
-    contestants: dict[str, Callable[[], object]],
-    repeats: int = REPEATS,
-    warm_up: bool = True,
-    slow_seconds: float = SLOW_SECONDS,
-) -> dict[str, list[float]]:
-    """Run contestants as :func:`in_turns` does, and return the seconds that each run took."""
-    return in_turns({name: timed(run) for name, run in contestants.items()}, repeats, warm_up, slow_seconds)
+def all_timed(contestants: dict[str, Callable[[], object]]) -> dict[str, Callable[[], float]]:
+    """Return contestants for :func:`in_turns` that say how long these take."""
+    return {name: timed(run) for name, run in contestants.items()}
 
 
 def timed(run: Callable[[], object]) -> Callable[[], float]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
-import threading
 import uuid
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from benchmarks import frames
-from benchmarks.measure import REPEATS, Result, at_least, at_most, noise, seconds_in_turns
+from benchmarks.measure import REPEATS, Result, all_timed, at_least, at_most, in_turns, noise
 from benchmarks.servers import CLIENT, DRIVER, ray_head
+from tools.peak import Peak
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,15 +25,14 @@ TARGET_MEGABYTES = 256
 TARGETS = {"upload": 3.0, "download": 1.8}
 EXTRA_MEGABYTES = 64
 STORE_BYTES = 4_000_000_000
-SAMPLE_SECONDS = 0.01
 
 # A process that has nothing else in its memory; it waits for a line before each way.
 MOVE = """
-import sys, threading
+import sys
 import psutil
 from airflow_ray.hooks.ray import RayHook
 from benchmarks import frames
-from benchmarks.transfer import Peak
+from tools.peak import Peak
 
 def rss():
     return psutil.Process().memory_info().rss
@@ -71,25 +70,22 @@ def run(megabytes: tuple[int, ...], repeats: int = REPEATS) -> Iterator[Result]:
 
 
 def _of_frame(hook: RayHook, frame: Any, megabytes: int, repeats: int, warm_up: bool) -> Iterator[Result]:
-    contestants = _Contestants(hook, frame)
-    seconds = seconds_in_turns(
-        {
-            "ray.put": contestants.put_by_ray,
-            "upload": contestants.upload,
-            "ray.get": contestants.get_by_ray,
-            "download": contestants.download,
-        },
-        repeats,
-        warm_up,
-    )
-    contestants.release()
+    moved = _Moved(hook, frame)
+    contestants: dict[str, Callable[[], object]] = {
+        "ray.put": moved.put_by_ray,
+        "upload": moved.upload,
+        "ray.get": moved.get_by_ray,
+        "download": moved.download,
+    }
+    seconds = in_turns(all_timed(contestants), repeats, warm_up)
+    moved.release()
     speed = {name: megabytes / statistics.median(measured) for name, measured in seconds.items()}
     for name, by_ray in (("upload", "ray.put"), ("download", "ray.get")):
         target = at_least(TARGETS[name]) if megabytes == TARGET_MEGABYTES else None
         yield Result(f"{name} of {megabytes} MB", speed[name], "MB/s", speed[by_ray], noise(seconds[name]), target)
 
 
-class _Contestants:
+class _Moved:
     """A frame, in the cluster twice at most: under a URI, and as Ray's own object."""
 
     def __init__(self, hook: RayHook, frame: Any) -> None:
@@ -124,32 +120,6 @@ class _Contestants:
         """Free both."""
         self._ref = None
         self._hook.release(self._uri)
-
-
-class Peak:
-    """How much a figure rises above where it is when this is entered, from many samples.
-
-    :param figure: returns it.
-    """
-
-    def __init__(self, figure: Callable[[], int]) -> None:
-        self._figure = figure
-        self._ended = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, daemon=True)
-        self.growth = 0
-
-    def __enter__(self) -> Peak:
-        self._before = self._figure()
-        self._watcher.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._watcher.join()
-
-    def _watch(self) -> None:
-        while not self._ended.wait(SAMPLE_SECONDS):
-            self.growth = max(self.growth, self._figure() - self._before)
 
 
 def _memory(head: RayHead, megabytes: int) -> Iterator[Result]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 import uuid
@@ -11,32 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.operators.tune import RayTuneOperator
-from benchmarks.measure import Result, noise, seconds_in_turns
+from benchmarks.measure import Result, all_timed, in_turns, noise
+from benchmarks.servers import DRIVER, ray_head
 from benchmarks.task_instance import TaskInstance
-from tools.ray_cluster import RayHead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-CONN_ID = "benchmark_ray"
 # Each search takes some seconds.
 SLOW_SECONDS = 60.0
 
 
 def run(trials: int, repeats: int) -> Iterator[Result]:
     """Yield the result for searches of so many short trials, on as many CPUs as this machine has."""
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    head = RayHead(num_cpus=os.cpu_count() or 1)
-    os.environ["AIRFLOW_CONN_BENCHMARK_RAY"] = head.driver_uri
-    try:
-        with tempfile.TemporaryDirectory() as folder, RayHook(CONN_ID).connect():
-            contestants: dict[str, Callable[[], object]] = {
-                "bare": lambda: _search_by_hand(Path(folder), trials),
-                "operator": lambda: _search_by_operator(Path(folder), trials),
-            }
-            seconds = seconds_in_turns(contestants, repeats, slow_seconds=SLOW_SECONDS)
-    finally:
-        head.stop()
+    with ray_head(), tempfile.TemporaryDirectory() as folder, RayHook(DRIVER).connect():
+        contestants: dict[str, Callable[[], object]] = {
+            "bare": lambda: _search_by_hand(Path(folder), trials),
+            "operator": lambda: _search_by_operator(Path(folder), trials),
+        }
+        seconds = in_turns(all_timed(contestants), repeats, slow_seconds=SLOW_SECONDS)
     bare, operator = (statistics.median(seconds[name]) for name in contestants)
     yield Result(f"search of {trials} short trials", operator, "s", bare, noise(seconds["operator"]))
 
@@ -68,6 +60,6 @@ def _search_by_operator(folder: Path, trials: int) -> None:
         mode="min",
         num_samples=trials,
         storage_path=str(folder),
-        ray_conn_id=CONN_ID,
+        ray_conn_id=DRIVER,
     )
     operator.execute({"ti": TaskInstance("tune")})  # type: ignore[typeddict-item]

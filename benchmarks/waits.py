@@ -17,12 +17,13 @@ from airflow_ray.hooks.watcher import stop_all
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.triggers import RayObjectTrigger
 from benchmarks.measure import Result, at_most
-from tools.ray_cluster import RayHead
+from benchmarks.servers import CLIENT, ray_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CONN_ID = "benchmark_ray"
+    from tools.ray_cluster import RayHead
+
 POLL_SECONDS = 1.0
 SETTLE_SECONDS = 2.0
 # The head has one for each Ray Client.
@@ -47,20 +48,16 @@ def run(waits: tuple[int, ...], idle_seconds: float) -> Iterator[Result]:
     :param waits: how many triggers wait at once.
     :param idle_seconds: how long nothing ends, in which CPU and memory are measured.
     """
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    head = RayHead()
-    os.environ["AIRFLOW_CONN_BENCHMARK_RAY"] = head.client_uri
-    try:
+    with ray_head() as head:
         for number in waits:
             run_id = uuid.uuid4().hex
-            uris = [ObjectURI(CONN_ID, "benchmark", run_id, f"task{each}") for each in range(number)]
+            uris = [ObjectURI(CLIENT, "benchmark", run_id, f"task{each}") for each in range(number)]
             # The owner starts with the first connection.
-            RayHook(CONN_ID).status(uris[0])
-            yield from asyncio.run(_measured(head, uris, idle_seconds))
-            stop_all()
-    finally:
-        stop_all()
-        head.stop()
+            RayHook(CLIENT).status(uris[0])
+            try:
+                yield from asyncio.run(_measured(head, uris, idle_seconds))
+            finally:
+                stop_all()
 
 
 async def _measured(head: RayHead, uris: list[ObjectURI], idle_seconds: float) -> list[Result]:
@@ -74,13 +71,13 @@ async def _measured(head: RayHead, uris: list[ObjectURI], idle_seconds: float) -
     share = (sum(process.cpu_times()[:2]) - cpu) / (time.monotonic() - started)
     rss = process.memory_info().rss
     connections = len(set(head.processes(SERVER_PROCESS)) - servers)
-    command = [sys.executable, "-c", MAKE, CONN_ID, uris[0].run_id, str(len(uris))]
+    command = [sys.executable, "-c", MAKE, CLIENT, uris[0].run_id, str(len(uris))]
     maker = await asyncio.create_subprocess_exec(
-        *command, env={**os.environ, f"AIRFLOW_CONN_{CONN_ID.upper()}": head.driver_uri}
+        *command, env={**os.environ, f"AIRFLOW_CONN_{CLIENT.upper()}": head.driver_uri}
     )
     await asyncio.gather(*waits)
     await maker.wait()
-    with RayHook(CONN_ID).connect() as hook:
+    with RayHook(CLIENT).connect() as hook:
         delays = [told[uri] - hook.describe(uri)["finished_at"] for uri in uris]
     number = f"{len(uris)} waits"
     return [

@@ -212,33 +212,25 @@ def test_slow_transfer_tells_how_far_it_is(client_hook, monkeypatch):
 
 MEASURED = """
 import sys
-import threading
 import numpy as np
 import psutil
 from airflow_ray.hooks.ray import RayHook
+from tools.peak import Peak
 
 def rss():
     return psutil.Process().memory_info().rss
 
-def watch():
-    global peak
-    while not pause.wait(0.01):
-        peak = max(peak, rss())
-
-peak = 0
-pause = threading.Event()
-threading.Thread(target=watch, daemon=True).start()
 uri = sys.argv[1]
 with RayHook("ray_client").connect() as hook:
     hook.put(np.zeros(3_000_000), uri=uri)
     hook.get(uri)
     array = np.random.default_rng(0).random(25_000_000)
-    before = peak = rss()
-    hook.put(array, uri=uri)
-    print(peak - before)
-    before = peak = rss()
-    copy = hook.get(uri)
-    print(peak - before - copy.nbytes)
+    with Peak(rss) as peak:
+        hook.put(array, uri=uri)
+    print(peak.growth)
+    with Peak(rss) as peak:
+        copy = hook.get(uri)
+    print(peak.growth - copy.nbytes)
     hook.release(uri)
 """
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _STDLIB = sysconfig.get_path("stdlib")
 _PACKAGE = __name__.partition(".")[0]
-# Names of loaded modules that are nobody's own: nearly all are, and there may be thousands.
+# Names of loaded modules that are: nearly all of them, and there may be thousands.
 _installed: set[str] = set()
 _pickling_lock = threading.RLock()
 # Python 3.11 and 3.12 may raise SystemError where two threads make syntax trees at once (CPython issue 106905).
@@ -115,8 +115,8 @@ def modules_around(value: Any) -> list[ModuleType]:
 
 def _local_modules(folders: Iterable[str]) -> list[ModuleType]:
     prefixes = tuple(f"{folder}/" for folder in folders)
-    own = [module for name, module in list(sys.modules.items()) if name not in _installed and _is_own(name, module)]
-    return [module for module in own if _filename(module).startswith(prefixes)]
+    loaded = [(name, module) for name, module in list(sys.modules.items()) if name not in _installed]
+    return [module for name, module in loaded if _is_local(name, module, prefixes)]
 
 
 def _with_slots(value: Any, inputs: list[ObjectURI], where: str) -> Any:
@@ -171,17 +171,15 @@ def _is_installed(filename: str) -> bool:
     return "/site-packages/" in filename or "/dist-packages/" in filename or filename.startswith(_STDLIB)
 
 
-def _filename(module: ModuleType) -> str:
-    return getattr(module, "__file__", None) or ""
-
-
-def _is_own(name: str, module: ModuleType) -> bool:
-    """Return whether a loaded module may be one of the user's own, that the cluster lacks."""
-    filename = _filename(module)
-    if not filename or _is_installed(filename) or name.partition(".")[0] == _PACKAGE:
-        _installed.add(name)
+def _is_local(loaded_as: str, module: ModuleType, prefixes: tuple[str, ...]) -> bool:
+    filename = getattr(module, "__file__", None) or ""
+    if _is_installed(filename):
+        _installed.add(loaded_as)
         return False
-    return getattr(module, "__name__", None) != "__main__"
+    if not filename.startswith(prefixes):
+        return False
+    name = module.__name__
+    return name != "__main__" and name.partition(".")[0] != _PACKAGE
 
 
 def _sources(modules: Iterable[ModuleType], folders: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -228,7 +226,7 @@ def _located(name: str, folders: Iterable[str]) -> Iterator[tuple[str, str]]:
         return
     for folder in folders:
         for end in range(1, len(parts) + 1):
-            base = f"{folder}/{'/'.join(parts[:end])}"
+            base = os.path.join(folder, *parts[:end])
             if os.path.isfile(f"{base}.py"):
                 yield ".".join(parts[:end]), f"{base}.py"
             # Most of what a module imports is not in its folder, and neither is what that holds.
