@@ -19,7 +19,7 @@ from airflow_ray.object_uri import ObjectURI
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from airflow_ray.hooks.watcher import Watcher
+    from airflow_ray.client.watcher import Watcher
 
 # Airflow's scheduler fails a task that runs again before it has taken note that it was deferred.
 SETTLE_SECONDS = 5.0
@@ -42,7 +42,7 @@ class RayObjectTrigger(BaseTrigger):
     :param deadline: when to give up, in seconds since 1970; None never does.
     :param fetch_logs: show what the work writes.
     :param credentials: of work whose credentials expire: for ``checkpoint`` and ``storage`` None or ``path`` and
-        ``aws_conn_id`` of a :class:`~airflow_ray.hooks.checkpoint_location.CheckpointLocation`, and ``required``.
+        ``aws_conn_id`` of a :class:`~airflow_ray.client.checkpoints.location.CheckpointLocation`, and ``required``.
     :param resume: plain data for the task that goes on.
     """
 
@@ -85,14 +85,14 @@ class RayObjectTrigger(BaseTrigger):
         """Cancel the work when a person ends the task; Airflow calls this from version 3.3 on."""
         if self.holder is None:
             return
-        from airflow_ray.hooks.watcher import cancel
+        from airflow_ray.client.watcher import cancel
 
         for uri in map(ObjectURI.parse, self.object_uris):
             self.log.info("Cancelling %s", uri)
             await asyncio.to_thread(cancel, uri, await self._settings(uri.conn_id), self.holder)
 
     async def _waited(self) -> dict[str, Any]:
-        from airflow_ray.hooks.watcher import Subscription, watching
+        from airflow_ray.client.watcher import Subscription, watching
 
         loop = asyncio.get_running_loop()
         news: asyncio.Queue[tuple[ObjectURI, dict[str, Any]]] = asyncio.Queue()
@@ -142,13 +142,15 @@ class RayObjectTrigger(BaseTrigger):
         return None if self.deadline is None else max(0.0, self.deadline - time.time())
 
     async def _settings(self, conn_id: str) -> Any:
-        from airflow_ray.hooks.settings import settings_of
+        from airflow_ray.client.connection.settings import settings_of
 
         return settings_of(await BaseHook.aget_connection(conn_id))
 
     async def _keep_credentials(self, watchers: dict[str, Watcher]) -> None:
         """Give the owner new credentials from time to time."""
-        from airflow_ray.hooks.checkpoint_location import REFRESH_SECONDS, CheckpointLocation, targets
+        from airflow_ray.client.checkpoints.credentials import targets
+        from airflow_ray.client.checkpoints.location import CheckpointLocation
+        from airflow_ray.cluster.protocol import REFRESH_SECONDS
 
         if self.credentials is None:
             return

@@ -45,7 +45,7 @@ class RayXComBackend(BaseXCom):
         :raises RayPicklingError: a value that is for Ray cannot be pickled.
         :raises RayConnectionError: there is a value for Ray, and the cluster does not answer.
         """
-        from airflow_ray.hooks.xcom_values import handed_over
+        from airflow_ray.client.xcom_values import handed_over
 
         if key and task_id and dag_id and run_id:
             value = handed_over(value, key, dag_id, run_id, task_id, _index(map_index))
@@ -59,7 +59,7 @@ class RayXComBackend(BaseXCom):
 
         :raises RayObjectLostError: an object is gone; the text names the task to clear.
         """
-        from airflow_ray.hooks.xcom_values import received
+        from airflow_ray.client.xcom_values import received
 
         return received(_inner_backend().deserialize_value(result), is_whole=hasattr(result, "key"))
 
@@ -78,7 +78,7 @@ class RayXComBackend(BaseXCom):
     @classmethod
     def purge(cls, xcom: Any, *args: Any) -> None:
         """Free the objects in Ray that the task of an XCom has put there; those of other tasks stay."""
-        from airflow_ray.hooks.xcom_values import release
+        from airflow_ray.client.xcom_values import release
 
         inner = _inner_backend()
         release(inner.deserialize_value(xcom), xcom.key, _deleted_record.get())

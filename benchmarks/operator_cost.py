@@ -10,7 +10,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
-from airflow_ray.hooks import local_head
+from airflow_ray.client.connection import local_head
 from benchmarks.measure import REPEATS, Result, at_most, noise
 from benchmarks.servers import CLIENT, DRIVER, ray_head
 

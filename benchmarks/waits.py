@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from airflow_ray.client.watcher import stop_all
 from airflow_ray.hooks.ray import RayHook
-from airflow_ray.hooks.watcher import stop_all
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.triggers import RayObjectTrigger
 from benchmarks.measure import Result, at_most

@@ -18,7 +18,7 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 
 import pytest
 
-from airflow_ray.hooks import watcher
+from airflow_ray.client import watcher
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from tests.proxy import FaultyProxy

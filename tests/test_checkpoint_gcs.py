@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from airflow_ray.cluster import checkpoint
-from airflow_ray.cluster.storage import CheckpointFailure, Storage
+from airflow_ray.cluster.checkpoints import checkpoint
+from airflow_ray.cluster.checkpoints.storage import Storage
+from airflow_ray.cluster.failures import CheckpointFailure
 from tools.standalone import answers, free_ports
 
 KEYS = ["ab" * 32]

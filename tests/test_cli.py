@@ -12,10 +12,10 @@ import time
 import pytest
 
 from airflow_ray.__main__ import main
-from airflow_ray.cluster.preview import preview
-from airflow_ray.hooks.diagnosis import XCOM_BACKEND, diagnose
+from airflow_ray.client.doctor.diagnosis import XCOM_BACKEND, diagnose
+from airflow_ray.client.doctor.readable import counted, first_lines, readable_bytes, readable_seconds
+from airflow_ray.cluster.values.preview import preview
 from airflow_ray.hooks.ray import RayHook
-from airflow_ray.hooks.readable import counted, first_lines, readable_bytes, readable_seconds
 from airflow_ray.object_uri import ObjectURI
 from tests.checkpointing import connection_of
 from tests.conftest import new_uri

@@ -17,13 +17,8 @@ import pytest
 import ray
 from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc
 
-from airflow_ray.exceptions import (
-    ObjectURIError,
-    RayConfigurationError,
-    RayConnectionError,
-    RayVersionMismatchError,
-)
-from airflow_ray.hooks import xcom_values
+from airflow_ray.client import xcom_values
+from airflow_ray.exceptions import ObjectURIError, RayConfigurationError, RayConnectionError, RayVersionMismatchError
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.operators.release import RayReleaseOperator
 from airflow_ray.sensors.object import RayObjectSensor

@@ -38,7 +38,7 @@ print(RayHook().get(ObjectURI("ray_default", "local", "run", sys.argv[1])))
 
 WITHOUT_TOKEN = """
 import ray, sys
-from airflow_ray.hooks import local_head
+from airflow_ray.client.connection import local_head
 
 ray.init(local_head.running().address)
 """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_ray.client.submission.options import RemoteOptions
+from airflow_ray.client.tuning import options as search_options
 from airflow_ray.exceptions import RayConfigurationError
-from airflow_ray.hooks import search_options
-from airflow_ray.hooks.options import RemoteOptions
 
 
 @pytest.mark.parametrize(

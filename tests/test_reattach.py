@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from airflow_ray.hooks.fingerprint import fingerprint
-from airflow_ray.hooks.options import RemoteOptions
+from airflow_ray.client.submission.fingerprint import fingerprint
+from airflow_ray.client.submission.options import RemoteOptions
 
 SCRIPT = """
 import sys, time

@@ -8,8 +8,8 @@ import subprocess
 import pandas as pd
 import pytest
 
+from airflow_ray.client.tuning.report import write_report
 from airflow_ray.exceptions import RayTuneStorageError
-from airflow_ray.hooks.tuning_report import write_report
 
 CHROMIUM = shutil.which("chromium")
 

@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from airflow_ray.cluster import pieces
-from airflow_ray.cluster.pieces import Arriving, Departing, compressed, original
-from airflow_ray.cluster.transfer import Transfers
+from airflow_ray.client.transfer import pieces as hook_transfer
+from airflow_ray.client.transfer.pieces import LARGE_UPLOAD_BYTES, Download, Upload
+from airflow_ray.cluster.owner.transfers import Transfers
+from airflow_ray.cluster.values import pieces
+from airflow_ray.cluster.values.pieces import Arriving, Departing, compressed, original
 from airflow_ray.exceptions import RayObjectLostError, RayPicklingError, RayWorkerCrashedError
 from airflow_ray.hooks import ray as hook_ray
-from airflow_ray.hooks import transfer as hook_transfer
 from airflow_ray.hooks.ray import RayHook
-from airflow_ray.hooks.transfer import LARGE_UPLOAD_BYTES, Download, Upload
 from tests.conftest import new_uri
 from tests.proxy import FaultyProxy
 from tests.ray_head import RayHead

@@ -16,10 +16,10 @@ import pytest
 from airflow.sdk import DAG, task
 
 from airflow_ray import triggers
+from airflow_ray.client.connection.session import Session
 from airflow_ray.decorators import ray_task
 from airflow_ray.exceptions import ObjectURIError
 from airflow_ray.hooks.ray import RayHook
-from airflow_ray.hooks.session import Session
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.dashboard_link import RayDashboardLink
 from airflow_ray.operators.python import RayPythonOperator

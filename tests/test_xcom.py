@@ -16,9 +16,9 @@ from airflow.sdk.execution_time import xcom as xcom_of_airflow
 from airflow.sdk.execution_time.comms import XComResult
 
 from airflow_ray import xcom
+from airflow_ray.client import kept as kept_connection
 from airflow_ray.decorators import ray_task
 from airflow_ray.exceptions import RayConfigurationError, RayObjectLostError, RayPicklingError
-from airflow_ray.hooks import kept_connection
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.python import RayPythonOperator

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import AirflowException, connections_of_database
 from airflow_ray.cli.output import described, listed, show, summary
+from airflow_ray.client.doctor.readable import counted, first_lines, readable_bytes
+from airflow_ray.client.errors import exception_for
 from airflow_ray.exceptions import RayConfigurationError, RayObjectLostError
-from airflow_ray.hooks.errors import exception_for
 from airflow_ray.hooks.ray import RayHook
-from airflow_ray.hooks.readable import counted, first_lines, readable_bytes
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def describe(args: Namespace) -> None:
 @_command
 def get(args: Namespace) -> None:
     """Show the first rows of an object."""
-    from airflow_ray.hooks.errand import head_of
+    from airflow_ray.client.doctor.errand import head_of
 
     uri = ObjectURI.parse(args.uri)
     width = shutil.get_terminal_size((DEFAULT_WIDTH, 0)).columns
@@ -109,7 +109,7 @@ def release(args: Namespace) -> None:
 @_command
 def doctor(args: Namespace) -> None:
     """Check a connection."""
-    from airflow_ray.hooks.diagnosis import diagnose
+    from airflow_ray.client.doctor.diagnosis import diagnose
 
     failed = 0
     for finding in diagnose(RayHook(args.conn_id)):

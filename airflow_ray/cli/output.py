@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.hooks.readable import counted, readable_bytes, readable_seconds
+from airflow_ray.client.doctor.readable import counted, readable_bytes, readable_seconds
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:

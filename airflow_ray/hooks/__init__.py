@@ -1,1 +1,1 @@
-"""The hook that talks to Ray, and what it needs."""
+"""The hooks, which Airflow looks up by name."""

@@ -10,7 +10,21 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import BaseHook, in_task
-from airflow_ray.cluster.pieces import Departing
+from airflow_ray.client import errors
+from airflow_ray.client.by_value import pickled_by_value
+from airflow_ray.client.checkpoints.credentials import have_expiring_credentials, targets
+from airflow_ray.client.checkpoints.location import CheckpointLocation, of_producer, resolve
+from airflow_ray.client.connection.link import open_session
+from airflow_ray.client.connection.settings import RaySettings, settings_of
+from airflow_ray.client.submission.fingerprint import fingerprint
+from airflow_ray.client.submission.modules import modules_around
+from airflow_ray.client.submission.options import RemoteOptions
+from airflow_ray.client.submission.payload import pack
+from airflow_ray.client.submission.uri_policy import require_allowed
+from airflow_ray.client.transfer.pieces import LARGE_DOWNLOAD_BYTES, LARGE_UPLOAD_BYTES, Download, Transfer, Upload
+from airflow_ray.cluster.protocol import REFRESH_SECONDS
+from airflow_ray.cluster.tuning.search import search
+from airflow_ray.cluster.values.pieces import Departing
 from airflow_ray.exceptions import (
     ObjectURIError,
     RayAuthenticationError,
@@ -22,30 +36,23 @@ from airflow_ray.exceptions import (
     RayVersionMismatchError,
     RayWaitTimeoutError,
 )
-from airflow_ray.hooks import errors
-from airflow_ray.hooks.checkpoint_location import (
-    REFRESH_SECONDS,
-    CheckpointLocation,
-    have_expiring_credentials,
-    of_producer,
-    resolve,
-    targets,
-)
-from airflow_ray.hooks.fingerprint import fingerprint
-from airflow_ray.hooks.options import RemoteOptions
-from airflow_ray.hooks.session import Session, open_session
-from airflow_ray.hooks.settings import RaySettings, settings_of
-from airflow_ray.hooks.transfer import LARGE_DOWNLOAD_BYTES, LARGE_UPLOAD_BYTES, Download, Transfer, Upload
-from airflow_ray.hooks.uri_policy import checked
-from airflow_ray.hooks.user_code import modules_around, pack, pickled_by_value, search
 from airflow_ray.object_uri import RETURN_VALUE, ObjectURI, quote_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from airflow_ray.client.connection.session import Session
+
+
 POLL_SECONDS = 10.0
+
+
 RECONNECT_SECONDS = 1.0
+
+
 LARGE_PAYLOAD_BYTES = 1024 * 1024
+
+
 RESTORE_ROUNDS = 3
 
 
@@ -155,7 +162,7 @@ class RayHook(BaseHook):
         uri = self._own_uri(uri)
         remote_options = RemoteOptions(**options)
         payload = pack(fn, args, kwargs or {}, code_folders)
-        inputs = {(each.record_id, each.key): checked(self._own_uri(each)) for each in payload.inputs}
+        inputs = {(each.record_id, each.key): require_allowed(self._own_uri(each)) for each in payload.inputs}
         work = {
             "sources": payload.sources,
             "options": remote_options.for_ray(self.settings.runtime_env),
@@ -328,7 +335,7 @@ class RayHook(BaseHook):
         :returns: ``uri``, parsed.
         :raises RayPicklingError: the value cannot be pickled, or not be unpickled on the cluster.
         """
-        from airflow_ray.cluster.runner import describe_value
+        from airflow_ray.cluster.values.description import describe_value
 
         uri = self._own_uri(uri)
         with self.connect():
@@ -400,7 +407,7 @@ class RayHook(BaseHook):
 
         :returns: whether all works, and what was found, or the step that failed and what to do.
         """
-        from airflow_ray.hooks.diagnosis import summary
+        from airflow_ray.client.doctor.diagnosis import summary
 
         return summary(self)
 
@@ -599,7 +606,7 @@ class RayHook(BaseHook):
     def _taken_apart(self, value: Any) -> tuple[Any, list[Any]]:
         """Return a value without the Ray objects inside it, which end with this connection, and their refs."""
         import airflow_ray.cluster
-        from airflow_ray.cluster.runner import without_objects
+        from airflow_ray.cluster.values.inner_objects import without_objects
 
         def take_apart() -> tuple[Any, list[Any]]:
             with pickled_by_value([airflow_ray.cluster, *modules_around(value)]):

@@ -8,15 +8,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import BaseHook
-from airflow_ray.cluster import checkpoint
-from airflow_ray.cluster.storage import CheckpointFailure, Storage
+from airflow_ray.client import errors
+from airflow_ray.client.checkpoints.credentials import signing_keys
+from airflow_ray.client.checkpoints.location import CheckpointLocation, resolve
+from airflow_ray.cluster.checkpoints import checkpoint
+from airflow_ray.cluster.checkpoints.storage import Storage
+from airflow_ray.cluster.failures import CheckpointFailure
 from airflow_ray.exceptions import RayCheckpointNotFoundError, RayConfigurationError
-from airflow_ray.hooks import errors
-from airflow_ray.hooks.checkpoint_location import CheckpointLocation, resolve, signing_keys
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
 
 # As many as S3 deletes in one request.
 DELETED_AT_ONCE = 1000
@@ -67,7 +70,8 @@ class S3CheckpointHook(BaseHook):
         :raises RayPicklingError: the value cannot be pickled.
         """
         import airflow_ray.cluster
-        from airflow_ray.hooks.user_code import modules_around, pickled_by_value
+        from airflow_ray.client.by_value import pickled_by_value
+        from airflow_ray.client.submission.modules import modules_around
 
         uri = ObjectURI.parse(uri)
         with self._failures(uri), pickled_by_value([airflow_ray.cluster, *modules_around(value)]):

@@ -12,9 +12,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_ray._compat import AirflowTaskTimeout, BaseOperator, bundle_folders, conf
+from airflow_ray.client.connection.secrets import mask_runtime_env
+from airflow_ray.client.submission.options import check_checkpoint
 from airflow_ray.exceptions import RayConfigurationError
-from airflow_ray.hooks.options import check_checkpoint
-from airflow_ray.hooks.secrets import mask_runtime_env
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.dashboard_link import RayDashboardLink
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_ray.hooks.checkpoint_location import CheckpointLocation
+    from airflow_ray.client.checkpoints.location import CheckpointLocation
     from airflow_ray.hooks.ray import Progress, RayHook
 
 # A task that is killed has 5 seconds before SIGKILL.
@@ -226,7 +226,7 @@ class RayOperator(BaseOperator):
         :param offset: number of log lines that the task's log has; None if nobody has told.
         :param has_ended: whether a trigger has waited for it already.
         """
-        from airflow_ray.hooks.errors import exception_for
+        from airflow_ray.client.errors import exception_for
 
         while True:
             if self.deferrable and not has_ended:
@@ -242,7 +242,7 @@ class RayOperator(BaseOperator):
         if progress.state != "SUCCEEDED":
             raise exception_for(uri, record)
         if self.checkpoint:
-            from airflow_ray.hooks.checkpoint_location import XCOM_KEY
+            from airflow_ray.client.checkpoints.location import XCOM_KEY
 
             context["ti"].xcom_push(XCOM_KEY, self._checkpoint_location().as_xcom())
         self._show_spilling(record)
@@ -283,7 +283,7 @@ class RayOperator(BaseOperator):
         context["ti"].xcom_push(RayDashboardLink().xcom_key, self.hook.dashboard_page(uri) or "")
 
     def _submit(self, uri: ObjectURI, context: Context) -> None:
-        from airflow_ray.hooks.user_code import own_folder
+        from airflow_ray.client.submission.modules import own_folder
 
         call = self._remote_call(context)
         self.hook.submit(

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_ray.client.submission.options import check_result
 from airflow_ray.exceptions import RayConfigurationError
-from airflow_ray.hooks.options import check_result
 from airflow_ray.operators.base import RayOperator, RemoteCall
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import BaseOperator
-from airflow_ray.hooks.uri_policy import checked
+from airflow_ray.client.submission.uri_policy import require_allowed as checked
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:

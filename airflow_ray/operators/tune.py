@@ -7,8 +7,8 @@ import inspect
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_ray._compat import bundle_folders
+from airflow_ray.client.tuning.options import amounts, check_space, is_plain, named, natural, number, whole
 from airflow_ray.exceptions import RayConfigurationError
-from airflow_ray.hooks.search_options import amounts, check_space, is_plain, named, natural, number, whole
 from airflow_ray.operators.base import RayOperator, RemoteCall
 
 if TYPE_CHECKING:
@@ -148,8 +148,8 @@ class RayTuneOperator(RayOperator):
             check_space(param_space)
 
     def _remote_call(self, context: Context) -> RemoteCall:
-        from airflow_ray.hooks.tuning_report import report_location
-        from airflow_ray.hooks.user_code import search
+        from airflow_ray.client.tuning.report import report_location
+        from airflow_ray.cluster.tuning.search import search
 
         if report_path := self._rendered_report_path():
             report_location(report_path, self.storage_conn_id)
@@ -181,7 +181,7 @@ class RayTuneOperator(RayOperator):
 
     def _experiment(self, space: Any, context: Context) -> dict[str, str]:
         """Return folder and name of the experiment: the same for each try that may go on with it."""
-        from airflow_ray.hooks.fingerprint import experiment_name
+        from airflow_ray.client.submission.fingerprint import experiment_name
 
         same = [space, self.metric, self.mode]
         folders = bundle_folders(context)
@@ -217,7 +217,7 @@ class RayTuneOperator(RayOperator):
         return None if self.report_path in (None, "", "None") else self.report_path
 
     def _write_report(self, path: str, uri: ObjectURI, summary: dict[str, Any]) -> str | None:
-        from airflow_ray.hooks.tuning_report import write_report
+        from airflow_ray.client.tuning.report import write_report
 
         try:
             trials, history = (self.hook.get(uri.with_key(key)) for key in ("trials", "history"))

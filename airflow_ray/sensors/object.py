@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import AirflowSensorTimeout, BaseSensorOperator, conf
+from airflow_ray.client.submission.uri_policy import require_allowed as checked
 from airflow_ray.exceptions import ObjectURIError, RayObjectLostError
-from airflow_ray.hooks.uri_policy import checked
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:

@@ -1,0 +1,112 @@
+"""With which credentials and keys a worker of the cluster may write and read checkpoints."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow_ray._compat import AirflowNotFoundException, BaseHook, conf
+from airflow_ray.exceptions import RayCheckpointAccessError, RayConfigurationError
+
+if TYPE_CHECKING:
+    from airflow_ray.client.checkpoints.location import CheckpointLocation
+    from airflow_ray.object_uri import ObjectURI
+
+
+def targets(
+    uri: ObjectURI, checkpoint: CheckpointLocation | None, storage: CheckpointLocation | None, required: bool
+) -> dict[str, Any]:
+    """Return what the owner is told of where one piece of work may write, credentials among it.
+
+    :param checkpoint: for its outputs.
+    :param storage: for what it writes itself.
+    :param required: whether the work fails where its outputs cannot be written.
+    """
+    return {
+        "checkpoint": checkpoint and checkpoint.target(uri.work, required),
+        "storage": storage and storage.storage(),
+    }
+
+
+def have_expiring_credentials(made: dict[str, Any]) -> bool:
+    """Return whether :func:`targets` made something with the credentials of a role."""
+    storages = [(made["checkpoint"] or {}).get("storage"), made["storage"]]
+    return any("session_token" in each["options"] for each in storages if each)
+
+
+def signing_keys(work: str) -> list[str]:
+    """Return the keys that sign the checkpoints of one piece of work, in hexadecimal; the first is the current one.
+
+    They are made with HMAC-SHA256 from the Fernet keys, so that none tells the Fernet key, or signs for other work.
+
+    :param work: the object URI of its outputs up to the key.
+    :raises RayConfigurationError: this Airflow has no valid Fernet key.
+    """
+    from cryptography.fernet import Fernet
+
+    fernet = (conf.get("core", "fernet_key", fallback=None) or "").strip()
+    message = f"airflow-ray checkpoint of {work}".encode()
+    keys = []
+    for key in fernet.split(","):
+        try:
+            Fernet(key.strip())
+        except ValueError as error:
+            raise RayConfigurationError(
+                "Checkpoints are signed with a key made from Airflow's Fernet key: set [core] fernet_key to the same "
+                f"valid key for the scheduler and all workers ({error})"
+            ) from error
+        keys.append(hmac.new(base64.urlsafe_b64decode(key.strip()), message, hashlib.sha256).hexdigest())
+    return keys
+
+
+def s3_options(aws_conn_id: str) -> dict[str, Any]:
+    """Return the arguments of :class:`pyarrow.fs.S3FileSystem` for an AWS connection, credentials among them.
+
+    :raises RayConfigurationError: there is no such connection, or it switches the check of certificates off.
+    :raises RayCheckpointAccessError: no credentials are found, or a role is refused.
+    """
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    aws_connection(aws_conn_id)
+    hook = S3Hook(aws_conn_id)
+    try:
+        credentials = hook.get_credentials()
+    except (BotoCoreError, ClientError, AttributeError) as error:
+        raise RayCheckpointAccessError(
+            f"The AWS connection {aws_conn_id!r} gives no credentials for checkpoints: {error}"
+        ) from error
+    options = {
+        "access_key": credentials.access_key,
+        "secret_key": credentials.secret_key,
+        "session_token": credentials.token,
+        "region": hook.region_name,
+    }
+    if endpoint := hook.conn_config.get_service_endpoint_url("s3"):
+        parts = urlsplit(endpoint)
+        options |= {"scheme": parts.scheme, "endpoint_override": f"{parts.netloc}{parts.path}".rstrip("/")}
+    if hook.verify is False:
+        raise RayConfigurationError(
+            f"The AWS connection {aws_conn_id!r} has verify=False, which checkpoints do not offer: give a file with "
+            "the certificate of the authority instead, as verify='/path/to/ca.pem'"
+        )
+    if isinstance(hook.verify, str):
+        options["tls_ca_pem"] = Path(hook.verify).read_text()
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def aws_connection(conn_id: str) -> Any:
+    """Return the AWS connection that is named as the source of credentials.
+
+    :raises RayConfigurationError: there is none of that name.
+    """
+    try:
+        return BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException as error:
+        raise RayConfigurationError(
+            f"There is no Airflow connection {conn_id!r}, which was named as the source of credentials for checkpoints"
+        ) from error

@@ -1,0 +1,101 @@
+"""Where checkpoints lie."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow_ray._compat import conf, pull_xcom
+from airflow_ray.client.checkpoints.credentials import aws_connection, s3_options, signing_keys
+from airflow_ray.exceptions import RayConfigurationError
+
+if TYPE_CHECKING:
+    from airflow_ray.object_uri import ObjectURI
+
+
+XCOM_KEY = "ray_checkpoint"
+
+
+SCHEMES = ("s3", "gs", "file")
+
+
+@dataclass(frozen=True)
+class CheckpointLocation:
+    """A folder for checkpoints.
+
+    :param path: ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``file:///folder``.
+    :param aws_conn_id: Airflow connection of type ``aws`` with the credentials for ``s3://``; None for those
+        of the machine that writes or reads.
+    :raises RayConfigurationError: the path is malformed, or needs no such connection.
+    """
+
+    path: str
+    aws_conn_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, str) or "://" not in self.path:
+            raise RayConfigurationError(
+                f"A checkpoint path must look like s3://bucket/prefix, gs://bucket/prefix or file:///folder, "
+                f"got {self.path!r}"
+            )
+        parts = urlsplit(self.path)
+        if parts.scheme not in SCHEMES:
+            raise RayConfigurationError(
+                f"The checkpoint path {self.path!r} starts with {parts.scheme}://: known are {', '.join(SCHEMES)}"
+            )
+        if (parts.scheme == "file") == bool(parts.netloc):
+            raise RayConfigurationError(
+                f"The checkpoint path {self.path!r} must name "
+                + ("an absolute folder: file:///folder" if parts.scheme == "file" else "a bucket")
+            )
+        if {".", ".."}.intersection(self.path.split("/")) or parts.query or parts.fragment:
+            raise RayConfigurationError(f"The checkpoint path {self.path!r} may not hold '.', '..', '?' or '#'")
+        if self.aws_conn_id and parts.scheme != "s3":
+            raise RayConfigurationError(
+                f"The AWS connection {self.aws_conn_id!r} is of no use for the checkpoint path {self.path!r}, which is "
+                "not on S3: the machines of the cluster use credentials of their own there"
+            )
+
+    def target(self, work: str, required: bool = True) -> dict[str, Any]:
+        """Return what a worker needs to write or read checkpoints of one piece of work, as plain data.
+
+        :param work: the object URI of its outputs up to the key.
+        :param required: whether the work fails where they cannot be written.
+        :raises RayConfigurationError: the connection is not there, or this Airflow has no Fernet key.
+        """
+        return {"storage": self.storage(), "uri": work, "keys": signing_keys(work), "required": required}
+
+    def storage(self) -> dict[str, Any]:
+        """Return the arguments of :class:`~airflow_ray.cluster.checkpoints.storage.Storage`, credentials among them."""
+        options = {} if self.aws_conn_id is None else s3_options(self.aws_conn_id)
+        return {"path": self.path, "options": options}
+
+    def as_xcom(self) -> dict[str, str | None]:
+        """Return this as plain data without any secret."""
+        return asdict(self)
+
+
+def resolve(path: str | None, aws_conn_id: str | None) -> CheckpointLocation | None:
+    """Return the folder that is set first: by the caller, in the AWS connection, in Airflow's configuration.
+
+    :param path: of the caller.
+    :param aws_conn_id: AWS connection that the caller names.
+    :returns: None where no path is set at all.
+    """
+    found = path or _path_of_aws_connection(aws_conn_id) or conf.get("airflow_ray", "checkpoint_path", fallback=None)
+    return CheckpointLocation(found, aws_conn_id or None) if found else None
+
+
+def _path_of_aws_connection(aws_conn_id: str | None) -> str | None:
+    if aws_conn_id is None:
+        return None
+    extra = aws_connection(aws_conn_id).extra_dejson
+    bucket, prefix = extra.get("bucket"), extra.get("prefix") or ""
+    return f"s3://{bucket}/{prefix}".rstrip("/") if bucket else None
+
+
+def of_producer(uri: ObjectURI) -> CheckpointLocation | None:
+    """Return where the task that made ``uri`` has told Airflow that its checkpoint is; only within a task."""
+    told = pull_xcom(XCOM_KEY, dag_id=uri.dag_id, run_id=uri.run_id, task_id=uri.task_id, map_index=uri.map_index)
+    return CheckpointLocation(**told) if told else None

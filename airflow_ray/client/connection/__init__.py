@@ -1,0 +1,1 @@
+"""The connection to a cluster, one module for each way in."""

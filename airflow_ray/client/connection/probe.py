@@ -1,0 +1,149 @@
+"""A first call to a cluster: its answer tells in seconds what Ray itself tells after half a minute, if at all."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.exceptions import RayAuthenticationError, RayConnectionError, RayTLSError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_ray.client.connection.authentication import Authentication, Tls
+
+
+PROBE_SECONDS = 5.0
+
+
+HANDSHAKE_SECONDS = 2.0
+
+
+# What a handshake fails with, in the words of gRPC, and what it means.
+_TLS_PROBLEMS = {
+    "WRONG_VERSION_NUMBER": "it does not speak TLS. Take TLS out of the connection",
+    "certificate has expired": "its certificate has expired. Give the cluster a new one",
+    "Hostname Verification": "its certificate is for another host name. Connect by a name that is in it",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not signed by one of tls_ca_cert. Set that of the cluster",
+}
+
+
+def probe_client_server(address: str, authentication: Authentication, deadline: float) -> None:
+    """Ask the Ray Client server for a sign of life.
+
+    :param deadline: by the monotonic clock, in seconds; a server that stays silent is given up before.
+    :raises RayConnectionError: there was none; the subclass and the text tell why.
+    """
+    from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc
+
+    request = ray_client_pb2.ClusterInfoRequest(type=ray_client_pb2.ClusterInfoType.PING)
+    _probe(
+        f"the Ray Client server at {address}",
+        address,
+        authentication,
+        lambda channel: ray_client_pb2_grpc.RayletDriverStub(channel).ClusterInfo,
+        request,
+        deadline,
+    )
+
+
+def probe_control_service(address: str, authentication: Authentication, deadline: float) -> None:
+    """Do the same with the cluster's control service, for a driver."""
+    from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+
+    _probe(
+        f"the control service of the Ray cluster at {address}",
+        address,
+        authentication,
+        lambda channel: gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel).CheckAlive,
+        gcs_service_pb2.CheckAliveRequest(),
+        deadline,
+    )
+
+
+def _probe(
+    where: str,
+    address: str,
+    authentication: Authentication,
+    method: Callable[[Any], Any],
+    request: Any,
+    deadline: float,
+) -> None:
+    import grpc
+    from ray._private.grpc_utils import init_grpc_channel
+
+    timeout = min(PROBE_SECONDS, max(0.1, deadline - time.monotonic()))
+    with init_grpc_channel(address, credentials=authentication.credentials) as channel:
+        try:
+            method(channel)(request, timeout=timeout, metadata=authentication.metadata)
+        except grpc.RpcError as error:
+            # Before it gRPC says that this is the last of the addresses it has tried, of which there is one.
+            details = (error.details() or "").rpartition("last error: ")[2]
+            raise _probe_error(where, address, authentication, error.code(), details) from error
+
+
+def _probe_error(
+    where: str, address: str, authentication: Authentication, code: Any, details: str
+) -> RayConnectionError:
+    import grpc
+
+    if code == grpc.StatusCode.UNAUTHENTICATED:
+        wanted = "another token than the password of the connection" if authentication.token else "a token"
+        return RayAuthenticationError(
+            f"Cannot connect to {where}: it asks for {wanted}. Set the cluster's token as the password. {details}"
+        )
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        return RayConnectionError(
+            f"Cannot connect to {where}: nothing answered. Check host and port, and that no firewall drops the "
+            "packets between this machine and the Ray head."
+        )
+    if code == grpc.StatusCode.UNAVAILABLE and (problem := _tls_problem(address, authentication.tls, details)):
+        return RayTLSError(f"Cannot connect to {where}: {problem}.")
+    if code == grpc.StatusCode.UNIMPLEMENTED or "HTTP/2" in details or "http2" in details:
+        return RayConnectionError(
+            f"Cannot connect to {where}: another service listens on that port. Mode client takes the port of the "
+            "Ray Client server (usually 10001), mode driver that of the cluster's control service (usually 6379), "
+            f"none that of the dashboard. {details}"
+        )
+    return RayConnectionError(
+        f"Cannot connect to {where}: {details}. Check host and port, and that the head runs, for mode client with "
+        "ray[client] installed."
+    )
+
+
+def _tls_problem(address: str, tls: Tls | None, details: str) -> str | None:
+    """Return what is wrong with TLS, in gRPC's own ``details`` or by another handshake, or None."""
+    told = next((problem for sign, problem in _TLS_PROBLEMS.items() if sign in details), None)
+    # A server that refuses a client closes the connection after the handshake, without a word.
+    if told or not ("closed" in details or "reset" in details) or not _speaks_tls(address):
+        return told
+    if tls is None:
+        return "it speaks TLS. Set tls, tls_ca_cert, tls_cert and tls_key"
+    if tls.cert is None:
+        return "it asks for a certificate. Set tls_cert and tls_key"
+    if _has_expired(tls.cert):
+        return "it refuses tls_cert, which has expired"
+    return "it refuses tls_cert. Is it signed by one whom the cluster trusts?"
+
+
+def _speaks_tls(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((host, int(port)), HANDSHAKE_SECONDS) as plain,
+            context.wrap_socket(plain),
+        ):
+            return True
+    except OSError:
+        return False
+
+
+def _has_expired(pem: bytes) -> bool:
+    from cryptography.x509 import load_pem_x509_certificate
+
+    return load_pem_x509_certificate(pem).not_valid_after_utc < datetime.now(timezone.utc)

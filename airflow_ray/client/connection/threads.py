@@ -1,0 +1,104 @@
+"""Calls of Ray in threads of their own, so that no signal interrupts them and none lasts for ever."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_ray.exceptions import AirflowRayError, RayConnectionError, RayVersionMismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+T = TypeVar("T")
+
+
+def call_within(timeout: float, address: str, connect: Callable[[], T]) -> T:
+    """Return the connection that ``connect`` makes.
+
+    :raises RayConnectionError: there was none after ``timeout`` seconds, or what Ray says of it.
+    """
+    try:
+        with _quiet_loggers():
+            return run_in_thread(connect, timeout)
+    except TimeoutError:
+        raise RayConnectionError(
+            f"No connection to the Ray cluster at {address} within {timeout:.3g} seconds"
+        ) from None
+    # Ray raises whatever it likes here, down to plain Exception.
+    except Exception as error:
+        raise _connection_failure(address, error) from error
+
+
+def run_in_thread(function: Callable[[], T], timeout: float | None = None) -> T:
+    """Return what ``function`` returns in a daemon thread.
+
+    :param timeout: seconds to wait; None waits without limit.
+    :raises TimeoutError: it had not returned by then; the thread goes on.
+    """
+    return await_result(start_in_thread(function), timeout)
+
+
+def await_result(future: Future[T], timeout: float | None) -> T:
+    """Return the result of ``future``.
+
+    :raises TimeoutError: it was not there within ``timeout`` seconds.
+    """
+    try:
+        return future.result(timeout)
+    except FutureTimeoutError:
+        if future.done():
+            raise
+        raise TimeoutError from None
+
+
+def start_in_thread(function: Callable[[], T]) -> Future[T]:
+    """Call ``function`` in a daemon thread of its own, and return at once."""
+    future: Future[T] = Future()
+
+    def target() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=target, name="airflow-ray", daemon=True).start()
+    return future
+
+
+def _connection_failure(address: str, error: BaseException) -> AirflowRayError:
+    text = str(error)
+    if "ersion mismatch" in text or "versions" in text.lower():
+        return RayVersionMismatchError(
+            f"The Ray cluster at {address} and this Airflow worker must run the same Ray and the same Python "
+            f"minor version: {text}"
+        )
+    return RayConnectionError(f"Cannot connect to the Ray cluster at {address}: {text or type(error).__name__}")
+
+
+@contextmanager
+def _quiet_loggers() -> Iterator[None]:
+    """Drop what Ray logs on each connect, and its warning that SIGTERM keeps its handler.
+
+    By that handler Airflow tells a task that it is killed. The second logger repeats what the server
+    logs for its own end of the connection.
+    """
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING and not record.getMessage().startswith("SIGTERM handler is not set")
+
+    loggers = [
+        logging.getLogger(name) for name in ("ray._private.worker", "ray.client_builder", "ray.util.client.logsclient")
+    ]
+    for logger in loggers:
+        logger.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_wanted)

@@ -1,0 +1,1 @@
+"""What of a connection works, and what to do about the rest."""

@@ -1,0 +1,265 @@
+"""What of a connection works, found out step by step."""
+
+from __future__ import annotations
+
+import platform
+import socket
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_ray._compat import AirflowNotFoundException, conf
+from airflow_ray.client.checkpoints.location import CheckpointLocation, resolve
+from airflow_ray.client.doctor.errand import run_errand, temporary_uri
+from airflow_ray.client.doctor.readable import counted, first_lines, readable_bytes
+from airflow_ray.cluster.worker.inspection import inspection
+from airflow_ray.exceptions import (
+    AirflowRayError,
+    RayAuthenticationError,
+    RayCheckpointAccessError,
+    RayCheckpointNotFoundError,
+    RayCheckpointStorageError,
+    RayConfigurationError,
+    RayConnectionError,
+    RayOwnerDiedError,
+    RayTLSError,
+    RayVersionMismatchError,
+    RayWaitTimeoutError,
+)
+from airflow_ray.hooks.s3_checkpoint import S3CheckpointHook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_ray.hooks.ray import RayHook
+
+
+Outcome = Literal["ok", "failed", "skipped"]
+
+
+TASK_SECONDS = 60.0
+
+
+# What is worth a line where there is only room for a few.
+_SUMMARIZED = ("versions", "resources", "task", "checkpoint path", "checkpoint read")
+
+
+XCOM_BACKEND = "airflow_ray.xcom.RayXComBackend"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came of one step.
+
+    :param name: the step.
+    :param outcome: ``skipped`` where there is nothing to check, or an earlier step failed.
+    :param text: what was found.
+    :param remedy: what to do, of a step that failed.
+    """
+
+    name: str
+    outcome: Outcome
+    text: str
+    remedy: str | None = None
+
+
+def diagnose(hook: RayHook) -> Iterator[Finding]:
+    """Yield what comes of each step, as soon as it is known; a step whose precondition failed is skipped.
+
+    The connection is open until the last step.
+    """
+    with ExitStack() as stack:
+        examination = _Examination(hook, stack)
+        good: set[str] = set()
+        for name, needs, check in examination.steps():
+            if missing := [each for each in needs if each not in good]:
+                yield Finding(name, "skipped", f"needs {missing[0]}")
+                continue
+            finding = _finding(name, check, hook.ray_conn_id)
+            if finding.outcome == "ok":
+                good.add(name)
+            yield finding
+
+
+def summary(hook: RayHook) -> tuple[bool, str]:
+    """Return whether all steps are good, and what they found, or the first that is not and what to do about it."""
+    found = []
+    for finding in diagnose(hook):
+        if finding.outcome == "failed":
+            return False, f"{finding.text} {finding.remedy}"
+        if finding.outcome == "ok" and finding.name in _SUMMARIZED:
+            found.append(f"{finding.text[0].upper()}{finding.text[1:]}.")
+    return True, " ".join(["Connected.", *found])
+
+
+class _NothingToCheckError(Exception):
+    """A step does not apply to this connection; the text says why."""
+
+
+class _Examination:
+    """The steps, each of which returns what it found or raises, and what they hand on to later ones."""
+
+    def __init__(self, hook: RayHook, stack: ExitStack) -> None:
+        self._hook = hook
+        self._stack = stack
+        self._seen: dict[str, Any] = {}
+
+    def steps(self) -> list[tuple[str, tuple[str, ...], Callable[[], str]]]:
+        """Return name, preconditions and function of each step, in order."""
+        return [
+            ("connection", (), self._connection),
+            ("host", ("connection",), self._host),
+            ("cluster", ("host",), self._cluster),
+            ("owner", ("cluster",), self._owner),
+            ("task", ("owner",), self._task),
+            ("versions", ("task",), self._versions),
+            ("resources", ("task",), self._resources),
+            ("checkpoint path", ("connection",), self._checkpoint_path),
+            ("checkpoint write", ("checkpoint path", "task"), self._checkpoint_write),
+            ("checkpoint read", ("checkpoint write",), self._checkpoint_read),
+            ("checkpoint here", ("checkpoint write",), self._checkpoint_here),
+            ("xcom backend", (), self._xcom_backend),
+        ]
+
+    def _connection(self) -> str:
+        settings = self._hook.settings
+        return f"{self._hook.ray_conn_id}: mode {settings.mode}, {settings.address}, namespace {settings.namespace}"
+
+    def _host(self) -> str:
+        settings = self._hook.settings
+        if settings.mode == "local" or settings.address == "auto":
+            return "this machine"
+        host, _, port = settings.address.rpartition(":")
+        try:
+            found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            raise socket.gaierror(error.errno, f"{host}: {error.strerror}") from error
+        return f"{host} is {', '.join(dict.fromkeys(str(each[4][0]) for each in found))}"
+
+    def _cluster(self) -> str:
+        started = time.monotonic()
+        self._stack.enter_context(self._hook.connect())
+        return f"connected in {time.monotonic() - started:.1f} s"
+
+    def _owner(self) -> str:
+        objects = self._hook.list_objects()
+        return (
+            f"answers; it holds {len(objects)} objects, {readable_bytes(sum(each['bytes'] or 0 for each in objects))}"
+        )
+
+    def _task(self) -> str:
+        started = time.monotonic()
+        self._seen = run_errand(self._hook, inspection, timeout=TASK_SECONDS)
+        return f"a task ran on node {self._seen['node']}, done after {time.monotonic() - started:.1f} s"
+
+    def _versions(self) -> str:
+        import ray
+
+        here = ray.__version__, platform.python_version()
+        there = self._seen["ray"], self._seen["python"]
+        text = "Ray {} and Python {} here, Ray {} and Python {} on the cluster".format(*here, *there)
+        if (here[0], here[1].rpartition(".")[0]) != (there[0], there[1].rpartition(".")[0]):
+            raise RayVersionMismatchError(text)
+        return text
+
+    def _resources(self) -> str:
+        total, free = self._seen["total"], self._seen["free"]
+        shown = [f"{total.get(name, 0):g} {name} ({free.get(name, 0):g} free)" for name in ("CPU", "GPU")]
+        for name, label in (("memory", "memory"), ("object_store_memory", "object store")):
+            shown.append(f"{readable_bytes(total.get(name, 0))} {label} ({readable_bytes(free.get(name, 0))} free)")
+        return f"{counted(self._seen['nodes'], 'node')}: {', '.join(shown)}"
+
+    def _checkpoint_path(self) -> str:
+        location = self._location
+        credentials = f"AWS connection {location.aws_conn_id}" if location.aws_conn_id else "the machines' own"
+        return f"checkpoints go to {location.path}, credentials: {credentials}"
+
+    def _checkpoint_write(self) -> str:
+        self._uri = self._stack.enter_context(temporary_uri(self._hook))
+        self._stack.callback(self._delete_checkpoint)
+        self._hook.submit(str, self._hook.ray_conn_id, uri=self._uri, checkpoint=True, num_cpus=0, max_retries=0)
+        record = self._hook.wait(self._uri, TASK_SECONDS)
+        return f"a task wrote one in {record['outputs'][self._uri.key]['checkpoint']['seconds']:.1f} s"
+
+    def _checkpoint_read(self) -> str:
+        started = time.monotonic()
+        self._hook.release(self._uri)
+        self._hook.get(self._uri)
+        return f"the cluster restored it in {time.monotonic() - started:.1f} s"
+
+    def _checkpoint_here(self) -> str:
+        started = time.monotonic()
+        self._checkpoints.load(self._uri)
+        return f"this machine read it in {time.monotonic() - started:.1f} s"
+
+    def _xcom_backend(self) -> str:
+        backend: Any = conf.getimport("core", "xcom_backend")
+        names = [f"{cls.__module__}.{cls.__name__}" for cls in backend.__mro__]
+        if XCOM_BACKEND not in names:
+            raise _NothingToCheckError(f"[core] xcom_backend is {names[0]}, not {XCOM_BACKEND}")
+        return names[0]
+
+    @cached_property
+    def _location(self) -> CheckpointLocation:
+        settings = self._hook.settings
+        location = resolve(settings.checkpoint_path, settings.checkpoint_conn_id)
+        if location is None:
+            raise _NothingToCheckError("none is set for this connection")
+        return location
+
+    @property
+    def _checkpoints(self) -> S3CheckpointHook:
+        return S3CheckpointHook(self._location.aws_conn_id, self._location.path)
+
+    def _delete_checkpoint(self) -> None:
+        # Where it cannot be deleted, a step has told so already.
+        with suppress(AirflowRayError):
+            self._checkpoints.delete(self._uri)
+
+
+def _finding(name: str, check: Callable[[], str], conn_id: str) -> Finding:
+    try:
+        return Finding(name, "ok", check())
+    except _NothingToCheckError as reason:
+        return Finding(name, "skipped", str(reason))
+    # Whatever is wrong with one step, the others are worth a look.
+    except Exception as error:
+        return Finding(name, "failed", first_lines(error), _remedy(error, conn_id))
+
+
+def _remedy(error: Exception, conn_id: str) -> str:
+    """Return what to do about an error, by its class."""
+    remedy = next((text for cls, text in _REMEDIES.items() if isinstance(error, cls)), _LOOK_AT_LOGS)
+    return remedy.format(conn_id=conn_id, variable=f"AIRFLOW_CONN_{conn_id.upper()}")
+
+
+_LOOK_AT_LOGS = "Look at the logs of the Ray head, by default in /tmp/ray/session_latest/logs there."
+
+
+# The first class that fits counts.
+_REMEDIES: dict[type[Exception], str] = {
+    AirflowNotFoundException: (
+        "Add it: airflow connections add {conn_id} --conn-type ray --conn-host HEAD --conn-port 10001, "
+        "or set {variable}=ray://HEAD:10001."
+    ),
+    RayConfigurationError: "Correct that setting, in the connection or in Airflow's configuration.",
+    socket.gaierror: "Correct the host of the connection, or let this machine's DNS know that name.",
+    RayAuthenticationError: "On the head, ray get-auth-token prints the token.",
+    RayTLSError: "On the head, RAY_USE_TLS tells whether it speaks TLS, and RAY_TLS_CA_CERT whom it trusts.",
+    RayVersionMismatchError: "Install one release of Ray and of Python on both sides.",
+    RayConnectionError: (
+        "On the head, ray status tells whether it runs; start it by "
+        "GRPC_ENABLE_FORK_SUPPORT=0 ray start --head --ray-client-server-port=10001."
+    ),
+    RayOwnerDiedError: f"Try again: each connection starts a new owner where there is none. {_LOOK_AT_LOGS}",
+    RayWaitTimeoutError: f"The cluster starts no process for a task. {_LOOK_AT_LOGS}",
+    RayCheckpointNotFoundError: (
+        "What the cluster writes cannot be seen from here: a file:// path must be a folder that all machines share."
+    ),
+    RayCheckpointAccessError: (
+        "See that the bucket or folder exists, and that the credentials may list, read, write and delete in it."
+    ),
+    RayCheckpointStorageError: "See that the storage has room, and can be reached from where this step ran.",
+}

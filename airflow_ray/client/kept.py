@@ -1,0 +1,86 @@
+"""One connection for the many short calls of a process that is not made for Ray, such as a plain task."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_ray.exceptions import RayConnectionError
+from airflow_ray.hooks.ray import RayHook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+T = TypeVar("T")
+
+
+# The head runs a process for each Ray Client.
+LINGER_SECONDS = 10.0
+
+
+_lock = threading.RLock()
+
+
+_kept: dict[str, _KeptConnection] = {}
+
+
+class _KeptConnection:
+    """A connection that ends a while after its last use.
+
+    As a driver it stays until the process ends: what was read is not copied but seen where it lies, and Ray may use the
+    place again when the driver has gone.
+    """
+
+    def __init__(self, conn_id: str) -> None:
+        self._stack = ExitStack()
+        self.hook = self._stack.enter_context(RayHook(conn_id).connect())
+        self._timer: threading.Timer | None = None
+
+    @contextmanager
+    def in_use(self) -> Iterator[RayHook]:
+        if self._timer is not None:
+            self._timer.cancel()
+        yield self.hook
+        if self.hook.settings.mode == "client":
+            self._timer = threading.Timer(LINGER_SECONDS, close, [self.hook.ray_conn_id])
+            self._timer.daemon = True
+            self._timer.start()
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._stack.close()
+
+
+def call(conn_id: str, function: Callable[[RayHook], T]) -> T:
+    """Return what ``function`` returns for a connected hook, over the connection that is there or else a new one.
+
+    :raises RayConnectionError: no connection could be made.
+    """
+    with _lock:
+        is_kept = conn_id in _kept
+        try:
+            return _called(conn_id, function)
+        except RayConnectionError:
+            close(conn_id)
+            # One that was idle may have been broken for long.
+            if not is_kept:
+                raise
+            return _called(conn_id, function)
+
+
+def close(conn_id: str) -> None:
+    """End the connection, if there is one."""
+    with _lock:
+        kept = _kept.pop(conn_id, None)
+        if kept is not None:
+            kept.close()
+
+
+def _called(conn_id: str, function: Callable[[RayHook], T]) -> T:
+    if conn_id not in _kept:
+        _kept[conn_id] = _KeptConnection(conn_id)
+    with _kept[conn_id].in_use() as hook:
+        return function(hook)

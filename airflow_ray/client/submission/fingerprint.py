@@ -1,0 +1,131 @@
+"""Whether two tries of a task would do the same: the callable and its helpers, the arguments, the options."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import inspect
+from collections.abc import Iterator, Mapping, Set
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.client.submission.options import RemoteOptions
+from airflow_ray.client.submission.payload import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import CodeType
+
+
+_ATOMS = (str, bytes, int, float, complex, bool, type(None))
+
+
+def fingerprint(
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    sources: dict[str, tuple[str, str]],
+    options: RemoteOptions,
+    generation: str,
+) -> str:
+    """Return a SHA-256 that is the same in each process for the same work.
+
+    A pickle of the whole would not be: it follows the order of sets and which equal texts are one object.
+
+    :param sources: module name to file name and source text of the user's own modules; a changed comment counts.
+    :param generation: tells work that is to be done again from a new try of the same.
+    """
+    texts = {name: source for name, (_, source) in sources.items()}
+    digest = hashlib.sha256()
+    for part in _parts([function, args, kwargs, texts, dataclasses.asdict(options), generation]):
+        digest.update(f"{len(part)}:".encode() + part)
+    return digest.hexdigest()
+
+
+def experiment_name(code: Callable[..., Any], arguments: Sequence[Any], folders: Sequence[str], generation: str) -> str:
+    """Return a name for the state of a search: the same for each try that may go on with it.
+
+    :param code: what is searched with.
+    :param arguments: what else must be the same.
+    :param folders: those with modules that the cluster lacks, besides the code's own.
+    :param generation: as for :func:`fingerprint`.
+    :raises RayPicklingError: the code or an argument cannot be pickled.
+    """
+    payload = pack(code, arguments, {}, folders)
+    return f"tune-{fingerprint(code, arguments, {}, payload.sources, RemoteOptions(), generation)[:16]}"
+
+
+def _parts(value: Any) -> Iterator[bytes]:
+    """Yield bytes that tell ``value`` from any other."""
+    yield type(value).__qualname__.encode()
+    if isinstance(value, _ATOMS):
+        yield repr(value).encode()
+    elif isinstance(value, Mapping):
+        yield from _unordered(item for item in value.items())
+    elif isinstance(value, Set):
+        yield from _unordered(value)
+    elif isinstance(value, (list, tuple)):
+        yield str(len(value)).encode()
+        for item in value:
+            yield from _parts(item)
+    else:
+        yield from _callable_parts(value)
+
+
+def _callable_parts(value: Any) -> Iterator[bytes]:
+    if isinstance(value, functools.partial):
+        yield from _parts([value.func, value.args, value.keywords])
+    elif inspect.isfunction(value):
+        yield from _function_parts(value)
+    elif inspect.isclass(value):
+        # A pickle of one that was made in a function is another one in each process.
+        yield _source(value)
+        yield from _parts([f"{base.__module__}.{base.__qualname__}" for base in value.__bases__])
+    else:
+        yield _pickled(value)
+
+
+def _unordered(items: Any) -> Iterator[bytes]:
+    parts = sorted(b"".join(_parts(item)) for item in items)
+    yield str(len(parts)).encode()
+    yield from parts
+
+
+def _function_parts(function: Any) -> Iterator[bytes]:
+    """Yield the source of a function with what it closes over; its module's other code is in the sources."""
+    yield _source(function)
+    yield from _parts([function.__defaults__, function.__kwdefaults__])
+    for cell in function.__closure__ or ():
+        yield from _cell_parts(cell)
+
+
+def _cell_parts(cell: Any) -> Iterator[bytes]:
+    try:
+        value = cell.cell_contents
+    # The variable has no value yet.
+    except ValueError:
+        value = None
+    # Functions may close over each other.
+    yield from [_source(value)] if inspect.isfunction(value) else _parts(value)
+
+
+def _source(function: Any) -> bytes:
+    name: str = function.__qualname__
+    try:
+        source = inspect.getsource(function).encode()
+    # Made by exec, or by hand in an interpreter.
+    except (OSError, TypeError):
+        source = _code(function.__code__) if inspect.isfunction(function) else _pickled(function)
+    return name.encode() + b" " + source
+
+
+def _code(code: CodeType) -> bytes:
+    constants = [_code(each) if inspect.iscode(each) else repr(each).encode() for each in code.co_consts]
+    return b" ".join([code.co_code, repr(code.co_names).encode(), *constants])
+
+
+def _pickled(value: Any) -> bytes:
+    from ray import cloudpickle
+
+    pickled: bytes = cloudpickle.dumps(value)
+    return pickled

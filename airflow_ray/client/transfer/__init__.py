@@ -1,0 +1,1 @@
+"""Values between a Ray Client and the cluster."""

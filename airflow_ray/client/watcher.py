@@ -1,0 +1,264 @@
+"""One Ray connection, in a thread of its own, for all who wait in this process on one Airflow connection."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import time
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.client.connection.link import open_session
+from airflow_ray.exceptions import (
+    AirflowRayError,
+    RayAuthenticationError,
+    RayConnectionError,
+    RayOwnerDiedError,
+    RayVersionMismatchError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+    from concurrent.futures import Future
+
+    from airflow_ray.client.connection.session import Session
+    from airflow_ray.client.connection.settings import RaySettings
+    from airflow_ray.object_uri import ObjectURI
+
+
+# Many may end, or begin to wait, at about the same time.
+MIN_SECONDS_BETWEEN_CALLS = 0.25
+
+
+LINGER_SECONDS = 30.0
+
+
+MAX_BACK_OFF_SECONDS = 10.0
+
+
+STOP_SECONDS = 5.0
+
+
+log = logging.getLogger(__name__)
+
+
+_lock = threading.Lock()
+
+
+_watchers: dict[str, Watcher] = {}
+
+
+@dataclass(eq=False)
+class Subscription:
+    """What one waits for.
+
+    :param uri: the object.
+    :param follows: whether its work is followed, with its log lines, or the object awaited, whoever makes it.
+    :param poll_interval: seconds between two calls to the cluster while nothing ends.
+    :param deliver: called in the watcher's thread with each news: what the owner's ``watch`` returns, or a dict with
+        the only key ``error``, an :class:`~airflow_ray.exceptions.AirflowRayError`. It must not block.
+    """
+
+    uri: ObjectURI
+    follows: bool
+    poll_interval: float
+    deliver: Callable[[dict[str, Any]], None]
+    offset: int | None = None
+
+    @property
+    def wanted(self) -> tuple[str, str | None, int | None]:
+        """What the owner's ``watch`` takes."""
+        return self.uri.record_id, None if self.follows else self.uri.key, self.offset
+
+
+@contextmanager
+def watching(conn_id: str, settings: RaySettings, subscriptions: Collection[Subscription]) -> Iterator[Watcher]:
+    """Deliver news to subscriptions for as long as the context lasts, over the one connection to ``conn_id``."""
+    with _lock:
+        watcher = _watchers.get(conn_id)
+        if watcher is None:
+            watcher = _watchers[conn_id] = Watcher(conn_id, settings)
+            watcher.start()
+        watcher.subscribe(settings, subscriptions)
+    try:
+        yield watcher
+    finally:
+        with _lock:
+            watcher.unsubscribe(subscriptions)
+
+
+def cancel(uri: ObjectURI, settings: RaySettings, holder: str) -> None:
+    """Stop the work of a holder with all it started, over the connection that is there or else a new one."""
+    with _lock:
+        watcher = _watchers.get(uri.conn_id)
+    try:
+        if watcher is not None:
+            watcher.call("cancel", uri.record_id, holder)
+            return
+    except RayConnectionError as error:
+        log.info("%s. Making another one to cancel %s", error, uri)
+    with open_session(settings) as session:
+        session.call("cancel", uri.record_id, holder)
+
+
+@cache
+def _stop_at_exit() -> None:
+    """Let no watcher use Ray while the process ends. Once Ray is imported: what is registered later runs earlier."""
+    atexit.register(stop_all)
+
+
+def stop_all() -> None:
+    """End all watchers of this process with their connections, whoever waits."""
+    with _lock:
+        watchers = list(_watchers.values())
+        _watchers.clear()
+    for watcher in watchers:
+        watcher.stop()
+    for watcher in watchers:
+        watcher.join(STOP_SECONDS)
+
+
+class Watcher(threading.Thread):
+    """Asks the owner for news of all that is waited for on one Airflow connection, in one call an interval."""
+
+    def __init__(self, conn_id: str, settings: RaySettings) -> None:
+        super().__init__(name=f"airflow-ray-watcher-{conn_id}", daemon=True)
+        self._conn_id = conn_id
+        self._stopped = False
+        self._id = uuid.uuid4().hex
+        self._settings = settings
+        self._subscriptions: set[Subscription] = set()
+        self._wake = threading.Event()
+        self._session: Session | None = None
+        self._call: Future[Any] | None = None
+        self._broken_at: float | None = None
+        self._failures = 0
+
+    def subscribe(self, settings: RaySettings, subscriptions: Collection[Subscription]) -> None:
+        """Take on subscriptions; the newest settings are those of the next connection."""
+        self._settings = settings
+        self._subscriptions.update(subscriptions)
+        self._wake.set()
+
+    def unsubscribe(self, subscriptions: Collection[Subscription]) -> None:
+        """Deliver no further news to these."""
+        self._subscriptions.difference_update(subscriptions)
+
+    def stop(self) -> None:
+        """End the thread and its connection soon, whoever waits."""
+        self._stopped = True
+        self._wake.set()
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the owner.
+
+        :raises RayConnectionError: there is no connection at the moment, or it breaks.
+        """
+        session = self._session
+        if session is None:
+            raise RayConnectionError(f"There is no connection to the Ray cluster of {self._conn_id!r} at the moment")
+        return session.call(method, *args, **kwargs)
+
+    def run(self) -> None:
+        """Deliver news until nobody has waited for a while."""
+        while self._waiting():
+            try:
+                self._watch()
+            except AirflowRayError as error:
+                self._broke(error)
+            # Whatever it is, they wait: none may wait for a thread that has ended.
+            except Exception as error:
+                log.exception("The watcher of %s failed", self._conn_id)
+                self._fail(self._current(), AirflowRayError(f"{type(error).__name__}: {error}"))
+
+    def _watch(self) -> None:
+        with open_session(self._settings) as session:
+            _stop_at_exit()
+            self._session = session
+            self._broken_at, self._failures = None, 0
+            try:
+                while waiting := self._waiting():
+                    self._ask(session, waiting)
+                self._end_call(session)
+            finally:
+                self._session = None
+
+    def _ask(self, session: Session, waiting: list[Subscription]) -> None:
+        started = time.monotonic()
+        interval = min(each.poll_interval for each in waiting)
+        call = self._call = session.begin("watch", self._id, [each.wanted for each in waiting], interval)
+        call.add_done_callback(self._on_answer)
+        # Until the answer is there, or somebody more wants to be part of the question.
+        self._wake.wait()
+        if call.done():
+            for subscription, news in zip(waiting, call.result() or [], strict=False):
+                if news is not None:
+                    self._deliver(subscription, news)
+        time.sleep(max(0.0, started + MIN_SECONDS_BETWEEN_CALLS - time.monotonic()))
+
+    def _on_answer(self, call: Future[Any]) -> None:
+        # The owner also ends a call in whose place a newer one has come.
+        if call is self._call:
+            self._wake.set()
+
+    def _end_call(self, session: Session) -> None:
+        """Let the owner end the call that is under way: Ray cannot be shut down under one."""
+        if self._call is not None and not self._call.done():
+            session.call("watch", self._id, [], 0.0)
+            self._call.result(STOP_SECONDS)
+
+    def _deliver(self, subscription: Subscription, news: dict[str, Any]) -> None:
+        subscription.offset = news.get("offset")
+        if "error" in news or news["ended"]:
+            with _lock:
+                self._subscriptions.discard(subscription)
+        try:
+            subscription.deliver(news)
+        # The event loop of whoever waited is closed.
+        except RuntimeError:
+            log.debug("Nobody waits for %s any more", subscription.uri)
+
+    def _waiting(self) -> list[Subscription]:
+        """Return who waits, or after a while without anybody an empty list: then this thread ends."""
+        self._wake.clear()
+        if self._stopped:
+            return []
+        if waiting := self._current():
+            return waiting
+        if _watchers.get(self._conn_id) is self:
+            self._wake.wait(LINGER_SECONDS)
+        with _lock:
+            if not self._subscriptions and _watchers.get(self._conn_id) is self:
+                del _watchers[self._conn_id]
+        self._wake.clear()
+        return self._current()
+
+    def _current(self) -> list[Subscription]:
+        with _lock:
+            return list(self._subscriptions)
+
+    def _broke(self, error: AirflowRayError) -> None:
+        """Tell those for whom there is nothing to wait for, and pause before the next connection."""
+        if isinstance(error, RayOwnerDiedError):
+            self._fail([each for each in self._current() if each.follows], error)
+            return
+        now = time.monotonic()
+        self._broken_at = self._broken_at or now
+        is_passing = isinstance(error, RayConnectionError) and not isinstance(
+            error, (RayAuthenticationError, RayVersionMismatchError)
+        )
+        if not is_passing or now - self._broken_at > self._settings.connect_timeout:
+            self._fail(self._current(), error)
+            self._broken_at = None
+            return
+        log.warning("%s Connecting again.", error)
+        time.sleep(min(2.0**self._failures, MAX_BACK_OFF_SECONDS))
+        self._failures += 1
+
+    def _fail(self, subscriptions: list[Subscription], error: AirflowRayError) -> None:
+        for each in subscriptions:
+            self._deliver(each, {"error": error})

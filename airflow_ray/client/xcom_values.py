@@ -1,0 +1,183 @@
+"""What becomes of the values that tasks hand over as XComs, between Airflow's database and Ray."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence, Sized
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray._compat import BaseXCom, conf, current_task
+from airflow_ray.client import kept
+from airflow_ray.client.submission.uri_policy import require_allowed
+from airflow_ray.cluster.values.inner_objects import is_table
+from airflow_ray.exceptions import RayConnectionError
+from airflow_ray.object_uri import ObjectURI, is_object_uri
+
+if TYPE_CHECKING:
+    from airflow_ray.hooks.ray import RayHook
+
+
+CONN_ID = "ray_default"
+
+
+THRESHOLD_BYTES = 1_000_000
+
+
+# Larger containers are one object: each object costs a call to the cluster.
+MAX_PARTS = 64
+
+
+log = logging.getLogger(__name__)
+
+
+def handed_over(value: Any, key: str, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
+    """Return what a task pushes as an XCom, with object URIs in place of what goes to Ray instead of the database.
+
+    :raises RayPicklingError: a value that is for Ray cannot be pickled.
+    :raises RayConnectionError: there is a value for Ray, and the cluster does not answer.
+    """
+    if isinstance(value, ObjectURI):
+        return str(value)
+    conn_id = conf.get("airflow_ray", "xcom_conn_id", fallback=None) or CONN_ID
+    return _with_uris(value, ObjectURI(conn_id, dag_id, run_id, task_id, map_index, key))
+
+
+def received(value: Any, is_whole: bool) -> Any:
+    """Return what the running task gets for an XCom: the objects in place of their URIs, unless it runs on Ray.
+
+    :param is_whole: whether this is the XCom of one task, not one of the XComs of a mapped task.
+    :raises RayObjectLostError: an object is gone; the text names the task to clear.
+    """
+    task = current_task()
+    operator_class = getattr(task, "operator_class", type(task))
+    # A mapped task that is not expanded yet is about to take one item of what another task has returned.
+    picks_item = is_whole and task is not None and type(task) is not operator_class
+    if getattr(operator_class, "takes_object_uris", False):
+        return _fetched(value) if picks_item and is_object_uri(value) else value
+    return _FetchedItems(value) if picks_item and isinstance(value, list) else _with_objects(value)
+
+
+def release(value: Any, key: str, record_id: str | None) -> None:
+    """Free the objects in Ray that the task of an XCom has put there itself.
+
+    :param value: what the database has.
+    :param key: of the XCom.
+    :param record_id: of the task; None tells by the key which objects are its own.
+    """
+    for uri in _uris_in(value):
+        # Others it has passed on.
+        is_own = uri.record_id == record_id if record_id else f"{uri.key}.".startswith(f"{key}.")
+        if is_own:
+            _release(uri)
+
+
+class _FetchedItems(Sequence[Any]):
+    """A list of which each item is fetched when it is asked for."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: Any) -> Any:
+        return _with_objects(self._items[index])
+
+
+class _Pushed:
+    """The objects of the task that has ended: Airflow pushes each of several outputs by itself, and then all in one."""
+
+    def __init__(self) -> None:
+        self._record_id = ""
+        self._uris: dict[int, tuple[Any, str]] = {}
+
+    def uri_of(self, value: Any, record_id: str) -> str | None:
+        """Return under which URI this very value is in Ray, if it is."""
+        return self._uris[id(value)][1] if record_id == self._record_id and id(value) in self._uris else None
+
+    def note(self, value: Any, uri: ObjectURI) -> None:
+        """Take note of where ``value`` is. While a task runs, it may still change it."""
+        if uri.record_id != self._record_id:
+            self._record_id, self._uris = uri.record_id, {}
+        if current_task() is None:
+            self._uris[id(value)] = value, str(uri)
+
+
+_pushed = _Pushed()
+
+
+def _with_uris(value: Any, uri: ObjectURI) -> Any:
+    """Return ``value`` with object URIs in place of what does not belong in the database."""
+    if _is_for_database(value):
+        return value
+    if type(value) is dict and len(value) <= MAX_PARTS and all(isinstance(name, str) for name in value):
+        return {name: _with_uris(part, _part_of(uri, name)) for name, part in value.items()}
+    if type(value) in (list, tuple) and len(value) <= MAX_PARTS:
+        return type(value)(_with_uris(part, _part_of(uri, number)) for number, part in enumerate(value))
+    return _pushed.uri_of(value, uri.record_id) or _put(value, uri)
+
+
+def _part_of(uri: ObjectURI, name: str | int) -> ObjectURI:
+    return uri.with_key(f"{uri.key}.{name}")
+
+
+def _is_for_database(value: Any) -> bool:
+    """Whether Airflow stores ``value`` as JSON of moderate size; that it stores tables too, as text, does not count."""
+    threshold: int = conf.getint("airflow_ray", "xcom_threshold", fallback=THRESHOLD_BYTES)
+    is_long = isinstance(value, Sized) and 0 <= threshold < len(value)
+    if is_long or _holds_tables(value):
+        return False
+    try:
+        serialized = json.dumps(BaseXCom.serialize_value(value))
+    # A type that Airflow does not know, or one with such inside.
+    except (TypeError, ValueError, AttributeError, RecursionError):
+        return False
+    return threshold < 0 or len(serialized) <= threshold
+
+
+def _holds_tables(value: Any) -> bool:
+    if type(value) is dict:
+        return any(map(_holds_tables, value.values()))
+    return any(map(_holds_tables, value)) if type(value) in (list, tuple) else is_table(value)
+
+
+def _put(value: Any, uri: ObjectURI) -> str:
+    kept.call(uri.conn_id, lambda hook: hook.put(value, uri=uri))
+    log.info("In Ray's object store as %s", uri)
+    _pushed.note(value, uri)
+    return str(uri)
+
+
+def _with_objects(value: Any) -> Any:
+    """Return ``value`` with the objects in place of their URIs, however nested."""
+    if is_object_uri(value):
+        return _fetched(value)
+    if type(value) is dict:
+        return {name: _with_objects(part) for name, part in value.items()}
+    return type(value)(map(_with_objects, value)) if type(value) in (list, tuple) else value
+
+
+def _fetched(value: str) -> Any:
+    uri = require_allowed(ObjectURI.parse(value))
+    return kept.call(uri.conn_id, lambda hook: hook.get(uri))
+
+
+def _uris_in(value: Any) -> Iterator[ObjectURI]:
+    if is_object_uri(value):
+        yield ObjectURI.parse(value)
+    elif type(value) in (dict, list, tuple):
+        for part in value.values() if type(value) is dict else value:
+            yield from _uris_in(part)
+
+
+def _release(uri: ObjectURI) -> None:
+    def release(hook: RayHook) -> None:
+        for freed in hook.release(uri):
+            log.info("Released %s", freed)
+
+    try:
+        kept.call(uri.conn_id, release)
+    # The task can run all the same. What is left is in the way of nothing, and goes when the task puts something there.
+    except RayConnectionError as error:
+        log.warning("%s could not be released: %s", uri, error)

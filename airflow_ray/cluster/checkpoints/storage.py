@@ -1,0 +1,197 @@
+"""A folder of files on S3, Google Cloud Storage or a disk, and what can go wrong with one."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import tempfile
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow_ray.cluster.failures import CheckpointFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+# pyarrow sends files below 10 MB in one request: there is no multipart upload that a crash could leave behind.
+MAX_FILE_BYTES = 8 * 1024 * 1024
+
+
+S3_ATTEMPTS = 5
+
+
+S3_CONNECT_SECONDS = 5.0
+
+
+GCS_RETRY_SECONDS = 30.0
+
+
+# The first that can write a file to S3 in one request.
+MIN_PYARROW = 21
+
+
+_AWS_ERROR = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))?")
+
+
+_NO_ACCESS = frozenset(
+    {
+        "ACCESS_DENIED",
+        "EXPIRED_TOKEN",
+        "INVALID_ACCESS_KEY_ID",
+        "INVALID_CLIENT_TOKEN_ID",
+        "INVALID_SIGNATURE",
+        "MISSING_AUTHENTICATION_TOKEN",
+        "NO_SUCH_BUCKET",
+        "SIGNATURE_DOES_NOT_MATCH",
+        "UNRECOGNIZED_CLIENT",
+    }
+)
+
+
+_NO_ACCESS_STATUS = frozenset({"301", "307", "400", "401", "403"})
+
+
+class StoredFile(NamedTuple):
+    """A file of a :class:`Storage`: name under its path, size in bytes, time of change in seconds since 1970."""
+
+    name: str
+    bytes: int
+    changed_at: float
+
+
+class Storage:
+    """The files under one path, by names with ``/`` between folders.
+
+    :param path: ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``file:///folder``.
+    :param options: arguments of :class:`pyarrow.fs.S3FileSystem` or :class:`pyarrow.fs.GcsFileSystem`, credentials
+        among them; for S3 also ``tls_ca_pem``, the text of a certificate. Without credentials those of this machine
+        are used.
+    :raises CheckpointFailure: the file system cannot be set up.
+    """
+
+    def __init__(self, path: str, options: dict[str, Any]) -> None:
+        self.settings = {"path": path, "options": options}
+        self.path = path
+        self._scheme, self._root = scheme_and_root(path)
+        # Text of the credentials, which no message may hold.
+        self._secrets = [options[name] for name in ("secret_key", "session_token") if options.get(name)]
+        with self._translated(path):
+            self._filesystem = _filesystem(self._scheme, self._root, options)
+
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        """Write a file in one request; only on a disk can a crash leave a part of it."""
+        with self._translated(name):
+            if self._scheme == "file":
+                self._filesystem.create_dir(posixpath.dirname(self._full(name)), recursive=True)
+            with self._filesystem.open_output_stream(self._full(name)) as stream:
+                stream.write(data)
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Write a file so that readers see the earlier one or the whole of this one."""
+        if self._scheme != "file":
+            self.write(name, data)
+            return
+        new = f"{name}.{os.urandom(8).hex()}"
+        self.write(new, data)
+        with self._translated(name):
+            self._filesystem.move(self._full(new), self._full(name))
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file, or None where there is none."""
+        with self._translated(name):
+            try:
+                with self._filesystem.open_input_file(self._full(name)) as file:
+                    content: bytes = file.read()
+                    return content
+            except FileNotFoundError:
+                return None
+
+    def files(self, folder: str = "") -> Iterator[StoredFile]:
+        """Yield all files under ``folder``, at any depth."""
+        from pyarrow import fs
+
+        selector = fs.FileSelector(self._full(folder), recursive=True, allow_not_found=True)
+        with self._translated(folder):
+            found = self._filesystem.get_file_info(selector)
+        for info in found:
+            if info.type == fs.FileType.File:
+                yield StoredFile(info.path[len(self._root) + 1 :], info.size, info.mtime_ns / 1e9)
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete files; those that are gone already count as deleted."""
+        for name in names:
+            with self._translated(name), suppress(FileNotFoundError):
+                self._filesystem.delete_file(self._full(name))
+
+    def where(self, name: str) -> str:
+        """Return the whole path of a file."""
+        return f"{self.path.rstrip('/')}/{name}".rstrip("/")
+
+    def _full(self, name: str) -> str:
+        return f"{self._root}/{name}".rstrip("/")
+
+    @contextmanager
+    def _translated(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            message = str(error)
+            for secret in self._secrets:
+                message = message.replace(secret, "***")
+            kind = "checkpoint_access" if _is_refusal(error) else "checkpoint_storage"
+            raise CheckpointFailure(kind, self.where(name) if name != self.path else name, message) from error
+
+
+def open_filesystem(settings: dict[str, Any]) -> Any:
+    """Return the file system of pyarrow's for a :class:`Storage` of these arguments."""
+    return _filesystem(*scheme_and_root(settings["path"]), settings["options"])
+
+
+def scheme_and_root(path: str) -> tuple[str, str]:
+    """Return how a path like that of a :class:`Storage` begins, and where its folder is in the file system."""
+    scheme, _, rest = path.partition("://")
+    return scheme, rest.rstrip("/") if scheme != "file" else f"/{rest.strip('/')}"
+
+
+def _is_refusal(error: OSError) -> bool:
+    """Whether trying again is of no use until somebody changes a permission, a bucket or a connection."""
+    if isinstance(error, (PermissionError, FileNotFoundError, NotADirectoryError)):
+        return True
+    found = _AWS_ERROR.search(str(error))
+    return found is not None and (found[1] in _NO_ACCESS or found[2] in _NO_ACCESS_STATUS)
+
+
+def _filesystem(scheme: str, root: str, options: dict[str, Any]) -> Any:
+    import pyarrow
+    from pyarrow import fs
+
+    if scheme == "file":
+        return fs.LocalFileSystem()
+    if scheme == "gs":
+        return fs.GcsFileSystem(**options, retry_time_limit=timedelta(seconds=GCS_RETRY_SECONDS))
+    if int(pyarrow.__version__.partition(".")[0]) < MIN_PYARROW:
+        raise CheckpointFailure(
+            "checkpoint_package", root, f"this machine has pyarrow {pyarrow.__version__}, and S3 needs {MIN_PYARROW}"
+        )
+    arguments = dict(options)
+    if pem := arguments.pop("tls_ca_pem", None):
+        arguments["tls_ca_file_path"] = _certificate_file(pem)
+    if not arguments.get("region") and not arguments.get("endpoint_override"):
+        arguments["region"] = fs.resolve_s3_region(root.partition("/")[0])
+    return fs.S3FileSystem(
+        **arguments,
+        allow_delayed_open=True,
+        background_writes=False,
+        connect_timeout=S3_CONNECT_SECONDS,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS),
+    )
+
+
+def _certificate_file(pem: str) -> str:
+    """Return a file with a certificate, which is no secret; pyarrow takes a file only, and reads it again later."""
+    with tempfile.NamedTemporaryFile("w", prefix="airflow-ray-ca-", suffix=".pem", delete=False) as file:
+        file.write(pem)
+    return file.name

@@ -1,0 +1,145 @@
+"""The keeper: a driver on the head that creates the owner and lives as long as it does.
+
+A detached actor's tasks belong to the job of whoever created it. When that job's driver is gone, Ray
+stops the job's idle workers at once and each further task starts a new process. So the creator is a
+driver that stays.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from airflow_ray.cluster.owner.actor import Owner
+from airflow_ray.cluster.protocol import KEEPER_NAME, OWNER_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+
+READY = b"the owner is ready\n"
+
+
+MAX_CONCURRENT_CALLS = 10_000
+
+
+_ON_HEAD: dict[str, Any] = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
+
+
+def _exit_with_parent() -> None:
+    """End this process when the keeper actor's does, and so when the node goes down: stdin then ends."""
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+def keep_owner(address: str, namespace: str) -> None:
+    """Create the owner of ``namespace`` and return when it has ended for good; runs as a driver."""
+    import ray
+    from ray.exceptions import RayActorError
+
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    ray.init(address, namespace=namespace, log_to_driver=False)
+    owner = (
+        ray.remote(Owner)
+        .options(
+            name=OWNER_NAME,
+            get_if_exists=True,
+            lifetime="detached",
+            # A restarted owner would know nothing. And Ray's memory monitor ends first what can be restarted.
+            max_restarts=0,
+            max_concurrency=MAX_CONCURRENT_CALLS,
+            **_ON_HEAD,
+        )
+        .remote()
+    )
+    ray.get(owner.ping.remote())
+    sys.stdout.buffer.write(READY)
+    sys.stdout.flush()
+    # Nobody reads on: what Ray writes later must not fill the pipe.
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    with suppress(RayActorError):
+        ray.get(owner.until_end.remote())
+
+
+class Keeper:
+    """A detached actor on the head that starts the keeper process: named, so there is one a namespace."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def ensure_owner(self, pickled_keep_owner: bytes, namespace: str) -> str | None:
+        """Start the keeper process unless it runs and return when the owner is ready.
+
+        :param pickled_keep_owner: :func:`keep_owner`, pickled by value.
+        :returns: None, or what the process wrote before it ended without an owner.
+        """
+        import ray
+
+        if self._process is not None and self._process.poll() is None:
+            with suppress(ValueError):
+                ray.get_actor(OWNER_NAME, namespace=namespace)
+                return None
+            # Its owner has just died, so it is about to end.
+            self._process.wait()
+        code = "import pickle, sys; f, args = pickle.load(sys.stdin.buffer); pickle.loads(f)(*args)"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        address = ray.get_runtime_context().gcs_address
+        stdin = cast("IO[bytes]", self._process.stdin)
+        pickle.dump((pickled_keep_owner, (address, namespace)), stdin)
+        stdin.flush()
+        output = b""
+        for line in cast("IO[bytes]", self._process.stdout):
+            if line == READY:
+                return None
+            output += line
+        return output.decode(errors="replace")
+
+
+def _ensured_by_keeper(pickled: bytes, namespace: str) -> str | None:
+    """Let the keeper of ``namespace``, which is created if there is none, start the owner; return what it answers."""
+    import ray
+    from ray.exceptions import ActorAlreadyExistsError
+
+    named = {"name": KEEPER_NAME, "namespace": namespace, "get_if_exists": True, "lifetime": "detached"}
+    try:
+        keeper = ray.remote(Keeper).options(**named, **_ON_HEAD).remote()
+        output: str | None = ray.get(keeper.ensure_owner.remote(pickled, namespace))
+    # Ray looks for it first and creates it then: meanwhile another process may have done the same. A Ray Client
+    # hears of that with the first call.
+    except ActorAlreadyExistsError:
+        keeper = ray.get_actor(KEEPER_NAME, namespace=namespace)
+        output = ray.get(keeper.ensure_owner.remote(pickled, namespace))
+    return output
+
+
+def owner_handle(namespace: str, by_value: Callable[[], AbstractContextManager[None]]) -> Any:
+    """Return the handle of the owner of ``namespace``, which is created if there is none.
+
+    :param by_value: makes Ray's pickler copy this package while it is entered, so that the cluster needs
+        none.
+    :raises RuntimeError: the owner could not be started; the text is what its process said.
+    """
+    import ray
+    from ray import cloudpickle
+
+    with suppress(ValueError):
+        return ray.get_actor(OWNER_NAME, namespace=namespace)
+    with by_value():
+        output = _ensured_by_keeper(cloudpickle.dumps(keep_owner), namespace)
+    if output is not None:
+        raise RuntimeError(output)
+    return ray.get_actor(OWNER_NAME, namespace=namespace)

@@ -1,0 +1,179 @@
+"""What the owner knows of one piece of work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from airflow_ray.cluster.owner.log_buffer import LogBuffer
+from airflow_ray.cluster.protocol import FINISHED_STATES, LOST, PENDING, RUNNING, SUCCEEDED
+
+
+class Output(NamedTuple):
+    """An object that a piece of work has left.
+
+    :param ref: its ref.
+    :param objects: the refs of the Ray objects inside it.
+    :param description: its type, ``shape`` or ``length``, and ``bytes``, as plain data.
+    """
+
+    ref: Any
+    objects: list[Any]
+    description: dict[str, Any]
+
+
+@dataclass
+class Record:
+    """The state of one piece of work.
+
+    :param attempt: tells this work from earlier work under the same ``record_id``.
+    :param options: what the work was submitted with, as ``RemoteFunction.options`` takes it.
+    :param fingerprint: the same for the same work of another try; None where no other try may attach to this.
+    :param holder: the try that submitted or last attached to this; an earlier one may not cancel it any more.
+    :param inputs: record id, key and source of each input; the source is ``store``, ``lineage`` or ``checkpoint``.
+    :param checkpoint: where and with which credentials the outputs are checkpointed; forgotten when the work ends.
+    :param storage: where and with which credentials the work itself may write and read; likewise.
+    :param ttl: seconds after the last use in which the outputs are released; None keeps them.
+
+    ``outputs`` maps each key to its description, ``refs`` to its object and ``objects`` to the Ray objects inside that.
+    ``lost`` are the keys of those that are gone, ``rebuilt_at`` is when Ray last ran the work again for an output that
+    was lost. ``acknowledged`` is whether Airflow has taken note of the success. ``read_offset`` is how far a follower
+    has read the log, ``read_at`` when it last asked, by the monotonic clock in seconds. ``placement_groups`` are those
+    that the work has made. ``used_at`` is when the work or its outputs were last of use to somebody, by the same clock,
+    ``users`` are the attempts of other work that uses them now. ``spilled_bytes`` is how much Ray wrote to disk for
+    lack of room meanwhile.
+    """
+
+    record_id: str
+    attempt: str
+    options: dict[str, Any]
+    fingerprint: str | None = None
+    holder: str | None = None
+    inputs: list[tuple[str, str, str]] = field(default_factory=list)
+    checkpoint: dict[str, Any] | None = field(default=None, repr=False)
+    storage: dict[str, Any] | None = field(default=None, repr=False)
+    state: str = PENDING
+    submitted_at: float = field(default_factory=time.time)
+    started_at: float | None = None
+    finished_at: float | None = None
+    starts: int = 0
+    node: str | None = None
+    pid: int | None = None
+    seconds: float | None = None
+    detail: str | None = None
+    error: dict[str, Any] | None = None
+    value_json: str | None = None
+    outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    refs: dict[str, Any] = field(default_factory=dict, repr=False)
+    objects: dict[str, list[Any]] = field(default_factory=dict, repr=False)
+    placement_groups: list[Any] = field(default_factory=list, repr=False)
+    lost: set[str] = field(default_factory=set)
+    acknowledged: bool = False
+    task_id: str | None = None
+    rebuilt_at: float = 0.0
+    log: LogBuffer = field(default_factory=LogBuffer, repr=False)
+    generator: Any = field(default=None, repr=False)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition, repr=False)
+    read_offset: int = 0
+    read_at: float = 0.0
+    ttl: float | None = None
+    used_at: float = field(default_factory=time.monotonic)
+    users: set[str] = field(default_factory=set)
+    spilled_bytes: int = 0
+
+    def attachable(self, fingerprint: str | None) -> bool:
+        """Whether a new try of the same work can go on with this instead of beginning again."""
+        usable = self.state in (PENDING, RUNNING, SUCCEEDED) and not self.acknowledged and not self.lost
+        return usable and fingerprint is not None and fingerprint == self.fingerprint
+
+    @property
+    def finished(self) -> bool:
+        """Whether the state is final."""
+        return self.state in FINISHED_STATES
+
+    def note_read(self, offset: int) -> None:
+        """Take note that somebody follows and has read the log up to ``offset``."""
+        self.read_offset = offset
+        self.read_at = self.used_at = time.monotonic()
+
+    def note_used(self) -> None:
+        """Take note that somebody uses an output."""
+        self.used_at = time.monotonic()
+
+    def note_used_by(self, attempt: str) -> None:
+        """Take note that other work has used an output, and is done."""
+        if attempt in self.users:
+            self.users.remove(attempt)
+            self.note_used()
+
+    def seconds_left(self) -> float:
+        """Return how long the outputs are kept at least; for a record that has a time to live."""
+        ttl = self.ttl or 0.0
+        is_in_use = self.users or not self.finished
+        return ttl if is_in_use else self.used_at + ttl - time.monotonic()
+
+    def take_output(self, key: str, output: Output) -> None:
+        """Have an object as an output."""
+        self.refs[key], self.objects[key], self.outputs[key] = output
+        self.lost.discard(key)
+
+    def lose_output(self, key: str) -> None:
+        """Take note that an output is gone; several consumers may find that at the same time."""
+        self.refs.pop(key, None)
+        self.objects.pop(key, None)
+        self.lost.add(key)
+
+    def finish(self, state: str, error: dict[str, Any] | None = None) -> None:
+        """Set the final state, once: what comes later about this attempt is ignored."""
+        if not self.finished:
+            self.state = state
+            self.error = error
+            self.note_used()
+            self.detail = None
+            self.finished_at = time.time()
+            self.generator = None
+            self.checkpoint = self.storage = None
+
+    def describe(self) -> dict[str, Any]:
+        """Return all but the refs and the log as plain data."""
+        return {
+            "record_id": self.record_id,
+            "state": self.state,
+            "submitted_at": self.submitted_at,
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
+            "node": self.node,
+            "pid": self.pid,
+            "seconds": self.seconds,
+            "detail": self.detail,
+            "error": self.error,
+            "inputs": [{"record_id": name, "key": key, "source": source} for name, key, source in self.inputs],
+            "outputs": self.outputs,
+            "lost": sorted(self.lost),
+            "fingerprint": self.fingerprint,
+            "acknowledged": self.acknowledged,
+            "task_id": self.task_id,
+            "log_lines": self.log.end,
+            "ttl": self.ttl,
+            "spilled_bytes": self.spilled_bytes,
+        }
+
+    def list_outputs(self, places: dict[Any, tuple[str | None, bool]]) -> list[dict[str, Any]]:
+        """Return a line of a list for each output, or the only one, without a key, for work that has none.
+
+        :param places: of the refs of all outputs, as :func:`~airflow_ray.cluster.owner.store.places_of` returns them.
+        """
+        known = {"record_id": self.record_id, "state": self.state, "age": time.time() - self.submitted_at}
+        if self.finished_at is not None:
+            known["age"] = time.time() - self.finished_at
+        keys = [*self.refs, *sorted(self.lost)]
+        if not keys:
+            return [{**known, "key": None, "node": self.node, "spilled": False}]
+        lines = []
+        for key in keys:
+            node, spilled = places.get(self.refs.get(key), (None, False))
+            line = {**known, **self.outputs[key], "key": key, "node": node or self.node, "spilled": spilled}
+            lines.append({**line, "state": LOST} if key in self.lost else line)
+        return lines

@@ -1,0 +1,1 @@
+"""A hyper-parameter search with Ray Tune, as a task."""

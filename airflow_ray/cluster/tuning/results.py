@@ -1,0 +1,140 @@
+"""What came of a search, as plain data and tables."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.cluster.failures import WorkFailure
+from airflow_ray.cluster.tuning.progress import error_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_ray.cluster.tuning.experiment import Experiment
+
+
+_BOOSTER_FILES = ("model.ubj", "model.json")
+
+
+_REPR_CHARACTERS = 200
+
+
+def fit(tuner: Any, metric: str) -> Any:
+    """Return the results of all trials, at least one of which has got somewhere."""
+    from ray import tune
+
+    try:
+        results = tuner.fit()
+    except tune.TuneError as error:
+        # The first report without it ends the search.
+        if "did not include the specified metric" in str(error):
+            message = str(error).strip().splitlines()[-1]
+            raise WorkFailure(kind="tune_metric", metric=metric, message=message) from error
+        raise
+    errors = [each.error for each in results if each.error is not None]
+    if not len(results):
+        raise WorkFailure(kind="tune_no_trials")
+    if len(errors) == len(results):
+        first = error_text(errors[0])
+        alike = sum(error_text(error).splitlines()[-1] == first.splitlines()[-1] for error in errors)
+        raise WorkFailure(kind="tune_trials_failed", traceback=first, alike=alike, trials=len(results))
+    return results
+
+
+def best_result(results: Any, metric: str, mode: str) -> Any:
+    """Return the result of the best trial.
+
+    :raises WorkFailure: none has reported the metric as a number.
+    """
+    try:
+        best = results.get_best_result(metric, mode)
+    except RuntimeError as error:
+        raise WorkFailure(kind="tune_metric", metric=metric, message=str(error)) from error
+    if not isinstance(metrics_of(best).get(metric), (int, float)):
+        raise WorkFailure(kind="tune_metric", metric=metric, message=f"the last report was {best.metrics}")
+    return best
+
+
+def checkpoint_of(best: Any, experiment: Experiment) -> Any:
+    """Return the last checkpoint of a trial, or None; one of a trainer of Ray Train is told among the metrics."""
+    from ray import tune
+
+    path = best.metrics.get("checkpoint_path")
+    if best.checkpoint is None and isinstance(path, str):
+        return tune.Checkpoint(path, filesystem=experiment.filesystem if path.startswith(experiment.parent) else None)
+    return best.checkpoint
+
+
+def metrics_of(result: Any) -> dict[str, Any]:
+    """Return what a trial reported last as plain data, what was nested with ``/`` in its name, as Ray Tune has it."""
+    from ray.tune.utils import flatten_dict
+
+    metrics = {key: value for key, value in (result.metrics or {}).items() if key != "config"}
+    return {key: plain_json(value) for key, value in flatten_dict(metrics).items()}
+
+
+def table_of(results: Any) -> Any:
+    """Return a DataFrame with a row for each trial: how it ended, what it reported last, its configuration."""
+    import pandas as pd
+
+    return pd.DataFrame([_row(each) for each in results])
+
+
+def _row(result: Any) -> dict[str, Any]:
+    metrics = metrics_of(result)
+    row = {"trial_id": metrics.pop("trial_id", os.path.basename(result.path))}
+    row["trial_error"] = None if result.error is None else error_text(result.error).splitlines()[-1]
+    row |= {name: value for name, value in metrics.items() if value is None or isinstance(value, (int, float, str))}
+    return row | {f"config/{name}": value for name, value in _flat(result.config or {})}
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}/")
+        else:
+            yield f"{prefix}{key}", plain_json(value)
+
+
+def histories(results: Any, metric: str) -> Iterator[tuple[str, dict[str, list[Any]]]]:
+    """Yield for each trial its iterations and what the metric was after each."""
+    for each in results:
+        frame = each.metrics_dataframe
+        if frame is not None and metric in frame:
+            curve = {"iteration": frame["training_iteration"].tolist(), "value": frame[metric].tolist()}
+            yield str(each.metrics["trial_id"]), curve
+
+
+def load_checkpoint(checkpoint: Any, load: bool | Callable[[str], Any]) -> Any:
+    """Return what a checkpoint holds."""
+    if checkpoint is None:
+        raise WorkFailure(kind="tune_checkpoint", message="the best trial has none")
+    with checkpoint.as_directory() as folder:
+        return load(folder) if callable(load) else _booster(folder)
+
+
+def _booster(folder: str) -> Any:
+    names = sorted(os.listdir(folder))
+    for name in _BOOSTER_FILES:
+        if name in names:
+            import xgboost
+
+            return xgboost.Booster(model_file=os.path.join(folder, name))
+    raise WorkFailure(kind="tune_checkpoint", message=f"it holds {', '.join(names) or 'no file'}, and no XGBoost model")
+
+
+def plain_json(value: Any) -> Any:
+    """Return ``value`` as JSON holds it; what it cannot hold as a text."""
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, dict):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_json(item) for item in value]
+    return repr(value)[:_REPR_CHARACTERS]

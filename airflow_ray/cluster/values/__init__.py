@@ -1,0 +1,1 @@
+"""What kind of value something is, and what that means for it."""

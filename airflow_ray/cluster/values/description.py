@@ -1,0 +1,52 @@
+"""What a log line, a record and a page say of a value or an exception."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from contextlib import suppress
+from typing import Any
+
+_CLUSTER_CODE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
+
+def describe_value(value: Any) -> dict[str, Any]:
+    """Return the type of ``value`` and its ``shape`` or ``length`` where it has one, as plain data."""
+    description: dict[str, Any] = {"type": type_name(value)}
+    # Anything may happen inside a user's class; a log line is not worth a failed task.
+    with suppress(Exception):
+        shape = _shape_of(value)
+        if isinstance(shape, tuple):
+            description["shape"] = [int(size) for size in shape]
+        elif hasattr(value, "__len__"):
+            description["length"] = len(value)
+    return description
+
+
+def _shape_of(value: Any) -> Any:
+    """Return the shape of a table or array, as far as it is known without computing anything."""
+    kind = type(value).__name__
+    if kind == "MaterializedDataset":
+        return value.count(), len(value.columns())
+    if kind in ("RayDMatrix", "RayQuantileDMatrix", "RayDeviceQuantileDMatrix"):
+        return getattr(value.loader.data, "shape", None) or (value.n,)
+    return getattr(value, "shape", None)
+
+
+def describe_exception(error: BaseException, kind: str = "callable") -> dict[str, Any]:
+    """Return ``error`` as plain data, its traceback without the frames of this package before those of the user."""
+    shown = traceback.TracebackException.from_exception(error)
+    while shown.stack and shown.stack[0].filename.startswith(_CLUSTER_CODE):
+        shown.stack.pop(0)
+    return {
+        "kind": kind,
+        "type": type_name(error),
+        "message": str(error),
+        "traceback": "".join(shown.format()).rstrip(),
+    }
+
+
+def type_name(value: Any) -> str:
+    """Return the name of the class of ``value``, with its module unless built in."""
+    kind = type(value)
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")

@@ -1,0 +1,1 @@
+"""What runs in the process of a task on a Ray worker."""

@@ -1,0 +1,69 @@
+"""What becomes of what a callable has returned."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.cluster.checkpoints import checkpoint
+from airflow_ray.cluster.failures import CheckpointFailure, WorkFailure
+from airflow_ray.cluster.protocol import RETURN_VALUE
+from airflow_ray.cluster.values.description import describe_exception, describe_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+MAX_JSON_BYTES = 1_000_000
+
+
+def json_of(value: Any) -> str:
+    """Return ``value`` as JSON.
+
+    :raises WorkFailure: it is none, or too large.
+    """
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise WorkFailure(**{**describe_exception(error, "not_json"), **describe_value(value)}) from error
+    if len(text) > MAX_JSON_BYTES:
+        raise WorkFailure(kind="json_too_large", bytes=len(text), limit=MAX_JSON_BYTES)
+    return text
+
+
+def named_outputs(value: Any, multiple_outputs: bool) -> dict[str, Any]:
+    """Return each output by its key.
+
+    :raises WorkFailure: there shall be several, and ``value`` is no dict of them.
+    """
+    if not multiple_outputs:
+        return {RETURN_VALUE: value}
+    if not isinstance(value, dict) or not all(isinstance(key, str) and key for key in value):
+        raise WorkFailure(kind="not_a_dict", **describe_value(value))
+    return value
+
+
+def write_checkpoints(
+    target: dict[str, Any], outputs: dict[str, Any], header: dict[str, Any], say: Callable[[str], None]
+) -> None:
+    """Write a checkpoint of each output and note in the header where it is, or why there is none."""
+    for key, value in outputs.items():
+        started = time.monotonic()
+        try:
+            storage, uri = checkpoint.located(target, key)
+            say(f"Writing the checkpoint {storage.where(checkpoint.folder_of(uri))}")
+            saved = checkpoint.save(storage, uri, value, target["keys"])
+            header["outputs"][key]["checkpoint"] = {**saved, "seconds": time.monotonic() - started}
+        except CheckpointFailure as failure:
+            header["outputs"][key]["checkpoint"] = {"error": failure.error}
+        # Whatever the storage's library raises: the task must end with its cause.
+        except Exception as error:
+            failed = describe_exception(error, "checkpoint_storage")
+            header["outputs"][key]["checkpoint"] = {"error": {**failed, "where": target["storage"]["path"]}}
+
+
+def checkpoint_error(header: dict[str, Any]) -> dict[str, Any] | None:
+    """Return why the first checkpoint that failed could not be written."""
+    errors = (output["checkpoint"].get("error") for output in header["outputs"].values())
+    return next(filter(None, errors), None)

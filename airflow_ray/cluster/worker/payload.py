@@ -1,0 +1,42 @@
+"""The pickled call of a callable, and how it is made."""
+
+from __future__ import annotations
+
+import functools
+import io
+import pickle
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.cluster.failures import WorkFailure
+from airflow_ray.cluster.tuning.search import search
+from airflow_ray.cluster.values.description import describe_exception
+
+if TYPE_CHECKING:
+    from airflow_ray.cluster.worker.context import RunContext
+
+
+class _PayloadUnpickler(pickle.Unpickler):
+    """Puts the inputs, which Ray has already fetched, where the pickled arguments name them by number.
+
+    A name stands for a function of this package, which gets the work as its first argument.
+    """
+
+    def __init__(self, payload: bytes, inputs: tuple[Any, ...], work: RunContext) -> None:
+        super().__init__(io.BytesIO(payload))
+        self._inputs = inputs
+        self._functions = {search.__name__: functools.partial(search, work)}
+
+    def persistent_load(self, pid: int | str) -> Any:
+        return self._functions[pid] if isinstance(pid, str) else self._inputs[pid]
+
+
+def call(payload: bytes, inputs: tuple[Any, ...], work: RunContext) -> Any:
+    """Call the callable, and return what it returns.
+
+    :raises WorkFailure: it cannot be unpickled here.
+    """
+    try:
+        function, args, kwargs = _PayloadUnpickler(payload, inputs, work).load()
+    except Exception as error:
+        raise WorkFailure(**describe_exception(error, "unpickle")) from error
+    return function(*args, **kwargs)

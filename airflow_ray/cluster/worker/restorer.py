@@ -1,0 +1,39 @@
+"""The function that reads a checkpoint on a Ray worker, straight into the object store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.cluster.checkpoints import checkpoint
+from airflow_ray.cluster.failures import CheckpointFailure
+from airflow_ray.cluster.values.description import describe_exception, describe_value
+from airflow_ray.cluster.values.inner_objects import without_objects
+from airflow_ray.cluster.values.modin_frames import modin_frames_kept
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def restore(owner: Any, record_id: str, key: str) -> Iterator[Any]:
+    """Yield an output, and then the refs inside it, its description and, as plain data, why it cannot be read.
+
+    An output with Ray objects inside is taken apart. Description or error is None.
+
+    :param owner: handle of the owner, which has the target of this restore.
+    """
+    import ray
+
+    target = ray.get(owner.restore_target.remote(record_id, key))
+    value = description = error = None
+    try:
+        value, saved = checkpoint.load(*checkpoint.located(target, key), target["keys"])
+        description = {**describe_value(value), "checkpoint": saved}
+    except CheckpointFailure as failure:
+        error = failure.error
+    # What a pickle raises that was made with other packages is anything.
+    except Exception as raised:
+        error = {**describe_exception(raised, "checkpoint_package"), "where": target["storage"]["path"]}
+    value, objects = without_objects(value)
+    with modin_frames_kept():
+        yield value
+        yield objects, description, error

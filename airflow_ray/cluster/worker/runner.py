@@ -1,0 +1,153 @@
+"""The function that runs on a Ray worker around the user's callable."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.cluster.failures import WorkFailure
+from airflow_ray.cluster.values.description import describe_exception, describe_value
+from airflow_ray.cluster.values.inner_objects import without_objects
+from airflow_ray.cluster.values.modin_frames import modin_frames_kept
+from airflow_ray.cluster.worker.context import RunContext
+from airflow_ray.cluster.worker.log_tee import tee_output
+from airflow_ray.cluster.worker.outputs import checkpoint_error, json_of, named_outputs, write_checkpoints
+from airflow_ray.cluster.worker.payload import call
+from airflow_ray.cluster.worker.placement_groups import placement_groups_told
+from airflow_ray.cluster.worker.redaction import redacted, secrets_of_runtime_env
+from airflow_ray.cluster.worker.user_modules import importable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+FOOTER = "end of outputs"
+
+
+def _is_lost_object(error: BaseException | None) -> bool:
+    """Whether the cause is a Ray object that is gone, such as a part of a Modin frame."""
+    from ray.exceptions import ObjectLostError
+
+    while error is not None:
+        if isinstance(error, ObjectLostError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _run_callable(
+    payload: bytes, inputs: tuple[Any, ...], work: RunContext, as_json: bool, multiple_outputs: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the header and the outputs; a failure of the user's code is part of the header."""
+    started = time.monotonic()
+    header: dict[str, Any] = {"error": None, "lost_object": False, "value_json": None, "outputs": {}}
+    outputs: dict[str, Any] = {}
+    try:
+        value = call(payload, inputs, work)
+        outputs = named_outputs(value, multiple_outputs)
+        header["outputs"] = {key: describe_value(output) for key, output in outputs.items()}
+        if as_json:
+            header["value_json"] = json_of(value)
+            outputs = {}
+    except WorkFailure as failure:
+        header["error"] = failure.error
+    # sys.exit() in a callable must fail the task, not end the worker as if all were well.
+    except BaseException as error:
+        header["error"] = describe_exception(error)
+        header["lost_object"] = _is_lost_object(error)
+    header["seconds"] = time.monotonic() - started
+    return header, ({} if header["error"] else outputs)
+
+
+@contextmanager
+def _sigint_handler_kept() -> Iterator[None]:
+    """Drop the handler that Ray Train leaves, which would keep its actors for as long as this process lives."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+
+
+def _log_sender(owner: Any, record_id: str, attempt: str, secrets: list[str]) -> Callable[[list[str]], None]:
+    """Return a function that hands lines without ``secrets`` to the owner and waits until it has room for them."""
+    import ray
+
+    listening = True
+
+    def send(lines: list[str]) -> None:
+        nonlocal listening
+        if listening:
+            shown = [redacted(line, secrets) for line in lines]
+            try:
+                listening = ray.get(owner.append_log.remote(record_id, attempt, shown))
+            except ray.exceptions.RayError:
+                listening = False
+
+    return send
+
+
+def run(
+    owner: Any,
+    record_id: str,
+    attempt: str,
+    payload: bytes,
+    sources: dict[str, tuple[str, str]],
+    as_json: bool,
+    multiple_outputs: bool,
+    checkpointed: bool,
+    *inputs: Any,
+) -> Iterator[Any]:
+    """Run a pickled callable and yield a header, then each output, then a footer.
+
+    The header tells the outputs or the error as plain data, and the refs of the Ray objects inside each output, which
+    is then taken apart. A stream without a footer ended in an error of Ray's, for example an output that cannot be
+    pickled.
+
+    :param owner: handle of the owner, told of the start and of each batch of log lines.
+    :param payload: ``(callable, args, kwargs)`` as pickled by :mod:`airflow_ray.client.submission.payload`.
+    :param sources: module name to file name and source text of the user's own modules.
+    :param as_json: return the value as JSON text in the header instead of as an output.
+    :param multiple_outputs: the callable returns a dict, each key an output of its own.
+    :param checkpointed: the owner has a checkpoint target for the outputs.
+    :param inputs: the values for the input slots of the payload.
+    """
+    import ray
+
+    node = ray.util.get_node_ip_address()
+    owner.announce_start.remote(record_id, attempt, node, os.getpid())
+    for filename, source in sources.values():
+        linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    secrets = secrets_of_runtime_env()
+    send = _log_sender(owner, record_id, attempt, secrets)
+    work = RunContext(record_id, attempt, sources)
+
+    def note_group(group: Any) -> None:
+        owner.note_placement_group.remote(record_id, attempt, group)
+
+    with tee_output(send), importable(sources), placement_groups_told(note_group), _sigint_handler_kept():
+        header, outputs = _run_callable(payload, inputs, work, as_json, multiple_outputs)
+    # The credentials come now and not with the task, whose description Ray keeps as long as its outputs. There
+    # are none when Ray runs the work again for an output that was lost: its checkpoint is there.
+    target = ray.get(owner.checkpoint_target.remote(record_id, attempt)) if checkpointed and outputs else None
+    if target is not None:
+        write_checkpoints(target, outputs, header, lambda line: send([line]))
+        if target["required"] and (error := checkpoint_error(header)):
+            header, outputs = {**header, "error": error}, {}
+    if header["error"]:
+        header["error"] = {name: redacted(text, secrets) for name, text in header["error"].items()}
+    objects = {}
+    for key in outputs:
+        outputs[key], objects[key] = without_objects(outputs[key])
+    # Ray pickles what is yielded before it asks for more.
+    with modin_frames_kept():
+        yield {**header, "objects": objects, "node": node, "pid": os.getpid()}
+        for key in list(outputs):
+            yield outputs.pop(key)
+        yield FOOTER
