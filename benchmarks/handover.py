@@ -145,19 +145,19 @@ def _by_tasks(hook: RayHook, make: _Maker) -> float:
 
 def _value(hook: RayHook, uri: ObjectURI) -> float:
     value = 0.0
-    for progress in hook.follow(uri):
+    for progress in hook.client.follow(uri):
         value = progress.value
     return value
 
 
 def _in_one_driver(hook: RayHook, make: _Maker) -> float:
     """Do the same with Ray alone, in the connection of the hook."""
-    return hook._connected.run(lambda: _by_ray(make, through_worker=False)) - make.returned_at()
+    return hook.client.link.session.run(lambda: _by_ray(make, through_worker=False)) - make.returned_at()
 
 
 def _by_worker(hook: RayHook, make: _Maker) -> float:
     """Let the table go through this process, the Airflow worker, as two tasks with a Ray Client each have it."""
-    return hook._connected.run(lambda: _by_ray(make, through_worker=True)) - make.returned_at()
+    return hook.client.link.session.run(lambda: _by_ray(make, through_worker=True)) - make.returned_at()
 
 
 def _by_ray(make: _Maker, through_worker: bool) -> float:

@@ -102,7 +102,7 @@ def _submitted_bare(hook: RayHook, submitter: Any, number: int) -> tuple[float, 
         ray.get(submitter.until_all_ended.remote())
         return submitted, time.perf_counter() - started
 
-    return hook._connected.run(submit)
+    return hook.client.link.session.run(submit)
 
 
 class BareSubmitter:
@@ -128,7 +128,7 @@ class BareSubmitter:
 def _bare_submitter(hook: RayHook) -> Any:
     import ray
 
-    return hook._connected.run(lambda: ray.remote(num_cpus=0)(BareSubmitter).remote())
+    return hook.client.link.session.run(lambda: ray.remote(num_cpus=0)(BareSubmitter).remote())
 
 
 def _unpickled_and_called(pickled: bytes) -> Any:

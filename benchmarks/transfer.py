@@ -99,13 +99,13 @@ class _Moved:
         import ray
 
         self._ref = None
-        self._ref = self._hook._connected.run(lambda: ray.put(self._frame))
+        self._ref = self._hook.client.link.session.run(lambda: ray.put(self._frame))
 
     def get_by_ray(self) -> None:
         """Get the frame."""
         import ray
 
-        self._hook._connected.run(lambda: ray.get(self._ref))
+        self._hook.client.link.session.run(lambda: ray.get(self._ref))
 
     def upload(self) -> None:
         """Put the frame under the URI."""
@@ -151,7 +151,7 @@ def _memory(head: RayHead, megabytes: int) -> Iterator[Result]:
 
 def _cluster_bytes(head: RayHead, hook: RayHook) -> int:
     """Return what the object store holds, and what all processes of the head have for themselves."""
-    used: int = hook._connected.run(_store_bytes)
+    used: int = hook.client.link.session.run(_store_bytes)
     infos = [process.memory_info() for process in head.processes("")]
     return used + sum(info.rss - info.shared for info in infos)
 

@@ -187,7 +187,7 @@ def test_object_is_described(hook, uri, cli):
 
 def test_failure_is_described_with_its_traceback(hook, uri, cli):
     hook.submit(fail, uri=uri)
-    list(hook.follow(uri))
+    list(hook.client.follow(uri))
     status, text = cli("describe", uri)
     assert (status, "ValueError: the column" in text) == (0, True)
     assert 'raise ValueError("the column' in text
@@ -242,7 +242,7 @@ def test_head_of_a_modin_frame_is_shown(hook, uri, cli):
 
 def test_object_of_a_failed_task_is_an_error(hook, uri, cli):
     hook.submit(fail, uri=uri)
-    list(hook.follow(uri))
+    list(hook.client.follow(uri))
     status, text = cli("get", uri)
     assert (status, "its task is FAILED" in text) == (1, True)
 

@@ -63,7 +63,7 @@ def await_file(path):
 
 
 def await_state(hook, uri, state):
-    for progress in hook.follow(uri, poll_interval=0.5):
+    for progress in hook.client.follow(uri, poll_interval=0.5):
         if progress.state == state:
             return
 
@@ -124,7 +124,7 @@ def test_each_key_of_several_outputs_is_an_object(hook, uri):
 
 def test_result_as_value_comes_with_the_end(hook, uri):
     hook.submit(lambda: {"accuracy": 0.5}, uri=uri, result="value")
-    assert list(hook.follow(uri))[-1].value == {"accuracy": 0.5}
+    assert list(hook.client.follow(uri))[-1].value == {"accuracy": 0.5}
 
 
 def test_record_describes_the_outputs(hook, uri):
@@ -267,7 +267,7 @@ def test_lines_arrive_while_the_callable_runs(hook, uri, tmp_path):
 
     hook.submit(write, uri=uri)
     states = []
-    for progress in hook.follow(uri):
+    for progress in hook.client.follow(uri):
         states += [progress.state] * ("first" in progress.lines)
         if states:
             gate.touch()
@@ -280,7 +280,7 @@ def test_follower_gets_every_line_of_a_flood(hook, uri):
             print(i, "x" * 60)
 
     hook.submit(flood, uri=uri)
-    lines = [line for progress in hook.follow(uri) for line in progress.lines]
+    lines = [line for progress in hook.client.follow(uri) for line in progress.lines]
     assert len(lines) == 200_000
     assert lines[-1].startswith("199999 ")
 
@@ -483,7 +483,7 @@ def test_waiting_work_is_pending_and_says_for_what(hook, uri, tmp_path):
     hook.submit(sleep_until_cancelled, str(tmp_path / "pid"), uri=blocker, resources={"gadget": 2}, num_cpus=0)
     await_state(hook, blocker, "RUNNING")
     hook.submit(print, uri=uri, resources={"gadget": 1})
-    details = (progress.detail for progress in hook.follow(uri, 0.5) if progress.state == "PENDING")
+    details = (progress.detail for progress in hook.client.follow(uri, 0.5) if progress.state == "PENDING")
     assert "'gadget': 1" in next(filter(None, details))
     hook.cancel(blocker)
     hook.cancel(uri)
@@ -642,9 +642,9 @@ def test_owner_of_another_version_is_named_where_an_object_is_not_found(hook, ur
         named = {"name": "airflow_ray_owner_v0", "lifetime": "detached", "get_if_exists": True}
         return ray.remote(Owner).options(num_cpus=0, **named).remote()
 
-    other = hook._connected.run(start)
+    other = hook.client.link.session.run(start)
     try:
         with pytest.raises(RayObjectLostError, match="airflow_ray_owner_v0 of another version"):
             hook.get(uri)
     finally:
-        hook._connected.run(lambda: ray.kill(other))
+        hook.client.link.session.run(lambda: ray.kill(other))

@@ -28,7 +28,7 @@ def work(path, gate):
 
 with RayHook(sys.argv[1]).connect() as hook:
     hook.submit(work, sys.argv[3], sys.argv[4], uri=sys.argv[2], generation=sys.argv[5])
-    for progress in hook.follow(sys.argv[2]):
+    for progress in hook.client.follow(sys.argv[2]):
         for line in progress.lines:
             print("line:", line, flush=True)
 """
@@ -92,7 +92,7 @@ def test_cleared_task_begins_anew(hook, uri, files):
 def test_work_that_airflow_has_acknowledged_begins_anew(hook, uri, files):
     files[1].touch()
     start(hook, uri, files).wait(60)
-    hook.acknowledge(uri)
+    hook.client.acknowledge(uri)
     start(hook, uri, files).wait(60)
     assert files[0].read_text() == "started\nstarted\n"
 
@@ -109,14 +109,14 @@ def speak_twice(gate):
 
 def test_output_that_was_read_is_not_shown_again(hook, uri, files):
     hook.submit(speak_twice, str(files[1]), uri=uri)
-    news = hook.follow(uri)
+    news = hook.client.follow(uri)
     while "first line" not in next(news).lines:
         pass
     files[1].touch()
     # Whoever asks for more has read what came before.
     while "last line" not in next(news).lines:
         pass
-    assert "first line" not in [line for progress in hook.follow(uri) for line in progress.lines]
+    assert "first line" not in [line for progress in hook.client.follow(uri) for line in progress.lines]
 
 
 @pytest.mark.parametrize(

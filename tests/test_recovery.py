@@ -350,7 +350,7 @@ def test_credentials_stay_nowhere_on_the_cluster(cluster):
     hook = RayHook(CONNECTION)
     hook.release(uri)
     assert consumed(uri) == (499_500, "checkpoint")
-    assert KEY not in str(hook.describe(uri)) + str(hook.logs(uri)) + repr(hook.settings)
+    assert KEY not in str(hook.describe(uri)) + str(hook.logs(uri)) + repr(hook.client.settings)
     files = [path for path in Path(cluster.head.temp_dir).rglob("*") if path.is_file()]
     assert files
     assert [path for path in files if KEY.encode() in path.read_bytes()] == []
@@ -360,11 +360,12 @@ def test_credentials_of_a_role_are_renewed_while_the_work_runs(cluster, s3, buck
     role = "arn:aws:iam::123456789012:role/writer"
     sts = {"sts": {"endpoint_url": s3.endpoint}}
     monkeypatch.setenv("AIRFLOW_CONN_S3", s3.connection(role_arn=role, service_config=sts))
-    monkeypatch.setattr("airflow_ray.hooks.ray.REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr("airflow_ray.client.checkpoints.targets.REFRESH_SECONDS", 0.0)
     sent = []
     hook = RayHook(CONNECTION)
-    call = hook._call
-    monkeypatch.setattr(hook, "_call", lambda *args, **kwargs: sent.append((args, kwargs)) or call(*args, **kwargs))
+    link = hook.client.link
+    call = link.call
+    monkeypatch.setattr(link, "call", lambda *args, **kwargs: sent.append((args, kwargs)) or call(*args, **kwargs))
     uri = new_uri(CONNECTION)
     with hook.connect():
         hook.submit(make_frame, 10, uri=uri, checkpoint=True)
@@ -382,9 +383,11 @@ def test_output_stays_on_the_node_that_made_it(cluster):
     try:
         uri = produced(200_000, fn=gadget_frame, resources={"away": 1}, checkpoint=False)
         with RayHook(CONNECTION).connect() as hook:
-            (ref,), *_ = hook._call("find", uri.record_id, uri.key)
-            locations = hook._connected.run(lambda: ray.experimental.get_object_locations([ref]))
-            nodes = {each["NodeID"]: each["Resources"] for each in hook._connected.run(ray.nodes) if each["Alive"]}
+            (ref,), *_ = hook.client.link.call("find", uri.record_id, uri.key)
+            locations = hook.client.link.session.run(lambda: ray.experimental.get_object_locations([ref]))
+            nodes = {
+                each["NodeID"]: each["Resources"] for each in hook.client.link.session.run(ray.nodes) if each["Alive"]
+            }
         assert ["away" in nodes[node_id] for node_id in locations[ref]["node_ids"]] == [True]
     finally:
         node.kill()

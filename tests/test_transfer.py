@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 
 from airflow_ray.client.transfer import pieces as hook_transfer
+from airflow_ray.client.transfer import values
 from airflow_ray.client.transfer.pieces import LARGE_UPLOAD_BYTES, Download, Upload
 from airflow_ray.cluster.owner.transfers import Transfers
 from airflow_ray.cluster.values import pieces
 from airflow_ray.cluster.values.pieces import Arriving, Departing, compressed, original
 from airflow_ray.exceptions import RayObjectLostError, RayPicklingError, RayWorkerCrashedError
-from airflow_ray.hooks import ray as hook_ray
 from airflow_ray.hooks.ray import RayHook
 from tests.conftest import new_uri
 from tests.proxy import FaultyProxy
@@ -30,7 +30,7 @@ FLOATS = np.random.default_rng(0).random(BATCHES * pieces.BATCH_BYTES // 8)
 @pytest.fixture(autouse=True)
 def values_are_large(monkeypatch):
     """Let all values of these tests come in pieces that go so."""
-    monkeypatch.setattr(hook_ray, "LARGE_DOWNLOAD_BYTES", hook_transfer.LARGE_UPLOAD_BYTES)
+    monkeypatch.setattr(values, "LARGE_DOWNLOAD_BYTES", hook_transfer.LARGE_UPLOAD_BYTES)
 
 
 def rows(count):
@@ -120,7 +120,7 @@ def test_value_with_ray_objects_inside_is_told(head):
         def has_objects():
             return Departing([FLOATS, ray.put(1)]).has_objects
 
-        assert hook._connected.run(has_objects)
+        assert hook.client.link.session.run(has_objects)
 
 
 # Up and down
@@ -164,7 +164,7 @@ def client_hook(head):
 
 def await_nothing_left(hook):
     """Wait for the owner to drop what failed: nobody else waits for that."""
-    while hook._call("transfer", "count"):
+    while hook.client.link.call("transfer", "count"):
         time.sleep(0.05)
 
 
@@ -172,7 +172,7 @@ def test_nothing_is_left_of_a_transfer(client_hook):
     uri = new_uri("ray_client")
     client_hook.put(FLOATS, uri=uri)
     client_hook.get(uri)
-    assert client_hook._call("transfer", "count") == 0
+    assert client_hook.client.link.call("transfer", "count") == 0
 
 
 def test_value_that_the_cluster_cannot_unpickle_is_refused(client_hook):
@@ -204,8 +204,8 @@ def test_slow_transfer_tells_how_far_it_is(client_hook, monkeypatch):
     monkeypatch.setattr(hook_transfer, "PROGRESS_SECONDS", 0.02)
     said = []
     upload = Upload(Departing(FLOATS), "ndarray", lambda line, *args: said.append(line % args))
-    client_hook._moved(upload)
-    client_hook._call("transfer", "drop", upload.name)
+    values._move(client_hook.client.link, upload)
+    client_hook.client.link.call("transfer", "drop", upload.name)
     assert said[0].startswith("Uploaded ")
     assert {line.partition(" of ")[2] for line in said} == {f"{FLOATS.nbytes / 1e6:.0f} MB"}
 
@@ -290,7 +290,7 @@ def test_download_goes_on_when_the_server_of_the_client_is_killed(own_server, mo
     moved = once_half_way(monkeypatch, Download, "_take", server.kill)
     assert np.array_equal(hook.get(uri), FLOATS)
     assert BATCHES < len(moved) < 2 * BATCHES
-    assert hook._call("transfer", "count") == 0
+    assert hook.client.link.call("transfer", "count") == 0
 
 
 def test_transfer_goes_on_when_the_network_was_away(head, monkeypatch):
@@ -346,7 +346,7 @@ def test_transfer_of_a_client_that_has_vanished_is_dropped(head, monkeypatch):
     monkeypatch.setitem(Transfers._until_silent.__globals__, "SILENT_SECONDS", 2.0)
     monkeypatch.setenv("AIRFLOW_CONN_RAY_IMPATIENT", f"{head.client_uri}?namespace=impatient")
     with RayHook("ray_impatient").connect() as hook:
-        hook._call("transfer", "upload", "of nobody", Departing(FLOATS).sizes)
-        assert hook._call("transfer", "count") == 1
-        while hook._call("transfer", "count") or head.processes("ray::receive"):
+        hook.client.link.call("transfer", "upload", "of nobody", Departing(FLOATS).sizes)
+        assert hook.client.link.call("transfer", "count") == 1
+        while hook.client.link.call("transfer", "count") or head.processes("ray::receive"):
             time.sleep(0.2)

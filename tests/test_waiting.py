@@ -224,7 +224,7 @@ def test_wait_goes_on_when_the_server_of_the_client_is_killed(head, gate):
     uri = new_uri("ray_client")
     with RayHook("ray_client").connect() as hook:
         hook.submit(until_there, str(gate), uri=uri)
-        news = hook.follow(uri, poll_interval=0.5)
+        news = hook.client.follow(uri, poll_interval=0.5)
         next(news)
         kill_client_servers(head)
         gate.touch()
@@ -237,7 +237,7 @@ def test_wait_goes_on_when_the_network_was_away_for_a_minute(head, gate, monkeyp
     uri = new_uri("ray_far")
     with RayHook("ray_far").connect() as hook:
         hook.submit(until_there, str(gate), uri=uri)
-        news = hook.follow(uri, poll_interval=0.5)
+        news = hook.client.follow(uri, poll_interval=0.5)
         next(news)
         proxy.network.clear()
         threading.Timer(60, proxy.network.set).start()
@@ -375,4 +375,4 @@ def test_work_on_a_cluster_without_a_dashboard_has_no_page(head):
     uri = new_uri("ray_driver")
     with RayHook("ray_driver").connect() as hook:
         hook.submit(speak, uri=uri)
-        assert hook.dashboard_page(uri) is None
+        assert hook.client.dashboard_page(uri) is None

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import AirflowException, connections_of_database
 from airflow_ray.cli.output import described, listed, show, summary
+from airflow_ray.client.client import RayClient
 from airflow_ray.client.doctor.readable import counted, first_lines, readable_bytes
 from airflow_ray.client.errors import exception_for
 from airflow_ray.exceptions import RayConfigurationError, RayObjectLostError
-from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _errors_only() -> Iterator[None]:
 @_command
 def objects(args: Namespace) -> None:
     """List what the cluster holds."""
-    found = RayHook(args.conn_id).list_objects(args.dag_id, args.run_id)
+    found = RayClient(args.conn_id).list_objects(args.dag_id, args.run_id)
     show(found, args.output, [listed(each) for each in found])
 
 
@@ -74,7 +74,7 @@ def objects(args: Namespace) -> None:
 def describe(args: Namespace) -> None:
     """Show the record of the work that made an object."""
     uri = ObjectURI.parse(args.uri)
-    record = RayHook(uri.conn_id).describe(uri)
+    record = RayClient(uri.conn_id).describe(uri)
     if record["state"] == "LOST":
         raise exception_for(uri, record)
     show({"uri": str(uri), **record}, args.output, described(uri, record))
@@ -89,9 +89,9 @@ def get(args: Namespace) -> None:
 
     uri = ObjectURI.parse(args.uri)
     width = shutil.get_terminal_size((DEFAULT_WIDTH, 0)).columns
-    with RayHook(uri.conn_id).connect() as hook:
-        head = head_of(hook, uri, args.head, width)
-        print(summary(hook.describe(uri)["outputs"][uri.key]))
+    with RayClient(uri.conn_id).connect() as client:
+        head = head_of(client, uri, args.head, width)
+        print(summary(client.describe(uri)["outputs"][uri.key]))
     print(head)
 
 
@@ -112,7 +112,7 @@ def doctor(args: Namespace) -> None:
     from airflow_ray.client.doctor.diagnosis import diagnose
 
     failed = 0
-    for finding in diagnose(RayHook(args.conn_id)):
+    for finding in diagnose(RayClient(args.conn_id)):
         print(f"{finding.outcome:<8} {finding.name:<16} {finding.text}", flush=True)
         if finding.remedy is not None:
             print(f"{'':<25} {finding.remedy}", flush=True)
@@ -122,16 +122,16 @@ def doctor(args: Namespace) -> None:
 
 
 def _free_named(uris: list[ObjectURI]) -> None:
-    hooks = {conn_id: RayHook(conn_id) for conn_id in sorted({uri.conn_id for uri in uris})}
+    clients = {conn_id: RayClient(conn_id) for conn_id in sorted({uri.conn_id for uri in uris})}
     freed: list[dict[str, Any]] = []
     unknown = []
     with ExitStack() as connections:
-        for hook in hooks.values():
-            connections.enter_context(hook.connect())
+        for client in clients.values():
+            connections.enter_context(client.connect())
         for work, uri in {uri.work: uri for uri in uris}.items():
-            listed_there = hooks[uri.conn_id].list_objects(uri.dag_id, uri.run_id)
+            listed_there = clients[uri.conn_id].list_objects(uri.dag_id, uri.run_id)
             entries = [each for each in listed_there if each["uri"].startswith(f"{work}/")]
-            hooks[uri.conn_id].release(uri)
+            clients[uri.conn_id].release(uri)
             freed += entries
             if not entries:
                 unknown.append(str(uri))
@@ -141,11 +141,11 @@ def _free_named(uris: list[ObjectURI]) -> None:
 
 
 def _free_run(args: Namespace) -> None:
-    hook = RayHook(args.conn_id)
-    with hook.connect():
-        entries = hook.list_objects(args.dag_id, args.run_id)
+    client = RayClient(args.conn_id)
+    with client.connect():
+        entries = client.list_objects(args.dag_id, args.run_id)
         if entries and (args.yes or _confirmed(entries)):
-            hook.release(dag_id=args.dag_id, run_id=args.run_id)
+            client.release(dag_id=args.dag_id, run_id=args.run_id)
             _tell_freed(entries)
         else:
             print("Nothing was freed")

@@ -6,8 +6,8 @@ import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from airflow_ray.client.client import RayClient
 from airflow_ray.exceptions import RayConnectionError
-from airflow_ray.hooks.ray import RayHook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,16 +35,16 @@ class _KeptConnection:
 
     def __init__(self, conn_id: str) -> None:
         self._stack = ExitStack()
-        self.hook = self._stack.enter_context(RayHook(conn_id).connect())
+        self.client = self._stack.enter_context(RayClient(conn_id).connect())
         self._timer: threading.Timer | None = None
 
     @contextmanager
-    def in_use(self) -> Iterator[RayHook]:
+    def in_use(self) -> Iterator[RayClient]:
         if self._timer is not None:
             self._timer.cancel()
-        yield self.hook
-        if self.hook.settings.mode == "client":
-            self._timer = threading.Timer(LINGER_SECONDS, close, [self.hook.ray_conn_id])
+        yield self.client
+        if self.client.settings.mode == "client":
+            self._timer = threading.Timer(LINGER_SECONDS, close, [self.client.conn_id])
             self._timer.daemon = True
             self._timer.start()
 
@@ -54,8 +54,8 @@ class _KeptConnection:
         self._stack.close()
 
 
-def call(conn_id: str, function: Callable[[RayHook], T]) -> T:
-    """Return what ``function`` returns for a connected hook, over the connection that is there or else a new one.
+def call(conn_id: str, function: Callable[[RayClient], T]) -> T:
+    """Return what ``function`` returns for a connected client, over the connection that is there or else a new one.
 
     :raises RayConnectionError: no connection could be made.
     """
@@ -79,8 +79,8 @@ def close(conn_id: str) -> None:
             kept.close()
 
 
-def _called(conn_id: str, function: Callable[[RayHook], T]) -> T:
+def _called(conn_id: str, function: Callable[[RayClient], T]) -> T:
     if conn_id not in _kept:
         _kept[conn_id] = _KeptConnection(conn_id)
-    with _kept[conn_id].in_use() as hook:
-        return function(hook)
+    with _kept[conn_id].in_use() as client:
+        return function(client)

@@ -15,7 +15,7 @@ from airflow_ray.exceptions import RayConnectionError
 from airflow_ray.object_uri import ObjectURI, is_object_uri
 
 if TYPE_CHECKING:
-    from airflow_ray.hooks.ray import RayHook
+    from airflow_ray.client.client import RayClient
 
 
 CONN_ID = "ray_default"
@@ -143,7 +143,7 @@ def _holds_tables(value: Any) -> bool:
 
 
 def _put(value: Any, uri: ObjectURI) -> str:
-    kept.call(uri.conn_id, lambda hook: hook.put(value, uri=uri))
+    kept.call(uri.conn_id, lambda client: client.put(value, uri=uri))
     log.info("In Ray's object store as %s", uri)
     _pushed.note(value, uri)
     return str(uri)
@@ -160,7 +160,7 @@ def _with_objects(value: Any) -> Any:
 
 def _fetched(value: str) -> Any:
     uri = require_allowed(ObjectURI.parse(value))
-    return kept.call(uri.conn_id, lambda hook: hook.get(uri))
+    return kept.call(uri.conn_id, lambda client: client.get(uri))
 
 
 def _uris_in(value: Any) -> Iterator[ObjectURI]:
@@ -172,8 +172,8 @@ def _uris_in(value: Any) -> Iterator[ObjectURI]:
 
 
 def _release(uri: ObjectURI) -> None:
-    def release(hook: RayHook) -> None:
-        for freed in hook.release(uri):
+    def release(client: RayClient) -> None:
+        for freed in client.release(uri):
             log.info("Released %s", freed)
 
     try:

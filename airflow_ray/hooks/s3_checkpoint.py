@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import BaseHook
-from airflow_ray.client import errors
-from airflow_ray.client.checkpoints.credentials import signing_keys
 from airflow_ray.client.checkpoints.location import CheckpointLocation, resolve
-from airflow_ray.cluster.checkpoints import checkpoint
-from airflow_ray.cluster.checkpoints.storage import Storage
-from airflow_ray.cluster.failures import CheckpointFailure
-from airflow_ray.exceptions import RayCheckpointNotFoundError, RayConfigurationError
-from airflow_ray.object_uri import ObjectURI
+from airflow_ray.client.checkpoints.store import CheckpointStore
+from airflow_ray.exceptions import RayConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
+    from datetime import timedelta
 
-
-# As many as S3 deletes in one request.
-DELETED_AT_ONCE = 1000
+    from airflow_ray.object_uri import ObjectURI
 
 
 class S3CheckpointHook(BaseHook):
@@ -61,6 +53,10 @@ class S3CheckpointHook(BaseHook):
             )
         return location
 
+    @cached_property
+    def _store(self) -> CheckpointStore:
+        return CheckpointStore(self.location)
+
     def save(self, uri: ObjectURI | str, value: Any) -> dict[str, Any]:
         """Write ``value`` as the checkpoint of ``uri``, in place of an earlier one, which stays until this is whole.
 
@@ -69,13 +65,7 @@ class S3CheckpointHook(BaseHook):
         :raises RayCheckpointStorageError: the storage does not answer, breaks off or is full.
         :raises RayPicklingError: the value cannot be pickled.
         """
-        import airflow_ray.cluster
-        from airflow_ray.client.by_value import pickled_by_value
-        from airflow_ray.client.submission.modules import modules_around
-
-        uri = ObjectURI.parse(uri)
-        with self._failures(uri), pickled_by_value([airflow_ray.cluster, *modules_around(value)]):
-            return checkpoint.save(self._storage, str(uri), value, signing_keys(uri.work))
+        return self._store.save(uri, value)
 
     def load(self, uri: ObjectURI | str) -> Any:
         """Return the value that was saved for ``uri``.
@@ -87,17 +77,11 @@ class S3CheckpointHook(BaseHook):
         :raises RayCheckpointAccessError: no such bucket, or not allowed.
         :raises RayCheckpointStorageError: the storage does not answer or breaks off.
         """
-        uri = ObjectURI.parse(uri)
-        with self._failures(uri):
-            return checkpoint.load(self._storage, str(uri), signing_keys(uri.work))[0]
+        return self._store.load(uri)
 
     def exists(self, uri: ObjectURI | str) -> bool:
         """Return whether there is a whole checkpoint of ``uri``, signed by this Airflow."""
-        try:
-            self.describe(uri)
-        except RayCheckpointNotFoundError:
-            return False
-        return True
+        return self._store.exists(uri)
 
     def describe(self, uri: ObjectURI | str) -> dict[str, Any]:
         """Return what is known of the checkpoint of ``uri`` as plain data.
@@ -107,67 +91,22 @@ class S3CheckpointHook(BaseHook):
 
         :raises RayCheckpointError: as :meth:`load`.
         """
-        uri = ObjectURI.parse(uri)
-        with self._failures(uri):
-            return checkpoint.describe(self._storage, str(uri), signing_keys(uri.work))
+        return self._store.describe(uri)
 
     def list(self, prefix: str = "") -> list[ObjectURI]:
         """Return the object URIs of all checkpoints, in order.
 
         :param prefix: how they start, for example ``ray-object://ray_default/my_dag/``.
         """
-        with self._failures(self.location.path):
-            return sorted(ObjectURI.parse(each["uri"]) for each in checkpoint.stored(self._storage, prefix))
+        return self._store.list(prefix)
 
     def delete(self, uri: ObjectURI | str) -> bool:
         """Delete the checkpoint of ``uri`` and return whether there were any files of it."""
-        uri = ObjectURI.parse(uri)
-        with self._failures(uri):
-            names = checkpoint.files_of(self._storage, str(uri))
-            self._delete(names)
-        return bool(names)
+        return self._store.delete(uri)
 
     def prune(self, older_than: timedelta) -> Sequence[ObjectURI]:
         """Delete the checkpoints that were written longer ago, and what killed tries have left, after a day.
 
         :returns: whose checkpoints were deleted, in order.
         """
-        limit = datetime.now(timezone.utc) - older_than
-        pruned = []
-        with self._failures(self.location.path):
-            for each in list(checkpoint.stored(self._storage)):
-                if datetime.fromisoformat(each["created_at"]) < limit:
-                    self.delete(each["uri"])
-                    pruned.append(ObjectURI.parse(each["uri"]))
-            self._delete(checkpoint.orphans(self._storage))
-        return sorted(pruned)
-
-    @cached_property
-    def _storage(self) -> Storage:
-        settings = self.location.storage()
-        return Storage(settings["path"], settings["options"])
-
-    def _delete(self, names: Iterable[str]) -> None:
-        """Delete files in order; on S3 many at once, and without the empty folders that pyarrow would leave there."""
-        if not self.location.path.startswith("s3://"):
-            self._storage.delete(names)
-            return
-        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        bucket, _, prefix = self.location.path.removeprefix("s3://").rstrip("/").partition("/")
-        keys = [f"{prefix}/{name}".lstrip("/") for name in names]
-        try:
-            # The manifest comes first, alone: half a deletion leaves no checkpoint.
-            for start, stop in [(0, 1), *((i, i + DELETED_AT_ONCE) for i in range(1, len(keys), DELETED_AT_ONCE))]:
-                if keys[start:stop]:
-                    S3Hook(self.aws_conn_id).delete_objects(bucket, keys[start:stop])
-        except (BotoCoreError, ClientError) as error:
-            raise CheckpointFailure("checkpoint_access", self.location.path, str(error)) from error
-
-    @contextmanager
-    def _failures(self, uri: ObjectURI | str) -> Iterator[None]:
-        try:
-            yield
-        except CheckpointFailure as failure:
-            raise errors.exception_from(uri, failure.error) from failure
+        return self._store.prune(older_than)

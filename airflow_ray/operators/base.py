@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_ray.client.checkpoints.location import CheckpointLocation
-    from airflow_ray.hooks.ray import Progress, RayHook
+    from airflow_ray.client.client import Progress, RayClient
 
 # A task that is killed has 5 seconds before SIGKILL.
 KILL_SECONDS = 4.0
@@ -145,11 +145,11 @@ class RayOperator(BaseOperator):
         """Return what the task returns to Airflow when its work has succeeded."""
 
     @cached_property
-    def hook(self) -> RayHook:
-        """The hook of ``ray_conn_id``."""
-        from airflow_ray.hooks.ray import RayHook
+    def client(self) -> RayClient:
+        """What the operator asks the cluster by."""
+        from airflow_ray.client.client import RayClient
 
-        return RayHook(self.ray_conn_id)
+        return RayClient(self.ray_conn_id)
 
     def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
         super()._do_render_template_fields(*args, **kwargs)
@@ -191,7 +191,7 @@ class RayOperator(BaseOperator):
             return
         self.log.info("Cancelling %s", uri)
         # A cluster that does not answer must not hold up the end of the task.
-        thread = threading.Thread(target=self.hook.cancel, args=(uri, self._holder), daemon=True)
+        thread = threading.Thread(target=self.client.cancel, args=(uri, self._holder), daemon=True)
         thread.start()
         thread.join(KILL_SECONDS)
 
@@ -202,7 +202,7 @@ class RayOperator(BaseOperator):
 
     @contextmanager
     def _connected(self, uri: ObjectURI) -> Iterator[None]:
-        with self.hook.connect():
+        with self.client.connect():
             # Known before the work is: a kill in between still finds what to cancel.
             self._uri = uri
             try:
@@ -247,14 +247,14 @@ class RayOperator(BaseOperator):
             context["ti"].xcom_push(XCOM_KEY, self._checkpoint_location().as_xcom())
         self._show_spilling(record)
         returned = self._returned(uri, progress)
-        self.hook.acknowledge(uri)
+        self.client.acknowledge(uri)
         return returned
 
     def _defer(self, uri: ObjectURI, resume: dict[str, Any]) -> None:
         from airflow_ray.triggers import RayObjectTrigger
 
         credentials = None
-        if self.hook.credentials_expire(uri):
+        if self.client.targets.expire(uri):
             credentials = {
                 "checkpoint": self._checkpoint_location().as_xcom() if self.checkpoint else None,
                 "storage": self._storage_location(),
@@ -272,7 +272,9 @@ class RayOperator(BaseOperator):
         self.defer(trigger=trigger, method_name="execute_complete")
 
     def _checkpoint_location(self) -> CheckpointLocation:
-        return self.hook.checkpoint_location(self.checkpoint_path, self.checkpoint_source)
+        from airflow_ray.client.checkpoints.location import require_location
+
+        return require_location(self.client.settings, self.checkpoint_path, self.checkpoint_source)
 
     def _storage_location(self) -> dict[str, str | None] | None:
         """Return path and AWS connection of where the work itself writes, if it does."""
@@ -280,13 +282,13 @@ class RayOperator(BaseOperator):
 
     def _push_link(self, uri: ObjectURI, context: Context) -> None:
         """Let the UI lead to the Ray dashboard while the work goes on."""
-        context["ti"].xcom_push(RayDashboardLink().xcom_key, self.hook.dashboard_page(uri) or "")
+        context["ti"].xcom_push(RayDashboardLink().xcom_key, self.client.dashboard_page(uri) or "")
 
     def _submit(self, uri: ObjectURI, context: Context) -> None:
         from airflow_ray.client.submission.modules import own_folder
 
         call = self._remote_call(context)
-        self.hook.submit(
+        self.client.submit(
             call.function,
             *call.args,
             uri=uri,
@@ -312,7 +314,7 @@ class RayOperator(BaseOperator):
     def _followed(self, uri: ObjectURI, offset: int | None) -> Progress:
         """Show what the work writes and waits for, and return the last news of it."""
         detail = None
-        for progress in self.hook.follow(uri, self.poll_interval, offset):
+        for progress in self.client.follow(uri, self.poll_interval, offset):
             self._show_lines(progress)
             if progress.detail and progress.detail != detail:
                 self.log.info("Waiting for resources: %s", progress.detail)

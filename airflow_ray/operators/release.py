@@ -43,18 +43,18 @@ class RayReleaseOperator(BaseOperator):
 
     def execute(self, context: Context) -> None:
         """Free the objects."""
-        from airflow_ray.hooks.ray import RayHook
+        from airflow_ray.client.client import RayClient
 
         if self._frees_run:
             ti = context["ti"]
-            self._show(RayHook(self.ray_conn_id).release(dag_id=ti.dag_id, run_id=ti.run_id))
+            self._show(RayClient(self.ray_conn_id).release(dag_id=ti.dag_id, run_id=ti.run_id))
             return
         works = list({uri.work: uri for uri in _parsed(self.object_uri)}.values())
         for conn_id in dict.fromkeys(uri.conn_id for uri in works):
-            with RayHook(conn_id).connect() as hook:
+            with RayClient(conn_id).connect() as client:
                 for uri in works:
                     if uri.conn_id == conn_id:
-                        self._show(hook.release(uri))
+                        self._show(client.release(uri))
 
     def _show(self, freed: list[ObjectURI]) -> None:
         for uri in freed:

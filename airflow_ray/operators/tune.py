@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_ray.hooks.ray import Progress
+    from airflow_ray.client.client import Progress
     from airflow_ray.object_uri import ObjectURI
 
 
@@ -149,7 +149,7 @@ class RayTuneOperator(RayOperator):
 
     def _remote_call(self, context: Context) -> RemoteCall:
         from airflow_ray.client.tuning.report import report_location
-        from airflow_ray.cluster.tuning.search import search
+        from airflow_ray.client.submission.payload import search
 
         if report_path := self._rendered_report_path():
             report_location(report_path, self.storage_conn_id)
@@ -189,12 +189,14 @@ class RayTuneOperator(RayOperator):
         return {"folder": self._uri_of(context).record_id, "name": name}
 
     def _storage_location(self) -> dict[str, str | None] | None:
-        location = self.hook.storage_location(self.storage_path, self.storage_conn_id)
+        from airflow_ray.client.checkpoints.location import find_storage
+
+        location = find_storage(self.client.settings, self.storage_path, self.storage_conn_id)
         return None if location is None else location.as_xcom()
 
     def _returned(self, uri: ObjectURI, progress: Progress) -> dict[str, Any]:
         record: dict[str, Any] = progress.record or {}
-        summary: dict[str, Any] = self.hook.get(uri.with_key("summary"))
+        summary: dict[str, Any] = self.client.get(uri.with_key("summary"))
         self.log.info(
             "Best of %d trials, %d of which failed: %s=%s with %s",
             summary["trials"],
@@ -220,7 +222,7 @@ class RayTuneOperator(RayOperator):
         from airflow_ray.client.tuning.report import write_report
 
         try:
-            trials, history = (self.hook.get(uri.with_key(key)) for key in ("trials", "history"))
+            trials, history = (self.client.get(uri.with_key(key)) for key in ("trials", "history"))
             where = write_report(
                 path,
                 self.storage_conn_id,

@@ -15,7 +15,7 @@ from airflow_ray.object_uri import ObjectURI
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_ray.hooks.ray import RayHook
+    from airflow_ray.client.client import RayClient
 
 
 class RayObjectSensor(BaseSensorOperator):
@@ -70,12 +70,14 @@ class RayObjectSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool:
         """Return whether all objects are there."""
-        from airflow_ray.hooks.ray import RayHook
+        from airflow_ray.client.client import RayClient
 
         uris = self._uris()
         with ExitStack() as stack:
-            hooks = {conn_id: stack.enter_context(RayHook(conn_id).connect()) for conn_id in {u.conn_id for u in uris}}
-            return all([self._is_there(hooks[uri.conn_id], uri) for uri in uris])
+            clients = {
+                conn_id: stack.enter_context(RayClient(conn_id).connect()) for conn_id in {u.conn_id for u in uris}
+            }
+            return all([self._is_there(clients[uri.conn_id], uri) for uri in uris])
 
     def _wait(self, context: Context, deadline: float) -> None:
         """Return if all objects are there, or else defer until they are."""
@@ -96,9 +98,9 @@ class RayObjectSensor(BaseSensorOperator):
             raise ObjectURIError(f"object_uri must be an object URI or a list of them, got {self.object_uri!r}")
         return [checked(ObjectURI.parse(each)) for each in given]
 
-    def _is_there(self, hook: RayHook, uri: ObjectURI) -> bool:
+    def _is_there(self, client: RayClient, uri: ObjectURI) -> bool:
         try:
-            is_there = hook.is_available(uri)
+            is_there = client.is_available(uri)
         except RayObjectLostError:
             if self.fail_if_lost:
                 raise

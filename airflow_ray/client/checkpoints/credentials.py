@@ -6,36 +6,11 @@ import base64
 import hashlib
 import hmac
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_ray._compat import AirflowNotFoundException, BaseHook, conf
 from airflow_ray.exceptions import RayCheckpointAccessError, RayConfigurationError
-
-if TYPE_CHECKING:
-    from airflow_ray.client.checkpoints.location import CheckpointLocation
-    from airflow_ray.object_uri import ObjectURI
-
-
-def targets(
-    uri: ObjectURI, checkpoint: CheckpointLocation | None, storage: CheckpointLocation | None, required: bool
-) -> dict[str, Any]:
-    """Return what the owner is told of where one piece of work may write, credentials among it.
-
-    :param checkpoint: for its outputs.
-    :param storage: for what it writes itself.
-    :param required: whether the work fails where its outputs cannot be written.
-    """
-    return {
-        "checkpoint": checkpoint and checkpoint.target(uri.work, required),
-        "storage": storage and storage.storage(),
-    }
-
-
-def have_expiring_credentials(made: dict[str, Any]) -> bool:
-    """Return whether :func:`targets` made something with the credentials of a role."""
-    storages = [(made["checkpoint"] or {}).get("storage"), made["storage"]]
-    return any("session_token" in each["options"] for each in storages if each)
 
 
 def signing_keys(work: str) -> list[str]:

@@ -11,6 +11,7 @@ from airflow_ray.client.checkpoints.credentials import aws_connection, s3_option
 from airflow_ray.exceptions import RayConfigurationError
 
 if TYPE_CHECKING:
+    from airflow_ray.client.connection.settings import RaySettings
     from airflow_ray.object_uri import ObjectURI
 
 
@@ -85,6 +86,47 @@ def resolve(path: str | None, aws_conn_id: str | None) -> CheckpointLocation | N
     """
     found = path or _path_of_aws_connection(aws_conn_id) or conf.get("airflow_ray", "checkpoint_path", fallback=None)
     return CheckpointLocation(found, aws_conn_id or None) if found else None
+
+
+def find_location(
+    settings: RaySettings, path: str | None = None, aws_conn_id: str | None = None
+) -> CheckpointLocation | None:
+    """Return where checkpoints go: as told here, else by the Ray connection, the AWS connection or the configuration.
+
+    :param settings: of the Ray connection.
+    :param path: ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``file:///folder``.
+    :param aws_conn_id: AWS connection with the credentials.
+    :returns: None where no path is set at all.
+    :raises RayConfigurationError: what is set is wrong.
+    """
+    return resolve(path or settings.checkpoint_path, aws_conn_id or settings.checkpoint_conn_id)
+
+
+def require_location(
+    settings: RaySettings, path: str | None = None, aws_conn_id: str | None = None
+) -> CheckpointLocation:
+    """Return what :func:`find_location` does.
+
+    :raises RayConfigurationError: no path is set anywhere, or what is set is wrong.
+    """
+    location = find_location(settings, path, aws_conn_id)
+    if location is None:
+        raise RayConfigurationError(
+            f"There is no path for checkpoints: set checkpoint_path of the task or of the connection "
+            f"{settings.conn_id!r}, bucket and prefix in the extra of the AWS connection, or "
+            "[airflow_ray] checkpoint_path"
+        )
+    return location
+
+
+def find_storage(settings: RaySettings, path: str | None, aws_conn_id: str | None = None) -> CheckpointLocation | None:
+    """Return where work may write what is no checkpoint of its outputs: as told here, else where those go.
+
+    :param path: as for :func:`find_location`, or a folder that all nodes see.
+    """
+    if path and path.startswith("/"):
+        return CheckpointLocation(f"file://{path}", aws_conn_id)
+    return find_location(settings, path, aws_conn_id)
 
 
 def _path_of_aws_connection(aws_conn_id: str | None) -> str | None:

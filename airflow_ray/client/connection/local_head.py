@@ -213,7 +213,8 @@ def _free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Do what the command line says: ``stop`` or ``status``."""
     if sys.argv[1:] == ["stop"]:
         print("stopped" if stop() else "no local Ray head runs")
     else:

@@ -32,6 +32,7 @@ TLS_FIELDS = ("tls_ca_cert", "tls_cert", "tls_key")
 class RaySettings:
     """What an Airflow connection of type ``ray`` says.
 
+    :param conn_id: its name.
     :param mode: ``client``, ``driver`` or ``local``.
     :param address: host and port, or ``auto`` for a driver; empty for ``local``.
     :param namespace: the Ray namespace of the owner.
@@ -44,6 +45,7 @@ class RaySettings:
     :param authentication: token and TLS.
     """
 
+    conn_id: str
     mode: str
     address: str
     namespace: str = "airflow"
@@ -73,6 +75,7 @@ def settings_of(connection: Any) -> RaySettings:
     mask_authentication(authentication)
     mask_runtime_env(runtime_env)
     return RaySettings(
+        connection.conn_id,
         mode,
         f"{connection.host}:{connection.port or default_port}" if connection.host else "auto",
         extra.get("namespace") or "airflow",

@@ -11,7 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_ray._compat import AirflowNotFoundException, conf
-from airflow_ray.client.checkpoints.location import CheckpointLocation, resolve
+from airflow_ray.client.checkpoints.location import CheckpointLocation, find_location
+from airflow_ray.client.checkpoints.store import CheckpointStore
 from airflow_ray.client.doctor.errand import run_errand, temporary_uri
 from airflow_ray.client.doctor.readable import counted, first_lines, readable_bytes
 from airflow_ray.cluster.worker.inspection import inspection
@@ -28,12 +29,11 @@ from airflow_ray.exceptions import (
     RayVersionMismatchError,
     RayWaitTimeoutError,
 )
-from airflow_ray.hooks.s3_checkpoint import S3CheckpointHook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_ray.hooks.ray import RayHook
+    from airflow_ray.client.client import RayClient
 
 
 Outcome = Literal["ok", "failed", "skipped"]
@@ -65,28 +65,28 @@ class Finding:
     remedy: str | None = None
 
 
-def diagnose(hook: RayHook) -> Iterator[Finding]:
+def diagnose(client: RayClient) -> Iterator[Finding]:
     """Yield what comes of each step, as soon as it is known; a step whose precondition failed is skipped.
 
     The connection is open until the last step.
     """
     with ExitStack() as stack:
-        examination = _Examination(hook, stack)
+        examination = _Examination(client, stack)
         good: set[str] = set()
         for name, needs, check in examination.steps():
             if missing := [each for each in needs if each not in good]:
                 yield Finding(name, "skipped", f"needs {missing[0]}")
                 continue
-            finding = _finding(name, check, hook.ray_conn_id)
+            finding = _finding(name, check, client.conn_id)
             if finding.outcome == "ok":
                 good.add(name)
             yield finding
 
 
-def summary(hook: RayHook) -> tuple[bool, str]:
+def summary(client: RayClient) -> tuple[bool, str]:
     """Return whether all steps are good, and what they found, or the first that is not and what to do about it."""
     found = []
-    for finding in diagnose(hook):
+    for finding in diagnose(client):
         if finding.outcome == "failed":
             return False, f"{finding.text} {finding.remedy}"
         if finding.outcome == "ok" and finding.name in _SUMMARIZED:
@@ -101,8 +101,8 @@ class _NothingToCheckError(Exception):
 class _Examination:
     """The steps, each of which returns what it found or raises, and what they hand on to later ones."""
 
-    def __init__(self, hook: RayHook, stack: ExitStack) -> None:
-        self._hook = hook
+    def __init__(self, client: RayClient, stack: ExitStack) -> None:
+        self._client = client
         self._stack = stack
         self._seen: dict[str, Any] = {}
 
@@ -124,11 +124,11 @@ class _Examination:
         ]
 
     def _connection(self) -> str:
-        settings = self._hook.settings
-        return f"{self._hook.ray_conn_id}: mode {settings.mode}, {settings.address}, namespace {settings.namespace}"
+        settings = self._client.settings
+        return f"{self._client.conn_id}: mode {settings.mode}, {settings.address}, namespace {settings.namespace}"
 
     def _host(self) -> str:
-        settings = self._hook.settings
+        settings = self._client.settings
         if settings.mode == "local" or settings.address == "auto":
             return "this machine"
         host, _, port = settings.address.rpartition(":")
@@ -140,18 +140,18 @@ class _Examination:
 
     def _cluster(self) -> str:
         started = time.monotonic()
-        self._stack.enter_context(self._hook.connect())
+        self._stack.enter_context(self._client.connect())
         return f"connected in {time.monotonic() - started:.1f} s"
 
     def _owner(self) -> str:
-        objects = self._hook.list_objects()
+        objects = self._client.list_objects()
         return (
             f"answers; it holds {len(objects)} objects, {readable_bytes(sum(each['bytes'] or 0 for each in objects))}"
         )
 
     def _task(self) -> str:
         started = time.monotonic()
-        self._seen = run_errand(self._hook, inspection, timeout=TASK_SECONDS)
+        self._seen = run_errand(self._client, inspection, timeout=TASK_SECONDS)
         return f"a task ran on node {self._seen['node']}, done after {time.monotonic() - started:.1f} s"
 
     def _versions(self) -> str:
@@ -177,16 +177,16 @@ class _Examination:
         return f"checkpoints go to {location.path}, credentials: {credentials}"
 
     def _checkpoint_write(self) -> str:
-        self._uri = self._stack.enter_context(temporary_uri(self._hook))
+        self._uri = self._stack.enter_context(temporary_uri(self._client))
         self._stack.callback(self._delete_checkpoint)
-        self._hook.submit(str, self._hook.ray_conn_id, uri=self._uri, checkpoint=True, num_cpus=0, max_retries=0)
-        record = self._hook.wait(self._uri, TASK_SECONDS)
+        self._client.submit(str, self._client.conn_id, uri=self._uri, checkpoint=True, num_cpus=0, max_retries=0)
+        record = self._client.wait(self._uri, TASK_SECONDS)
         return f"a task wrote one in {record['outputs'][self._uri.key]['checkpoint']['seconds']:.1f} s"
 
     def _checkpoint_read(self) -> str:
         started = time.monotonic()
-        self._hook.release(self._uri)
-        self._hook.get(self._uri)
+        self._client.release(self._uri)
+        self._client.get(self._uri)
         return f"the cluster restored it in {time.monotonic() - started:.1f} s"
 
     def _checkpoint_here(self) -> str:
@@ -203,15 +203,14 @@ class _Examination:
 
     @cached_property
     def _location(self) -> CheckpointLocation:
-        settings = self._hook.settings
-        location = resolve(settings.checkpoint_path, settings.checkpoint_conn_id)
+        location = find_location(self._client.settings)
         if location is None:
             raise _NothingToCheckError("none is set for this connection")
         return location
 
     @property
-    def _checkpoints(self) -> S3CheckpointHook:
-        return S3CheckpointHook(self._location.aws_conn_id, self._location.path)
+    def _checkpoints(self) -> CheckpointStore:
+        return CheckpointStore(self._location)
 
     def _delete_checkpoint(self) -> None:
         # Where it cannot be deleted, a step has told so already.

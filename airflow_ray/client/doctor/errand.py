@@ -15,45 +15,45 @@ from airflow_ray.object_uri import ObjectURI
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_ray.hooks.ray import RayHook
+    from airflow_ray.client.client import RayClient
 
 
 DAG_ID = "airflow_ray"
 
 
-def run_errand(hook: RayHook, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:
+def run_errand(client: RayClient, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:
     """Return what a function of :mod:`airflow_ray.cluster` returns on the cluster, where it leaves nothing.
 
     It reserves no CPU, so it does not wait for running tasks to end.
 
     :param args: its arguments; object URIs arrive as the objects.
     :param timeout: seconds to wait; None waits without limit.
-    :raises AirflowRayError: as :meth:`RayHook.submit`, :meth:`RayHook.wait` and :meth:`RayHook.get`.
+    :raises AirflowRayError: as :meth:`RayClient.submit`, :meth:`RayClient.wait` and :meth:`RayClient.get`.
     """
-    with hook.connect(), temporary_uri(hook) as uri:
+    with client.connect(), temporary_uri(client) as uri:
         with pickled_by_value([sys.modules[function.__module__]]):
-            hook.submit(function, *args, uri=uri, num_cpus=0, max_retries=0)
-        hook.wait(uri, timeout)
-        return hook.get(uri)
+            client.submit(function, *args, uri=uri, num_cpus=0, max_retries=0)
+        client.wait(uri, timeout)
+        return client.get(uri)
 
 
-def head_of(hook: RayHook, uri: ObjectURI, rows: int, width: int) -> str:
+def head_of(client: RayClient, uri: ObjectURI, rows: int, width: int) -> str:
     """Return the first rows of an object as text, made on the cluster: the object itself stays there.
 
     :param rows: how many rows, or items of what is no table.
     :param width: how many characters a line of a table may have.
     :raises AirflowRayError: as :func:`run_errand`.
     """
-    return str(run_errand(hook, preview, uri, rows, width))
+    return str(run_errand(client, preview, uri, rows, width))
 
 
 @contextmanager
-def temporary_uri(hook: RayHook) -> Iterator[ObjectURI]:
+def temporary_uri(client: RayClient) -> Iterator[ObjectURI]:
     """Give an object URI that nobody else uses, and release what it names at the end."""
-    uri = ObjectURI(hook.ray_conn_id, DAG_ID, uuid.uuid4().hex, "errand")
+    uri = ObjectURI(client.conn_id, DAG_ID, uuid.uuid4().hex, "errand")
     try:
         yield uri
     finally:
         # What went wrong before is what the user should read.
         with suppress(AirflowRayError):
-            hook.release(uri)
+            client.release(uri)

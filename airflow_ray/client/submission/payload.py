@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray.client.by_value import pickled_by_value
 from airflow_ray.client.submission.explanation import explanation
 from airflow_ray.client.submission.modules import local_modules, own_folder, sources_of
-from airflow_ray.cluster.tuning.search import search
+from airflow_ray.cluster.tuning.search import search as search
 from airflow_ray.exceptions import ObjectURIError, RayPicklingError
 from airflow_ray.object_uri import ObjectURI, is_object_uri
 

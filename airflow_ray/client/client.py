@@ -1,0 +1,340 @@
+"""What this package can ask of a Ray cluster: the verbs of the hook, and those that only its own parts use."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.client import errors
+from airflow_ray.client.checkpoints.recovery import has_checkpoint, restore
+from airflow_ray.client.checkpoints.targets import Targets
+from airflow_ray.client.connection.link import Link
+from airflow_ray.client.submission.fingerprint import fingerprint
+from airflow_ray.client.submission.options import RemoteOptions
+from airflow_ray.client.submission.payload import pack
+from airflow_ray.client.submission.uri_policy import require_allowed
+from airflow_ray.client.transfer.values import fetch, send, take_apart
+from airflow_ray.cluster.tuning.search import search
+from airflow_ray.cluster.values.description import describe_value
+from airflow_ray.exceptions import (
+    ObjectURIError,
+    RayConfigurationError,
+    RayConnectionError,
+    RayObjectLostError,
+    RayWaitTimeoutError,
+)
+from airflow_ray.object_uri import RETURN_VALUE, ObjectURI, quote_part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from airflow_ray.client.connection.settings import RaySettings
+
+POLL_SECONDS = 10.0
+LARGE_PAYLOAD_BYTES = 1024 * 1024
+RESTORE_ROUNDS = 3
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """News of a piece of work.
+
+    :param state: PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED or LOST.
+    :param lines: new log lines.
+    :param skipped: how many lines before them were dropped because nobody read them in time.
+    :param detail: what PENDING work waits for.
+    :param record: once the state is final, what :meth:`RayClient.describe` returns.
+    :param value: once SUCCEEDED, the value of work with ``result="value"``.
+    """
+
+    state: str
+    lines: list[str]
+    skipped: int = 0
+    detail: str | None = None
+    record: dict[str, Any] | None = None
+    value: Any = None
+
+
+class RayClient:
+    """The verbs of :class:`~airflow_ray.hooks.ray.RayHook`, which says what each takes, returns and raises, and more.
+
+    It belongs to the thread that uses it.
+
+    :param conn_id: Airflow connection of type ``ray``.
+    """
+
+    def __init__(self, conn_id: str) -> None:
+        self.conn_id = conn_id
+        self.link = Link(conn_id)
+        self.targets = Targets(self.link)
+
+    @property
+    def settings(self) -> RaySettings:
+        """What the connection says."""
+        return self.link.settings
+
+    @contextmanager
+    def connect(self) -> Iterator[RayClient]:
+        """Hold one connection for as long as the context lasts."""
+        with self.link.connect():
+            yield self
+
+    def submit(
+        self,
+        fn: Callable[..., Any],
+        *args: Any,
+        uri: ObjectURI | str,
+        kwargs: dict[str, Any] | None = None,
+        code_folders: Iterable[str] = (),
+        generation: str | None = None,
+        holder: str | None = None,
+        **options: Any,
+    ) -> ObjectURI:
+        """Start a callable on the cluster in place of any earlier work under the same URI."""
+        uri = self._own_uri(uri)
+        remote_options = RemoteOptions(**options)
+        payload = pack(fn, args, kwargs or {}, code_folders)
+        inputs = {(each.record_id, each.key): require_allowed(self._own_uri(each)) for each in payload.inputs}
+        work = {
+            "sources": payload.sources,
+            "options": remote_options.for_ray(self.link.settings.runtime_env),
+            "fingerprint": generation
+            and fingerprint(fn, args, kwargs or {}, payload.sources, remote_options, generation),
+            "holder": holder,
+            "as_json": remote_options.result == "value",
+            "multiple_outputs": remote_options.multiple_outputs,
+            "scheduling_timeout": remote_options.scheduling_timeout,
+            "ends_process": fn is search,
+            "ttl": self.link.settings.object_ttl,
+            **self.targets.of(uri, remote_options),
+        }
+        with self.link.connect():
+            work["payload"] = self._sent(payload.pickled)
+            error = self._submitted(uri, inputs, work)
+        if error is not None and error["kind"] == "attached":
+            log.info("%s is %s already, by an earlier try: going on with that", uri, error["state"])
+        elif error is None:
+            log.info("Submitted %s", uri)
+        else:
+            raise errors.exception_from(inputs.get((error.get("record_id", ""), error.get("key", "")), uri), error)
+        return uri
+
+    def follow(
+        self, uri: ObjectURI | str, poll_interval: float = POLL_SECONDS, offset: int | None = None
+    ) -> Iterator[Progress]:
+        """Yield news of the work for ``uri`` as it comes, last with its final state.
+
+        A connection that breaks meanwhile is made again.
+
+        :param poll_interval: seconds until it yields without news; news comes at once.
+        :param offset: number of the log line to begin with; None begins where an earlier follower stopped.
+        :raises RayConnectionError: the connection broke, and could not be made again within ``connect_timeout``.
+        """
+        uri = self._own_uri(uri)
+        with self.link.connect():
+            while True:
+                try:
+                    answer = self.link.call("poll", uri.record_id, offset, poll_interval)
+                except RayConnectionError as error:
+                    self.link.connect_again(error)
+                    continue
+                self.targets.refresh(uri)
+                offset = answer["offset"]
+                text = answer.get("value_json")
+                yield Progress(
+                    answer["state"],
+                    answer["lines"],
+                    answer["skipped"],
+                    answer.get("detail"),
+                    answer.get("record"),
+                    None if text is None else json.loads(text),
+                )
+                if "record" in answer or answer["state"] == "LOST":
+                    return
+
+    def wait(self, uri: ObjectURI | str, timeout: float | None = None) -> dict[str, Any]:
+        """Return the record of ``uri``, as :meth:`describe` does, when its work has succeeded."""
+        uri = self._own_uri(uri)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        interval = POLL_SECONDS if timeout is None else min(POLL_SECONDS, timeout)
+        for progress in self.follow(uri, interval):
+            if progress.state == "SUCCEEDED" and progress.record is not None:
+                return progress.record
+            if progress.record is None and deadline is not None and time.monotonic() > deadline:
+                raise RayWaitTimeoutError(f"The work for {uri} is {progress.state} after {timeout:g} seconds")
+        raise errors.exception_for(uri, progress.record or {"state": progress.state})
+
+    def status(self, uri: ObjectURI | str) -> str:
+        """Return PENDING, RUNNING, SUCCEEDED, FAILED or CANCELLED, or LOST for what is not known."""
+        return str(self.describe(uri)["state"])
+
+    def describe(self, uri: ObjectURI | str) -> dict[str, Any]:
+        """Return what is known of the work for ``uri`` as plain data: state, times, node, outputs, error."""
+        uri = self._own_uri(uri)
+        record: dict[str, Any] | None = self.link.call("describe", uri.record_id)
+        return record or {"record_id": uri.record_id, "state": "LOST"}
+
+    def logs(self, uri: ObjectURI | str, offset: int = 0) -> list[str]:
+        """Return the log lines of the work for ``uri`` that are still kept, from line ``offset`` on."""
+        uri = self._own_uri(uri)
+        kept: list[str] = []
+        with self.link.connect():
+            while lines := (answer := self.link.call("poll", uri.record_id, offset, 0.0))["lines"]:
+                kept += lines
+                offset = answer["offset"]
+        return kept
+
+    def acknowledge(self, uri: ObjectURI | str) -> None:
+        """Let the next :meth:`submit` for ``uri`` begin anew, though this work was the same and has succeeded."""
+        self.link.call("acknowledge", self._own_uri(uri).record_id)
+
+    def is_available(self, uri: ObjectURI | str) -> bool:
+        """Return whether the object that ``uri`` names can be read: from the cluster, or from its checkpoint.
+
+        :returns: False while it is being made, and for one that nobody has begun to make.
+        :raises RayObjectLostError: it was there and is lost, and it has no checkpoint.
+        :raises AirflowRayError: the work that makes it failed or was cancelled; the subclass tells which.
+        """
+        uri = self._own_uri(uri)
+        with self.link.connect():
+            self.link.call("forget_if_lost", uri.record_id, uri.key)
+            record = self.describe(uri)
+        state = record["state"]
+        if state in ("FAILED", "CANCELLED"):
+            raise errors.exception_for(uri, record)
+        if state == "SUCCEEDED" and uri.key in record["lost"]:
+            if not has_checkpoint(self.link, uri):
+                raise errors.object_lost(uri, "it was lost with the node that held it, and it has no checkpoint")
+            return True
+        if state == "SUCCEEDED" and uri.key not in record["outputs"]:
+            raise errors.object_lost(uri, "the task has no output of that name")
+        return state == "SUCCEEDED" or (state == "LOST" and has_checkpoint(self.link, uri))
+
+    def dashboard_page(self, uri: ObjectURI | str) -> str | None:
+        """Return the address of the work's page in the Ray dashboard, or None where the cluster runs none."""
+        page: dict[str, str] | None = self.link.call("dashboard_page", self._own_uri(uri).record_id)
+        if page is None:
+            return None
+        base = self.link.settings.dashboard_url
+        if not base and page["address"]:
+            # A head names itself as it sees itself.
+            host = self.link.settings.address.partition(":")[0]
+            base = f"http://{page['address'].replace('127.0.0.1', host) if host != 'auto' else page['address']}"
+        return f"{base.rstrip('/')}/#/jobs/{page['job_id']}/tasks/{page['task_id']}" if base else None
+
+    def cancel(self, uri: ObjectURI | str, holder: str | None = None) -> bool:
+        """Stop the work for ``uri`` with all it started and return whether there was any to stop."""
+        return bool(self.link.call("cancel", self._own_uri(uri).record_id, holder))
+
+    def get(self, uri: ObjectURI | str) -> Any:
+        """Return the object that ``uri`` names: without a copy where this process runs on its node."""
+        uri = self._own_uri(uri)
+        reason = None
+        with self.link.connect():
+            for _ in range(RESTORE_ROUNDS):
+                refs, size, error = self.link.call("find", uri.record_id, uri.key, collect=self.link.is_client)
+                if error is not None and error["state"] in (None, "LOST"):
+                    restore(self.link, [uri])
+                elif error is not None:
+                    raise errors.exception_from(uri, error)
+                else:
+                    try:
+                        return fetch(self.link, uri, refs[0], size)
+                    except RayObjectLostError as lost:
+                        reason = str(lost)
+                        self.link.call("forget_if_lost", uri.record_id, uri.key)
+        raise errors.object_lost(uri, reason)
+
+    def put(self, value: Any, *, uri: ObjectURI | str) -> ObjectURI:
+        """Place ``value`` in the object store under ``uri``, in place of any earlier object there."""
+        uri = self._own_uri(uri)
+        with self.link.connect():
+            sent, objects = take_apart(self.link, value)
+            error = self.link.call(
+                "adopt",
+                uri.record_id,
+                uri.key,
+                [send(self.link, sent, in_pieces=not objects)],
+                objects,
+                describe_value(value),
+                self.link.settings.object_ttl,
+            )
+        if error is not None:
+            raise errors.exception_from(uri, error)
+        return uri
+
+    def release(
+        self, uri: ObjectURI | str | None = None, *, dag_id: str | None = None, run_id: str | None = None
+    ) -> list[ObjectURI]:
+        """Free objects, and stop work that is under way; their checkpoints stay."""
+        if uri is not None:
+            record_ids = [self._own_uri(uri).record_id]
+        elif dag_id is not None:
+            record_ids = list(dict.fromkeys(each["record_id"] for each in self._listed(dag_id, run_id)))
+        else:
+            raise RayConfigurationError("release needs an object URI, or a dag_id with or without a run_id")
+        return [self._uri_of(*freed) for freed in self.link.call("release", record_ids)]
+
+    def list_objects(self, dag_id: str | None = None, run_id: str | None = None) -> list[dict[str, Any]]:
+        """Return what the cluster holds, oldest first, as plain data."""
+        objects = []
+        for each in self._listed(dag_id, run_id):
+            rows, columns = [*each.get("shape", ()), None, None][:2]
+            checkpoint = each.get("checkpoint") or {}
+            objects.append(
+                {
+                    "uri": str(self._uri_of(each["record_id"], each["key"] or RETURN_VALUE)),
+                    "state": each["state"],
+                    "type": each.get("type"),
+                    "rows": rows,
+                    "columns": columns,
+                    "bytes": each.get("bytes"),
+                    "node": each["node"],
+                    "age": each["age"],
+                    "checkpoint": checkpoint.get("path"),
+                    "spilled": each["spilled"],
+                }
+            )
+        return objects
+
+    def _submitted(
+        self, uri: ObjectURI, inputs: dict[tuple[str, str], ObjectURI], work: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Submit work, restoring inputs that are lost, and return None or why it was not submitted."""
+        sources = dict.fromkeys(inputs, "store")
+        for _ in range(RESTORE_ROUNDS):
+            listed = [(*name, source) for name, source in sources.items()]
+            error: dict[str, Any] | None = self.link.call("submit", uri.record_id, inputs=listed, **work)
+            if not (error and error.get("lost")):
+                break
+            lost = [tuple(name) for name in error["lost"]]
+            restore(self.link, [inputs[name] for name in lost], work["options"].get("runtime_env"))
+            sources.update(dict.fromkeys(lost, "checkpoint"))
+        return error
+
+    def _listed(self, dag_id: str | None, run_id: str | None) -> list[dict[str, Any]]:
+        quoted = [None if part is None else quote_part(part) for part in (dag_id, run_id)]
+        listed: list[dict[str, Any]] = self.link.call("list_objects", *quoted)
+        return listed
+
+    def _uri_of(self, record_id: str, key: str) -> ObjectURI:
+        return ObjectURI.of_record(self.conn_id, record_id, key)
+
+    def _sent(self, pickled: bytes) -> Any:
+        """Return what the owner is sent: large pickles as a ref in a list, to keep them out of its heap."""
+        return pickled if len(pickled) < LARGE_PAYLOAD_BYTES else [send(self.link, pickled)]
+
+    def _own_uri(self, uri: ObjectURI | str) -> ObjectURI:
+        parsed = ObjectURI.parse(uri)
+        if parsed.conn_id != self.conn_id:
+            raise ObjectURIError(
+                f"{parsed} is an object of the connection {parsed.conn_id!r}, and this is {self.conn_id!r}: "
+                "an object cannot be read through another cluster's connection"
+            )
+        return parsed
