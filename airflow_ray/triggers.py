@@ -149,18 +149,17 @@ class RayObjectTrigger(BaseTrigger):
     async def _keep_credentials(self, watchers: dict[str, Watcher]) -> None:
         """Give the owner new credentials from time to time."""
         from airflow_ray.client.checkpoints.location import CheckpointLocation
-        from airflow_ray.client.checkpoints.targets import targets_of
-        from airflow_ray.cluster.protocol import REFRESH_SECONDS
+        from airflow_ray.client.checkpoints import targets
 
         if self.credentials is None:
             return
         named = self.credentials
         checkpoint, storage = (named[key] and CheckpointLocation(**named[key]) for key in ("checkpoint", "storage"))
         while True:
-            await asyncio.sleep(REFRESH_SECONDS)
+            await asyncio.sleep(targets.REFRESH_SECONDS)
             for uri in map(ObjectURI.parse, self.object_uris):
                 try:
-                    made = await sync_to_async(targets_of)(uri, checkpoint, storage, named["required"])
+                    made = await sync_to_async(targets.targets_of)(uri, checkpoint, storage, named["required"])
                     call = watchers[uri.conn_id].call
                     await asyncio.to_thread(call, "refresh_credentials", uri.record_id, **made)
                 except AirflowRayError as error:

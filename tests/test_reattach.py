@@ -126,8 +126,8 @@ def test_output_that_was_read_is_not_shown_again(hook, uri, files):
 )
 def test_fingerprint_is_the_same_in_each_process(arguments):
     script = (
-        "from airflow_ray.hooks.fingerprint import fingerprint\n"
-        "from airflow_ray.hooks.options import RemoteOptions\n"
+        "from airflow_ray.client.submission.fingerprint import fingerprint\n"
+        "from airflow_ray.client.submission.options import RemoteOptions\n"
         f"print(fingerprint(print, {arguments!r}, {{}}, {{}}, RemoteOptions(), '0'))\n"
     )
     command = [sys.executable, "-c", script]

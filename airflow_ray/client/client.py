@@ -18,6 +18,7 @@ from airflow_ray.client.submission.options import RemoteOptions
 from airflow_ray.client.submission.payload import pack
 from airflow_ray.client.submission.uri_policy import require_allowed
 from airflow_ray.client.transfer.values import fetch, send, take_apart
+from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.tuning.search import search
 from airflow_ray.cluster.values.description import describe_value
 from airflow_ray.exceptions import (
@@ -117,7 +118,7 @@ class RayClient:
         with self.link.connect():
             work["payload"] = self._sent(payload.pickled)
             error = self._submitted(uri, inputs, work)
-        if error is not None and error["kind"] == "attached":
+        if error is not None and error["kind"] == FailureKind.ATTACHED:
             log.info("%s is %s already, by an earlier try: going on with that", uri, error["state"])
         elif error is None:
             log.info("Submitted %s", uri)

@@ -148,8 +148,8 @@ class RayTuneOperator(RayOperator):
             check_space(param_space)
 
     def _remote_call(self, context: Context) -> RemoteCall:
-        from airflow_ray.client.tuning.report import report_location
         from airflow_ray.client.submission.payload import search
+        from airflow_ray.client.tuning.report import report_location
 
         if report_path := self._rendered_report_path():
             report_location(report_path, self.storage_conn_id)

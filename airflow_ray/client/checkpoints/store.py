@@ -15,6 +15,7 @@ from airflow_ray.client.submission.modules import modules_around
 from airflow_ray.cluster.checkpoints import checkpoint
 from airflow_ray.cluster.checkpoints.storage import Storage
 from airflow_ray.cluster.failures import CheckpointFailure
+from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.exceptions import RayCheckpointNotFoundError
 from airflow_ray.object_uri import ObjectURI
 
@@ -135,7 +136,7 @@ class CheckpointStore:
                 if keys[start:stop]:
                     S3Hook(self.location.aws_conn_id).delete_objects(bucket, keys[start:stop])
         except (BotoCoreError, ClientError) as error:
-            raise CheckpointFailure("checkpoint_access", self.location.path, str(error)) from error
+            raise CheckpointFailure(FailureKind.CHECKPOINT_ACCESS, self.location.path, str(error)) from error
 
     @contextmanager
     def _failures(self, uri: ObjectURI | str) -> Iterator[None]:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client.checkpoints.location import CheckpointLocation, require_location
-from airflow_ray.cluster.protocol import REFRESH_SECONDS
+from airflow_ray.cluster.protocol import REFRESH_SECONDS as REFRESH_SECONDS
 from airflow_ray.exceptions import RayCheckpointAccessError
 
 if TYPE_CHECKING:

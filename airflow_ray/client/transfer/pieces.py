@@ -12,6 +12,7 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client import errors
+from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.values.pieces import BATCH_BYTES, Arriving, Departing, Pieces, compressed, original
 from airflow_ray.exceptions import (
     AirflowRayError,
@@ -90,7 +91,7 @@ class Transfer(ABC):
         if not isinstance(answer, dict) or "error" not in answer:
             return answer
         error = answer["error"]
-        died = RayOutOfMemoryError if error["kind"] == "out_of_memory" else RayWorkerCrashedError
+        died = RayOutOfMemoryError if error["kind"] == FailureKind.OUT_OF_MEMORY else RayWorkerCrashedError
         raise self._failure(error) or died(
             f"The process at the cluster's end of the transfer has died: {error['type']}: {error['message']}"
         )
@@ -165,7 +166,7 @@ class Upload(Transfer):
             waiting.append(batch)
 
     def _failure(self, error: dict[str, Any]) -> AirflowRayError | None:
-        if error["kind"] != "not_picklable":
+        if error["kind"] != FailureKind.NOT_PICKLABLE:
             return None
         return RayPicklingError(
             f"A value of type {self._type_name} cannot be unpickled on the Ray cluster, which needs the packages it "
@@ -258,7 +259,7 @@ class Download(Transfer):
         self.moved += 1
 
     def _failure(self, error: dict[str, Any]) -> AirflowRayError | None:
-        return errors.object_lost(self._uri, error["message"]) if error["kind"] == "input_lost" else None
+        return errors.object_lost(self._uri, error["message"]) if error["kind"] == FailureKind.INPUT_LOST else None
 
 
 def _next(waiting: deque[int]) -> int | None:

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from airflow_ray.cluster.checkpoints.content import files_in, read_content, write_content
 from airflow_ray.cluster.checkpoints.storage import Storage
 from airflow_ray.cluster.failures import CheckpointFailure
+from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.values.description import type_name
 
 if TYPE_CHECKING:
@@ -174,10 +175,10 @@ def _manifest(storage: Storage, folder: str) -> dict[str, Any] | None:
         manifest: dict[str, Any] = json.loads(content)
         version = manifest["version"]
     except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointFailure("checkpoint_corrupt", where, f"the manifest is not one: {error!r}") from error
+        raise CheckpointFailure(FailureKind.CHECKPOINT_CORRUPT, where, f"the manifest is not one: {error!r}") from error
     if version != VERSION:
         raise CheckpointFailure(
-            "checkpoint_version", where, f"it has format version {version}, and this release reads {VERSION}"
+            FailureKind.CHECKPOINT_VERSION, where, f"it has format version {version}, and this release reads {VERSION}"
         )
     return manifest
 
@@ -186,14 +187,18 @@ def _signed_manifest(storage: Storage, uri: str, keys: list[str]) -> dict[str, A
     folder = folder_of(uri)
     manifest = _manifest(storage, folder)
     if manifest is None:
-        raise CheckpointFailure("checkpoint_not_found", storage.where(folder), "there is no manifest.json")
+        raise CheckpointFailure(FailureKind.CHECKPOINT_NOT_FOUND, storage.where(folder), "there is no manifest.json")
     signature = str(manifest.get("signature", ""))
     where = storage.where(f"{folder}/{MANIFEST}")
     if not any(hmac.compare_digest(signature, _signature(manifest, key)) for key in keys):
-        raise CheckpointFailure("checkpoint_signature", where, "its signature is wrong, so nothing of it was read")
+        raise CheckpointFailure(
+            FailureKind.CHECKPOINT_SIGNATURE, where, "its signature is wrong, so nothing of it was read"
+        )
     # The outputs of one task are signed with one key.
     if manifest["uri"] != uri:
-        raise CheckpointFailure("checkpoint_signature", where, "it was signed as the checkpoint of another output")
+        raise CheckpointFailure(
+            FailureKind.CHECKPOINT_SIGNATURE, where, "it was signed as the checkpoint of another output"
+        )
     return manifest
 
 
@@ -208,7 +213,7 @@ def _files_before(storage: Storage, folder: str) -> set[str]:
     try:
         manifest = _manifest(storage, folder)
     except CheckpointFailure as failure:
-        if failure.error["kind"] not in ("checkpoint_corrupt", "checkpoint_version"):
+        if failure.error["kind"] not in (FailureKind.CHECKPOINT_CORRUPT, FailureKind.CHECKPOINT_VERSION):
             raise
         manifest = None
     return {file["name"] for file in files_in(manifest)} if manifest else set()

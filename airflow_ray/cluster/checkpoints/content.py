@@ -10,6 +10,7 @@ from airflow_ray.cluster.checkpoints.formats import FORMATS
 from airflow_ray.cluster.checkpoints.parts import PartReader, PartWriter
 from airflow_ray.cluster.checkpoints.storage import Storage
 from airflow_ray.cluster.failures import CheckpointFailure
+from airflow_ray.cluster.protocol import FailureKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,9 @@ def write_content(storage: Storage, folder: str, prefix: str, value: Any) -> dic
                 storage.delete(f"{folder}/{file['name']}" for file in files_in(streams.content()))
                 continue
             return {"format": each.name, "schema": schema, **streams.content(), "note": note}
-    raise CheckpointFailure("checkpoint_not_picklable", storage.where(folder), f"no format holds {type(value)}")
+    raise CheckpointFailure(
+        FailureKind.CHECKPOINT_NOT_PICKLABLE, storage.where(folder), f"no format holds {type(value)}"
+    )
 
 
 def read_content(storage: Storage, folder: str, content: dict[str, Any]) -> Any:
@@ -40,7 +43,7 @@ def read_content(storage: Storage, folder: str, content: dict[str, Any]) -> Any:
     try:
         return used.load(content["schema"], _Streams(storage, folder, "", content))
     except ImportError as error:
-        raise CheckpointFailure("checkpoint_package", storage.where(folder), str(error)) from error
+        raise CheckpointFailure(FailureKind.CHECKPOINT_PACKAGE, storage.where(folder), str(error)) from error
 
 
 class _Streams:

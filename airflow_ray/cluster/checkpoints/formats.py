@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow_ray.cluster.checkpoints.arrow_columns import NotExactError
 from airflow_ray.cluster.checkpoints.pandas_arrow import read_pandas, write_pandas
 from airflow_ray.cluster.failures import CheckpointFailure
+from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.values.inner_objects import pickler_without_objects, unpickled_around
 from airflow_ray.cluster.values.modin_frames import modin_frames_kept
 
@@ -157,7 +158,9 @@ class _PickleFormat:
                 raise
             # What a user's __reduce__ raises is anything.
             except Exception as error:
-                raise CheckpointFailure("checkpoint_not_picklable", type(value).__qualname__, str(error)) from error
+                raise CheckpointFailure(
+                    FailureKind.CHECKPOINT_NOT_PICKLABLE, type(value).__qualname__, str(error)
+                ) from error
         streams.create_objects(list(pickler.numbers))
         return {}
 

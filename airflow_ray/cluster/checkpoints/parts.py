@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow_ray.cluster.checkpoints.storage import MAX_FILE_BYTES, Storage
 from airflow_ray.cluster.failures import CheckpointFailure
+from airflow_ray.cluster.protocol import FailureKind
 
 # Each file on its way takes its own size twice, here and in pyarrow: this bounds the extra memory at 64 MB.
 FILES_IN_FLIGHT = 3
@@ -158,13 +159,13 @@ class PartReader(io.RawIOBase):
         content = self._storage.read(name)
         where = self._storage.where(name)
         if content is None:
-            raise CheckpointFailure("checkpoint_corrupt", where, "the file is missing")
+            raise CheckpointFailure(FailureKind.CHECKPOINT_CORRUPT, where, "the file is missing")
         if len(content) != file["bytes"]:
             raise CheckpointFailure(
-                "checkpoint_corrupt", where, f"the file has {len(content)} bytes instead of {file['bytes']}"
+                FailureKind.CHECKPOINT_CORRUPT, where, f"the file has {len(content)} bytes instead of {file['bytes']}"
             )
         if hashlib.sha256(content).hexdigest() != file["sha256"]:
             raise CheckpointFailure(
-                "checkpoint_corrupt", where, "the content of the file has changed since it was written"
+                FailureKind.CHECKPOINT_CORRUPT, where, "the content of the file has changed since it was written"
             )
         return content

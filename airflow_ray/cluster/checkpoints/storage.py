@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray.cluster.failures import CheckpointFailure
+from airflow_ray.cluster.protocol import FailureKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -141,7 +142,7 @@ class Storage:
             message = str(error)
             for secret in self._secrets:
                 message = message.replace(secret, "***")
-            kind = "checkpoint_access" if _is_refusal(error) else "checkpoint_storage"
+            kind = FailureKind.CHECKPOINT_ACCESS if _is_refusal(error) else FailureKind.CHECKPOINT_STORAGE
             raise CheckpointFailure(kind, self.where(name) if name != self.path else name, message) from error
 
 
@@ -174,7 +175,9 @@ def _filesystem(scheme: str, root: str, options: dict[str, Any]) -> Any:
         return fs.GcsFileSystem(**options, retry_time_limit=timedelta(seconds=GCS_RETRY_SECONDS))
     if int(pyarrow.__version__.partition(".")[0]) < MIN_PYARROW:
         raise CheckpointFailure(
-            "checkpoint_package", root, f"this machine has pyarrow {pyarrow.__version__}, and S3 needs {MIN_PYARROW}"
+            FailureKind.CHECKPOINT_PACKAGE,
+            root,
+            f"this machine has pyarrow {pyarrow.__version__}, and S3 needs {MIN_PYARROW}",
         )
     arguments = dict(options)
     if pem := arguments.pop("tls_ca_pem", None):

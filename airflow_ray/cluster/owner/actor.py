@@ -13,12 +13,12 @@ import uuid
 from contextlib import suppress
 from typing import Any
 
-from airflow_ray.cluster.failures import failure_of
+from airflow_ray.cluster.failures import failure, failure_of
 from airflow_ray.cluster.owner import store
 from airflow_ray.cluster.owner.record import Output, Record
 from airflow_ray.cluster.owner.scheduling import ClusterView, Scheduling
 from airflow_ray.cluster.owner.transfers import Transfers
-from airflow_ray.cluster.protocol import CANCELLED, FAILED, LOST, PENDING, RUNNING, SUCCEEDED
+from airflow_ray.cluster.protocol import FailureKind, State
 from airflow_ray.cluster.values.inner_objects import collected, value_around
 from airflow_ray.cluster.worker import placement_groups
 from airflow_ray.cluster.worker.restorer import restore
@@ -150,10 +150,12 @@ class Owner:
         earlier = self._records.get(record_id)
         if earlier is not None and earlier.attachable(fingerprint):
             earlier.holder = holder
-            return {"kind": "attached", "state": earlier.state}
+            return failure(FailureKind.ATTACHED, state=earlier.state.value)
         found = [self._find(input_id, key) for input_id, key, _ in inputs]
         if errors := [error for _, error in found if error is not None]:
-            lost = [(error["record_id"], error["key"]) for error in errors if error["state"] in (None, LOST)]
+            lost = [
+                (error["record_id"], error["key"]) for error in errors if error["state"] in (None, State.LOST.value)
+            ]
             return {**errors[0], "lost": lost if len(lost) == len(errors) else []}
         refs = [ref for ref, _ in found]
         pickled = await self._own(payload[0]) if isinstance(payload, list) else payload
@@ -178,7 +180,7 @@ class Owner:
         # What Ray raises for options it does not take is anything, down to OverflowError.
         except Exception as error:
             await self._discard(record_id)
-            return {"kind": "options", "message": str(error)}
+            return failure(FailureKind.OPTIONS, message=str(error))
         record.task_id = record.generator.completed().task_id().hex()
         self._start(self._follow(record, record.generator))
         self._start(self._watch_scheduling(record, scheduling_timeout))
@@ -208,9 +210,9 @@ class Owner:
             ref = refs[0] if objects else await self._own(refs[0])
             output = await self._kept(ref, objects, description)
         except RayError as error:
-            return {**failure_of(error), "kind": "not_readable"}
+            return {**failure_of(error), "kind": FailureKind.NOT_READABLE.value}
         record = self._records.get(record_id)
-        if record is None or record.state != SUCCEEDED:
+        if record is None or record.state != State.SUCCEEDED:
             record = await self._new_record(record_id, {}, ttl)
         # It is no longer what the work has made.
         record.fingerprint = None
@@ -226,7 +228,7 @@ class Owner:
         """
         record = self._records.get(record_id)
         if record is None:
-            return {"state": LOST, "lines": [], "offset": offset or 0, "skipped": 0}
+            return {"state": State.LOST.value, "lines": [], "offset": offset or 0, "skipped": 0}
         deadline = time.monotonic() + timeout
         state, detail = record.state, record.detail
         offset = record.read_offset if offset is None else offset
@@ -243,7 +245,7 @@ class Owner:
                 except asyncio.TimeoutError:
                     break
             lines, offset, skipped = record.log.read(offset)
-        answer: dict[str, Any] = {"state": record.state, "detail": record.detail}
+        answer: dict[str, Any] = {"state": record.state.value, "detail": record.detail}
         answer |= {"lines": lines, "offset": offset, "skipped": skipped}
         if record.finished and record.log.end == offset:
             answer |= {"record": record.describe(), "value_json": record.value_json}
@@ -370,7 +372,7 @@ class Owner:
     async def note_placement_group(self, record_id: str, attempt: str, group: Any) -> None:
         """Take note of a placement group that ends with the work; called by the runner."""
         record = self._current(record_id, attempt)
-        if record is None or record.state in (FAILED, CANCELLED):
+        if record is None or record.state in (State.FAILED, State.CANCELLED):
             await asyncio.to_thread(placement_groups.remove, [group])
         else:
             record.placement_groups.append(group)
@@ -383,7 +385,7 @@ class Owner:
         record = self._records.get(record_id)
         if record is None or record.finished or (holder is not None and holder != record.holder):
             return False
-        await self._stop(record, CANCELLED)
+        await self._stop(record, State.CANCELLED)
         return True
 
     async def release(self, record_ids: list[str]) -> list[tuple[str, str]]:
@@ -415,11 +417,11 @@ class Owner:
             record.rebuilt_at = time.time()
             return
         record.starts += 1
-        record.state, record.detail = RUNNING, None
+        record.state, record.detail = State.RUNNING, None
         record.node, record.pid, record.started_at = node, pid, time.time()
         # Ray tries a task again without end when the memory monitor killed it.
         if 0 <= record.options["max_retries"] < record.starts - 1:
-            await self._stop(record, FAILED, {"kind": "out_of_memory", "starts": record.starts - 1})
+            await self._stop(record, State.FAILED, failure(FailureKind.OUT_OF_MEMORY, starts=record.starts - 1))
         # Of an earlier start, whose process died; this one has made none yet.
         await self._remove_placement_groups(record)
         await self._notify(record)
@@ -458,7 +460,11 @@ class Owner:
         room = MAX_WATCH_BYTES
         for record_id, key, offset in wanted:
             record = self._records.get(record_id)
-            news: dict[str, Any] = {"state": record.state if record else LOST, "lines": [], "offset": offset}
+            news: dict[str, Any] = {
+                "state": (record.state if record else State.LOST).value,
+                "lines": [],
+                "offset": offset,
+            }
             news |= {"skipped": 0, "ended": self._has_ended(record, key)}
             if record is not None and key is None and room > 0:
                 start = record.read_offset if offset is None else offset
@@ -469,13 +475,13 @@ class Owner:
 
     def _find(self, record_id: str, key: str) -> tuple[Any, dict[str, Any] | None]:
         record = self._records.get(record_id)
-        known = {"kind": "no_object", "record_id": record_id, "key": key}
+        known = failure(FailureKind.NO_OBJECT, record_id=record_id, key=key)
         if record is None:
             return None, {**known, "state": None}
         if key in record.lost:
-            return None, {**known, "state": LOST}
-        if key not in record.refs or record.state != SUCCEEDED:
-            return None, {**known, "state": record.state, "keys": list(record.refs)}
+            return None, {**known, "state": State.LOST.value}
+        if key not in record.refs or record.state != State.SUCCEEDED:
+            return None, {**known, "state": record.state.value, "keys": list(record.refs)}
         record.note_used()
         return record.refs[key], None
 
@@ -512,12 +518,12 @@ class Owner:
     async def _discard(self, record_id: str) -> None:
         record = self._records.pop(record_id, None)
         if record is not None:
-            await self._stop(record, CANCELLED)
+            await self._stop(record, State.CANCELLED)
             record.refs.clear()
             record.objects.clear()
             await self._remove_placement_groups(record)
 
-    async def _stop(self, record: Record, state: str, error: dict[str, Any] | None = None) -> None:
+    async def _stop(self, record: Record, state: State, error: dict[str, Any] | None = None) -> None:
         import ray
 
         if record.generator is not None:
@@ -563,8 +569,8 @@ class Owner:
         record = self._records.get(record_id)
         if record is None:
             record = await self._new_record(record_id, {}, ttl)
-            record.finish(SUCCEEDED)
-        elif record.state != SUCCEEDED:
+            record.finish(State.SUCCEEDED)
+        elif record.state != State.SUCCEEDED:
             # Meanwhile the work was run again: what it makes is newer.
             return None
         record.take_output(key, output)
@@ -624,11 +630,11 @@ class Owner:
                 record.outputs, record.value_json = header["outputs"], header["value_json"]
                 await self._take_outputs(record, header["objects"], refs)
         except TaskCancelledError:
-            await self._finish(record, CANCELLED)
+            await self._finish(record, State.CANCELLED)
         # Whatever it is, the record must end: somebody waits for it.
         except Exception as error:
             failure = failure_of(error)
-            await self._fail(record, failure, failure["kind"] == "input_lost")
+            await self._fail(record, failure, failure["kind"] == FailureKind.INPUT_LOST)
 
     def _note_lineage(self, record: Record) -> None:
         for number, (record_id, key, source) in enumerate(record.inputs):
@@ -639,8 +645,8 @@ class Owner:
     async def _fail(self, record: Record, error: dict[str, Any], lost_object: bool) -> None:
         if lost_object:
             lost = await self._forget_lost(record)
-            error = {**error, "kind": "input_lost", "lost": lost} if lost else error
-        await self._finish(record, FAILED, error)
+            error = {**error, "kind": FailureKind.INPUT_LOST.value, "lost": lost} if lost else error
+        await self._finish(record, State.FAILED, error)
 
     async def _take_outputs(self, record: Record, objects: dict[str, list[Any]], refs: list[Any]) -> None:
         from ray.exceptions import RayError
@@ -650,7 +656,7 @@ class Owner:
                 record.take_output(key, await self._kept(ref, inside, record.outputs[key]))
         except RayError as error:
             # The process that ran the callable has died before what is inside its outputs was copied.
-            await self._finish(record, FAILED, {"kind": "worker_crashed", "message": str(error)})
+            await self._finish(record, State.FAILED, failure(FailureKind.WORKER_CRASHED, message=str(error)))
         else:
             await self._succeed(record)
 
@@ -667,7 +673,7 @@ class Owner:
         if sum(output.get("bytes", 0) for output in record.outputs.values()) > SPILL_CHECK_BYTES:
             spilled = await asyncio.to_thread(store.spilled_bytes)
             record.spilled_bytes, self._spilled_bytes = spilled - self._spilled_bytes, spilled
-        await self._finish(record, SUCCEEDED)
+        await self._finish(record, State.SUCCEEDED)
 
     async def _rebuilt(self, apart: Any, objects: list[Any]) -> tuple[Any, list[Any]]:
         """Return a value that was taken apart as a whole, and the objects inside it, all of them the owner's own."""
@@ -679,13 +685,13 @@ class Owner:
         await done
         return value, objects
 
-    async def _finish(self, record: Record, state: str, error: dict[str, Any] | None = None) -> None:
+    async def _finish(self, record: Record, state: State, error: dict[str, Any] | None = None) -> None:
         record.finish(state, error)
         for producer in self._producers(record):
             producer.note_used_by(record.attempt)
         await self._notify(record)
         # What has succeeded may have left something in one of its groups that it returned.
-        if record.state != SUCCEEDED:
+        if record.state != State.SUCCEEDED:
             await self._remove_placement_groups(record)
 
     async def _remove_placement_groups(self, record: Record) -> None:
@@ -706,13 +712,13 @@ class Owner:
     async def _watch_scheduling(self, record: Record, timeout: float | None) -> None:
         """Say what a PENDING record waits for, and fail it when that cannot come or takes too long."""
         scheduling = Scheduling(record.options, timeout, self._cluster_view)
-        while record.state == PENDING:
+        while record.state == State.PENDING:
             await asyncio.sleep(scheduling.next_check_seconds())
-            if record.state == PENDING:
+            if record.state == State.PENDING:
                 verdict = await asyncio.to_thread(scheduling.check)
-                if record.state == PENDING and verdict.error is not None:
-                    await self._stop(record, FAILED, verdict.error)
-                elif record.state == PENDING:
+                if record.state == State.PENDING and verdict.error is not None:
+                    await self._stop(record, State.FAILED, verdict.error)
+                elif record.state == State.PENDING:
                     record.detail = verdict.detail
                     await self._notify(record)
 

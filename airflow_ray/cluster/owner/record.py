@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from airflow_ray.cluster.owner.log_buffer import LogBuffer
-from airflow_ray.cluster.protocol import FINISHED_STATES, LOST, PENDING, RUNNING, SUCCEEDED
+from airflow_ray.cluster.protocol import State
 
 
 class Output(NamedTuple):
@@ -54,7 +54,7 @@ class Record:
     inputs: list[tuple[str, str, str]] = field(default_factory=list)
     checkpoint: dict[str, Any] | None = field(default=None, repr=False)
     storage: dict[str, Any] | None = field(default=None, repr=False)
-    state: str = PENDING
+    state: State = State.PENDING
     submitted_at: float = field(default_factory=time.time)
     started_at: float | None = None
     finished_at: float | None = None
@@ -85,13 +85,15 @@ class Record:
 
     def attachable(self, fingerprint: str | None) -> bool:
         """Whether a new try of the same work can go on with this instead of beginning again."""
-        usable = self.state in (PENDING, RUNNING, SUCCEEDED) and not self.acknowledged and not self.lost
+        usable = (
+            self.state in (State.PENDING, State.RUNNING, State.SUCCEEDED) and not self.acknowledged and not self.lost
+        )
         return usable and fingerprint is not None and fingerprint == self.fingerprint
 
     @property
     def finished(self) -> bool:
         """Whether the state is final."""
-        return self.state in FINISHED_STATES
+        return self.state.is_final
 
     def note_read(self, offset: int) -> None:
         """Take note that somebody follows and has read the log up to ``offset``."""
@@ -125,7 +127,7 @@ class Record:
         self.objects.pop(key, None)
         self.lost.add(key)
 
-    def finish(self, state: str, error: dict[str, Any] | None = None) -> None:
+    def finish(self, state: State, error: dict[str, Any] | None = None) -> None:
         """Set the final state, once: what comes later about this attempt is ignored."""
         if not self.finished:
             self.state = state
@@ -140,7 +142,7 @@ class Record:
         """Return all but the refs and the log as plain data."""
         return {
             "record_id": self.record_id,
-            "state": self.state,
+            "state": self.state.value,
             "submitted_at": self.submitted_at,
             "started_at": self.started_at,
             "finished_at": self.finished_at,
@@ -165,7 +167,7 @@ class Record:
 
         :param places: of the refs of all outputs, as :func:`~airflow_ray.cluster.owner.store.places_of` returns them.
         """
-        known = {"record_id": self.record_id, "state": self.state, "age": time.time() - self.submitted_at}
+        known = {"record_id": self.record_id, "state": self.state.value, "age": time.time() - self.submitted_at}
         if self.finished_at is not None:
             known["age"] = time.time() - self.finished_at
         keys = [*self.refs, *sorted(self.lost)]
@@ -175,5 +177,5 @@ class Record:
         for key in keys:
             node, spilled = places.get(self.refs.get(key), (None, False))
             line = {**known, **self.outputs[key], "key": key, "node": node or self.node, "spilled": spilled}
-            lines.append({**line, "state": LOST} if key in self.lost else line)
+            lines.append({**line, "state": State.LOST.value} if key in self.lost else line)
         return lines

@@ -6,7 +6,9 @@ import threading
 import time
 from typing import Any, NamedTuple
 
+from airflow_ray.cluster.failures import failure
 from airflow_ray.cluster.nodes import autoscaler_may_add, fits, plain, resources_by_node
+from airflow_ray.cluster.protocol import FailureKind
 
 FIRST_CHECK_SECONDS = 2.0
 
@@ -89,9 +91,9 @@ class Scheduling:
         known: dict[str, Any] = {"asked": self._asked, "nodes": [plain(node) for node in nodes]}
         waited = time.monotonic() - self._started
         if self._timeout is not None and waited >= self._timeout:
-            return Verdict(error={"kind": "scheduling_timeout", "seconds": self._timeout, **known})
+            return Verdict(error=failure(FailureKind.SCHEDULING_TIMEOUT, seconds=self._timeout, **known))
         if any(fits(self._asked, node) for node in nodes):
             return Verdict(f"asked for {self._asked}, free in the cluster: {free}")
         if self._timeout is None and not autoscaler_may_add(self._asked):
-            return Verdict(error={"kind": "infeasible", **known})
+            return Verdict(error=failure(FailureKind.INFEASIBLE, **known))
         return Verdict(f"asked for {self._asked}, which no node has yet")

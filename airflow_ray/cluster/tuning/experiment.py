@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray.cluster.failures import WorkFailure
+from airflow_ray.cluster.protocol import FailureKind
 
 if TYPE_CHECKING:
     from airflow_ray.cluster.worker.context import RunContext
@@ -46,7 +47,9 @@ def open_experiment(work: RunContext, folder: str, name: str) -> Experiment:
             raise FileNotFoundError("what was written is not there")
         filesystem.delete_file(probe)
     except OSError as error:
-        raise WorkFailure(kind="tune_storage", where=experiment.address(experiment.path), message=str(error)) from error
+        raise WorkFailure(
+            FailureKind.TUNE_STORAGE, where=experiment.address(experiment.path), message=str(error)
+        ) from error
     return experiment
 
 

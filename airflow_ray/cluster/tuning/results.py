@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import WorkFailure
+from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.tuning.progress import error_text
 
 if TYPE_CHECKING:
@@ -31,15 +32,15 @@ def fit(tuner: Any, metric: str) -> Any:
         # The first report without it ends the search.
         if "did not include the specified metric" in str(error):
             message = str(error).strip().splitlines()[-1]
-            raise WorkFailure(kind="tune_metric", metric=metric, message=message) from error
+            raise WorkFailure(FailureKind.TUNE_METRIC, metric=metric, message=message) from error
         raise
     errors = [each.error for each in results if each.error is not None]
     if not len(results):
-        raise WorkFailure(kind="tune_no_trials")
+        raise WorkFailure(FailureKind.TUNE_NO_TRIALS)
     if len(errors) == len(results):
         first = error_text(errors[0])
         alike = sum(error_text(error).splitlines()[-1] == first.splitlines()[-1] for error in errors)
-        raise WorkFailure(kind="tune_trials_failed", traceback=first, alike=alike, trials=len(results))
+        raise WorkFailure(FailureKind.TUNE_TRIALS_FAILED, traceback=first, alike=alike, trials=len(results))
     return results
 
 
@@ -51,9 +52,9 @@ def best_result(results: Any, metric: str, mode: str) -> Any:
     try:
         best = results.get_best_result(metric, mode)
     except RuntimeError as error:
-        raise WorkFailure(kind="tune_metric", metric=metric, message=str(error)) from error
+        raise WorkFailure(FailureKind.TUNE_METRIC, metric=metric, message=str(error)) from error
     if not isinstance(metrics_of(best).get(metric), (int, float)):
-        raise WorkFailure(kind="tune_metric", metric=metric, message=f"the last report was {best.metrics}")
+        raise WorkFailure(FailureKind.TUNE_METRIC, metric=metric, message=f"the last report was {best.metrics}")
     return best
 
 
@@ -110,7 +111,7 @@ def histories(results: Any, metric: str) -> Iterator[tuple[str, dict[str, list[A
 def load_checkpoint(checkpoint: Any, load: bool | Callable[[str], Any]) -> Any:
     """Return what a checkpoint holds."""
     if checkpoint is None:
-        raise WorkFailure(kind="tune_checkpoint", message="the best trial has none")
+        raise WorkFailure(FailureKind.TUNE_CHECKPOINT, message="the best trial has none")
     with checkpoint.as_directory() as folder:
         return load(folder) if callable(load) else _booster(folder)
 
@@ -122,7 +123,9 @@ def _booster(folder: str) -> Any:
             import xgboost
 
             return xgboost.Booster(model_file=os.path.join(folder, name))
-    raise WorkFailure(kind="tune_checkpoint", message=f"it holds {', '.join(names) or 'no file'}, and no XGBoost model")
+    raise WorkFailure(
+        FailureKind.TUNE_CHECKPOINT, message=f"it holds {', '.join(names) or 'no file'}, and no XGBoost model"
+    )
 
 
 def plain_json(value: Any) -> Any:

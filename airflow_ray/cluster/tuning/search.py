@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import WorkFailure
 from airflow_ray.cluster.nodes import nodes_without
+from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.tuning.experiment import has_state, open_experiment
 from airflow_ray.cluster.tuning.progress import print_table
 from airflow_ray.cluster.tuning.results import (
@@ -88,5 +89,5 @@ def _await_resources(resources: dict[str, float], timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while (nodes := nodes_without(asked)) is not None:
         if time.monotonic() >= deadline:
-            raise WorkFailure(kind="trial_infeasible", asked=asked, nodes=nodes)
+            raise WorkFailure(FailureKind.TRIAL_INFEASIBLE, asked=asked, nodes=nodes)
         time.sleep(min(NODES_SECONDS, timeout))

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import WorkFailure
+from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.tuning import space
 from airflow_ray.cluster.tuning.progress import Progress
 
@@ -84,7 +85,7 @@ def _create(wanted: Any, create: Callable[..., Any]) -> Any:
         return made
     # What the libraries behind them raise for an argument that they do not take.
     except (AssertionError, ImportError, TypeError, ValueError, tune.TuneError) as error:
-        raise WorkFailure(kind="tune_option", name=name, message=str(error)) from error
+        raise WorkFailure(FailureKind.TUNE_OPTION, name=name, message=str(error)) from error
 
 
 def _with_snapshots(scheduler: Any) -> Any:

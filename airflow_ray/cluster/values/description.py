@@ -33,13 +33,12 @@ def _shape_of(value: Any) -> Any:
     return getattr(value, "shape", None)
 
 
-def describe_exception(error: BaseException, kind: str = "callable") -> dict[str, Any]:
+def describe_exception(error: BaseException) -> dict[str, Any]:
     """Return ``error`` as plain data, its traceback without the frames of this package before those of the user."""
     shown = traceback.TracebackException.from_exception(error)
     while shown.stack and shown.stack[0].filename.startswith(_CLUSTER_CODE):
         shown.stack.pop(0)
     return {
-        "kind": kind,
         "type": type_name(error),
         "message": str(error),
         "traceback": "".join(shown.format()).rstrip(),

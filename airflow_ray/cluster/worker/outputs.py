@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.checkpoints import checkpoint
-from airflow_ray.cluster.failures import CheckpointFailure, WorkFailure
-from airflow_ray.cluster.protocol import RETURN_VALUE
+from airflow_ray.cluster.failures import CheckpointFailure, WorkFailure, failure
+from airflow_ray.cluster.protocol import RETURN_VALUE, FailureKind
 from airflow_ray.cluster.values.description import describe_exception, describe_value
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ def json_of(value: Any) -> str:
     try:
         text = json.dumps(value)
     except (TypeError, ValueError) as error:
-        raise WorkFailure(**{**describe_exception(error, "not_json"), **describe_value(value)}) from error
+        raise WorkFailure(FailureKind.NOT_JSON, **{**describe_exception(error), **describe_value(value)}) from error
     if len(text) > MAX_JSON_BYTES:
-        raise WorkFailure(kind="json_too_large", bytes=len(text), limit=MAX_JSON_BYTES)
+        raise WorkFailure(FailureKind.JSON_TOO_LARGE, bytes=len(text), limit=MAX_JSON_BYTES)
     return text
 
 
@@ -40,7 +40,7 @@ def named_outputs(value: Any, multiple_outputs: bool) -> dict[str, Any]:
     if not multiple_outputs:
         return {RETURN_VALUE: value}
     if not isinstance(value, dict) or not all(isinstance(key, str) and key for key in value):
-        raise WorkFailure(kind="not_a_dict", **describe_value(value))
+        raise WorkFailure(FailureKind.NOT_A_DICT, **describe_value(value))
     return value
 
 
@@ -55,12 +55,14 @@ def write_checkpoints(
             say(f"Writing the checkpoint {storage.where(checkpoint.folder_of(uri))}")
             saved = checkpoint.save(storage, uri, value, target["keys"])
             header["outputs"][key]["checkpoint"] = {**saved, "seconds": time.monotonic() - started}
-        except CheckpointFailure as failure:
-            header["outputs"][key]["checkpoint"] = {"error": failure.error}
+        except CheckpointFailure as raised:
+            header["outputs"][key]["checkpoint"] = {"error": raised.error}
         # Whatever the storage's library raises: the task must end with its cause.
         except Exception as error:
-            failed = describe_exception(error, "checkpoint_storage")
-            header["outputs"][key]["checkpoint"] = {"error": {**failed, "where": target["storage"]["path"]}}
+            failed = failure(
+                FailureKind.CHECKPOINT_STORAGE, **describe_exception(error), where=target["storage"]["path"]
+            )
+            header["outputs"][key]["checkpoint"] = {"error": failed}
 
 
 def checkpoint_error(header: dict[str, Any]) -> dict[str, Any] | None:

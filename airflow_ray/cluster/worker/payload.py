@@ -8,6 +8,7 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import WorkFailure
+from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.tuning.search import search
 from airflow_ray.cluster.values.description import describe_exception
 
@@ -38,5 +39,5 @@ def call(payload: bytes, inputs: tuple[Any, ...], work: RunContext) -> Any:
     try:
         function, args, kwargs = _PayloadUnpickler(payload, inputs, work).load()
     except Exception as error:
-        raise WorkFailure(**describe_exception(error, "unpickle")) from error
+        raise WorkFailure(FailureKind.UNPICKLE, **describe_exception(error)) from error
     return function(*args, **kwargs)

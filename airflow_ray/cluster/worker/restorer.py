@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.checkpoints import checkpoint
-from airflow_ray.cluster.failures import CheckpointFailure
+from airflow_ray.cluster.failures import CheckpointFailure, failure
+from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.values.description import describe_exception, describe_value
 from airflow_ray.cluster.values.inner_objects import without_objects
 from airflow_ray.cluster.values.modin_frames import modin_frames_kept
@@ -28,11 +29,11 @@ def restore(owner: Any, record_id: str, key: str) -> Iterator[Any]:
     try:
         value, saved = checkpoint.load(*checkpoint.located(target, key), target["keys"])
         description = {**describe_value(value), "checkpoint": saved}
-    except CheckpointFailure as failure:
-        error = failure.error
+    except CheckpointFailure as raised:
+        error = raised.error
     # What a pickle raises that was made with other packages is anything.
     except Exception as raised:
-        error = {**describe_exception(raised, "checkpoint_package"), "where": target["storage"]["path"]}
+        error = failure(FailureKind.CHECKPOINT_PACKAGE, **describe_exception(raised), where=target["storage"]["path"])
     value, objects = without_objects(value)
     with modin_frames_kept():
         yield value

@@ -10,7 +10,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.cluster.failures import WorkFailure
+from airflow_ray.cluster.failures import WorkFailure, failure
+from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.values.description import describe_exception, describe_value
 from airflow_ray.cluster.values.inner_objects import without_objects
 from airflow_ray.cluster.values.modin_frames import modin_frames_kept
@@ -54,11 +55,11 @@ def _run_callable(
         if as_json:
             header["value_json"] = json_of(value)
             outputs = {}
-    except WorkFailure as failure:
-        header["error"] = failure.error
+    except WorkFailure as raised:
+        header["error"] = raised.error
     # sys.exit() in a callable must fail the task, not end the worker as if all were well.
     except BaseException as error:
-        header["error"] = describe_exception(error)
+        header["error"] = failure(FailureKind.CALLABLE, **describe_exception(error))
         header["lost_object"] = _is_lost_object(error)
     header["seconds"] = time.monotonic() - started
     return header, ({} if header["error"] else outputs)
