@@ -148,8 +148,8 @@ class RayObjectTrigger(BaseTrigger):
 
     async def _keep_credentials(self, watchers: dict[str, Watcher]) -> None:
         """Give the owner new credentials from time to time."""
-        from airflow_ray.client.checkpoints.location import CheckpointLocation
         from airflow_ray.client.checkpoints import targets
+        from airflow_ray.client.checkpoints.location import CheckpointLocation
 
         if self.credentials is None:
             return
