@@ -7,7 +7,7 @@ import logging
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray.client import errors
 from airflow_ray.client.checkpoints.recovery import has_checkpoint, restore
@@ -18,7 +18,6 @@ from airflow_ray.client.submission.options import RemoteOptions
 from airflow_ray.client.submission.payload import pack
 from airflow_ray.client.submission.uri_policy import require_allowed
 from airflow_ray.client.transfer.values import fetch, send, take_apart
-from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.tuning.search import search
 from airflow_ray.cluster.values.description import describe_value
 from airflow_ray.exceptions import (
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from airflow_ray.client.connection.settings import RaySettings
+    from airflow_ray.cluster.protocol import DashboardPage, SubmitAnswer
 
 POLL_SECONDS = 10.0
 LARGE_PAYLOAD_BYTES = 1024 * 1024
@@ -60,6 +60,17 @@ class Progress:
     detail: str | None = None
     record: dict[str, Any] | None = None
     value: Any = None
+
+
+class Submission(NamedTuple):
+    """Work that was submitted, or that was there already.
+
+    :param uri: the name of its result.
+    :param dashboard_page: address of its page in the Ray dashboard; None where the cluster runs none.
+    """
+
+    uri: ObjectURI
+    dashboard_page: str | None
 
 
 class RayClient:
@@ -96,35 +107,45 @@ class RayClient:
         generation: str | None = None,
         holder: str | None = None,
         **options: Any,
-    ) -> ObjectURI:
+    ) -> Submission:
         """Start a callable on the cluster in place of any earlier work under the same URI."""
         uri = self._own_uri(uri)
         remote_options = RemoteOptions(**options)
         payload = pack(fn, args, kwargs or {}, code_folders)
         inputs = {(each.record_id, each.key): require_allowed(self._own_uri(each)) for each in payload.inputs}
-        work = {
-            "sources": payload.sources,
-            "options": remote_options.for_ray(self.link.settings.runtime_env),
+        attempt = {
             "fingerprint": generation
             and fingerprint(fn, args, kwargs or {}, payload.sources, remote_options, generation),
             "holder": holder,
-            "as_json": remote_options.result == "value",
-            "multiple_outputs": remote_options.multiple_outputs,
-            "scheduling_timeout": remote_options.scheduling_timeout,
-            "ends_process": fn is search,
-            "ttl": self.link.settings.object_ttl,
             **self.targets.of(uri, remote_options),
         }
         with self.link.connect():
-            work["payload"] = self._sent(payload.pickled)
-            error = self._submitted(uri, inputs, work)
-        if error is not None and error["kind"] == FailureKind.ATTACHED:
-            log.info("%s is %s already, by an earlier try: going on with that", uri, error["state"])
-        elif error is None:
-            log.info("Submitted %s", uri)
-        else:
+            answer: SubmitAnswer = {}
+            is_large = len(payload.pickled) >= LARGE_PAYLOAD_BYTES
+            # What is large is sent only if it is needed.
+            if is_large and generation:
+                answer = self.link.call("attach", uri.record_id, *attempt.values())
+            if not answer:
+                work = {
+                    # As a ref in a list, it stays out of the heap of the owner.
+                    "payload": [send(self.link, payload.pickled)] if is_large else payload.pickled,
+                    "sources": payload.sources,
+                    "options": remote_options.for_ray(self.settings.runtime_env),
+                    "as_json": remote_options.result == "value",
+                    "multiple_outputs": remote_options.multiple_outputs,
+                    "scheduling_timeout": remote_options.scheduling_timeout,
+                    "ends_process": fn is search,
+                    "ttl": self.settings.object_ttl,
+                    **attempt,
+                }
+                answer = self._submit(uri, inputs, work)
+        if error := answer.get("error"):
             raise errors.exception_from(inputs.get((error.get("record_id", ""), error.get("key", "")), uri), error)
-        return uri
+        if state := answer.get("attached"):
+            log.info("%s is %s already, by an earlier try: going on with that", uri, state)
+        else:
+            log.info("Submitted %s", uri)
+        return Submission(uri, self._dashboard_page(answer.get("page")))
 
     def follow(
         self, uri: ObjectURI | str, poll_interval: float = POLL_SECONDS, offset: int | None = None
@@ -217,18 +238,6 @@ class RayClient:
             raise errors.object_lost(uri, "the task has no output of that name")
         return state == "SUCCEEDED" or (state == "LOST" and has_checkpoint(self.link, uri))
 
-    def dashboard_page(self, uri: ObjectURI | str) -> str | None:
-        """Return the address of the work's page in the Ray dashboard, or None where the cluster runs none."""
-        page: dict[str, str] | None = self.link.call("dashboard_page", self._own_uri(uri).record_id)
-        if page is None:
-            return None
-        base = self.link.settings.dashboard_url
-        if not base and page["address"]:
-            # A head names itself as it sees itself.
-            host = self.link.settings.address.partition(":")[0]
-            base = f"http://{page['address'].replace('127.0.0.1', host) if host != 'auto' else page['address']}"
-        return f"{base.rstrip('/')}/#/jobs/{page['job_id']}/tasks/{page['task_id']}" if base else None
-
     def cancel(self, uri: ObjectURI | str, holder: str | None = None) -> bool:
         """Stop the work for ``uri`` with all it started and return whether there was any to stop."""
         return bool(self.link.call("cancel", self._own_uri(uri).record_id, holder))
@@ -275,17 +284,17 @@ class RayClient:
     ) -> list[ObjectURI]:
         """Free objects, and stop work that is under way; their checkpoints stay."""
         if uri is not None:
-            record_ids = [self._own_uri(uri).record_id]
+            freed = self.link.call("release", [self._own_uri(uri).record_id])
         elif dag_id is not None:
-            record_ids = list(dict.fromkeys(each["record_id"] for each in self._listed(dag_id, run_id)))
+            freed = self.link.call("release", None, *_quoted(dag_id, run_id))
         else:
             raise RayConfigurationError("release needs an object URI, or a dag_id with or without a run_id")
-        return [self._uri_of(*freed) for freed in self.link.call("release", record_ids)]
+        return [self._uri_of(*each) for each in freed]
 
     def list_objects(self, dag_id: str | None = None, run_id: str | None = None) -> list[dict[str, Any]]:
         """Return what the cluster holds, oldest first, as plain data."""
         objects = []
-        for each in self._listed(dag_id, run_id):
+        for each in self.link.call("list_objects", *_quoted(dag_id, run_id)):
             rows, columns = [*each.get("shape", ()), None, None][:2]
             checkpoint = each.get("checkpoint") or {}
             objects.append(
@@ -304,32 +313,32 @@ class RayClient:
             )
         return objects
 
-    def _submitted(
-        self, uri: ObjectURI, inputs: dict[tuple[str, str], ObjectURI], work: dict[str, Any]
-    ) -> dict[str, Any] | None:
-        """Submit work, restoring inputs that are lost, and return None or why it was not submitted."""
+    def _submit(self, uri: ObjectURI, inputs: dict[tuple[str, str], ObjectURI], work: dict[str, Any]) -> SubmitAnswer:
+        """Submit work, restoring inputs that are lost."""
         sources = dict.fromkeys(inputs, "store")
         for _ in range(RESTORE_ROUNDS):
-            listed = [(*name, source) for name, source in sources.items()]
-            error: dict[str, Any] | None = self.link.call("submit", uri.record_id, inputs=listed, **work)
-            if not (error and error.get("lost")):
+            described = [(*name, source) for name, source in sources.items()]
+            answer: SubmitAnswer = self.link.call("submit", uri.record_id, inputs=described, **work)
+            lost = [tuple(name) for name in answer.get("error", {}).get("lost", ())]
+            if not lost:
                 break
-            lost = [tuple(name) for name in error["lost"]]
             restore(self.link, [inputs[name] for name in lost], work["options"].get("runtime_env"))
             sources.update(dict.fromkeys(lost, "checkpoint"))
-        return error
+        return answer
 
-    def _listed(self, dag_id: str | None, run_id: str | None) -> list[dict[str, Any]]:
-        quoted = [None if part is None else quote_part(part) for part in (dag_id, run_id)]
-        listed: list[dict[str, Any]] = self.link.call("list_objects", *quoted)
-        return listed
+    def _dashboard_page(self, page: DashboardPage | None) -> str | None:
+        """Return the address of the work's page in the Ray dashboard, or None where the cluster runs none."""
+        if page is None:
+            return None
+        base = self.settings.dashboard_url
+        if not base and page["address"]:
+            # A head names itself as it sees itself.
+            host = self.settings.address.partition(":")[0]
+            base = f"http://{page['address'].replace('127.0.0.1', host) if host != 'auto' else page['address']}"
+        return f"{base.rstrip('/')}/#/jobs/{page['job_id']}/tasks/{page['task_id']}" if base else None
 
     def _uri_of(self, record_id: str, key: str) -> ObjectURI:
         return ObjectURI.of_record(self.conn_id, record_id, key)
-
-    def _sent(self, pickled: bytes) -> Any:
-        """Return what the owner is sent: large pickles as a ref in a list, to keep them out of its heap."""
-        return pickled if len(pickled) < LARGE_PAYLOAD_BYTES else [send(self.link, pickled)]
 
     def _own_uri(self, uri: ObjectURI | str) -> ObjectURI:
         parsed = ObjectURI.parse(uri)
@@ -339,3 +348,7 @@ class RayClient:
                 "an object cannot be read through another cluster's connection"
             )
         return parsed
+
+
+def _quoted(*parts: str | None) -> list[str | None]:
+    return [None if part is None else quote_part(part) for part in parts]

@@ -7,15 +7,17 @@ one in each process.
 from __future__ import annotations
 
 from enum import Enum
+from typing import Any, TypedDict
 
 RETURN_VALUE = "return_value"
 # Credentials of a role last an hour at most by default, and 15 minutes at least.
 REFRESH_SECONDS = 600.0
-# Newer code never talks to an actor of an older protocol: raise this with each change of a message.
-PROTOCOL_VERSION = 4
-OWNER_PREFIX = "airflow_ray_owner_v"
-OWNER_NAME = f"{OWNER_PREFIX}{PROTOCOL_VERSION}"
-KEEPER_NAME = f"airflow_ray_keeper_v{PROTOCOL_VERSION}"
+# Of the messages between processes. A change that an older reader cannot do without raises the first number, one that
+# an older writer cannot know of raises the second.
+MESSAGES_VERSION = 5
+OLDEST_MESSAGES_VERSION = 5
+OWNER_PREFIX = "airflow_ray_owner_"
+KEEPER_PREFIX = "airflow_ray_keeper_"
 
 
 class State(str, Enum):
@@ -53,7 +55,6 @@ class FailureKind(str, Enum):
     UNSCHEDULABLE = "unschedulable"
     OPTIONS = "options"
     NO_OBJECT = "no_object"
-    ATTACHED = "attached"
     CANCELLED = "cancelled"
     RETIRED = "retired"
     TRIAL_INFEASIBLE = "trial_infeasible"
@@ -73,3 +74,59 @@ class FailureKind(str, Enum):
     CHECKPOINT_NOT_PICKLABLE = "checkpoint_not_picklable"
     CHECKPOINT_PACKAGE = "checkpoint_package"
     RAY = "ray"
+
+
+class DashboardPage(TypedDict):
+    """The parts of the address of a task's page; ``address`` is empty where the cluster runs no dashboard."""
+
+    address: str
+    job_id: str
+    task_id: str
+
+
+class SubmitAnswer(TypedDict, total=False):
+    """What a submission came to.
+
+    ``error`` is a failure as plain data; ``lost`` in it lists record id and key of the inputs that are gone.
+    ``attached`` is the state of the work that was there already, and goes on. ``page`` is that of the work.
+    """
+
+    error: dict[str, Any]
+    attached: str
+    page: DashboardPage
+
+
+class PollAnswer(TypedDict, total=False):
+    """News of one piece of work.
+
+    ``offset`` is the number of the line after ``lines``, ``skipped`` how many before them were dropped. ``record`` and
+    ``value_json`` come once the state is final and all lines were read.
+    """
+
+    state: str
+    detail: str | None
+    lines: list[str]
+    offset: int
+    skipped: int
+    record: dict[str, Any]
+    value_json: str | None
+
+
+class WatchNews(TypedDict):
+    """News of one of many pieces of work."""
+
+    state: str
+    ended: bool
+    lines: list[str]
+    offset: int | None
+    skipped: int
+
+
+class Greeting(TypedDict):
+    """Who an owner is: the release of the package, the digest of its build, and the messages that it knows."""
+
+    release: str
+    build: str
+    started_at: float
+    messages: int
+    oldest_messages: int

@@ -69,8 +69,8 @@ class RayHook(BaseHook):
     ) -> ObjectURI:
         """Start a callable on the cluster in place of any earlier work under the same URI.
 
-        Given a generation, the same work that is under way or done already is left to go on instead: see
-        :meth:`acknowledge`. It is the same if the generation is, and callable, helper modules, arguments and options.
+        Given a generation, the same work that is under way or done already is left to go on instead. It is the same if
+        the generation is, and callable, helper modules, arguments and options.
 
         :param fn: the callable, pickled by value with the modules of its folder.
         :param args: its arguments; object URIs in them, however nested, arrive as the objects.
@@ -79,7 +79,7 @@ class RayHook(BaseHook):
         :param code_folders: further folders with modules that the cluster lacks.
         :param generation: any text that the tries of a task have in common, and another one when it is cleared.
         :param holder: any text that tells who submits, for :meth:`cancel`.
-        :param options: fields of :class:`~airflow_ray.hooks.options.RemoteOptions`.
+        :param options: fields of :class:`~airflow_ray.client.submission.options.RemoteOptions`.
         :returns: ``uri``, parsed.
         :raises RayConfigurationError: an option is wrong, or Ray does not take it.
         :raises ObjectURIError: an argument is a malformed object URI or one of another connection.
@@ -96,7 +96,7 @@ class RayHook(BaseHook):
             generation=generation,
             holder=holder,
             **options,
-        )
+        ).uri
 
     def wait(self, uri: ObjectURI | str, timeout: float | None = None) -> dict[str, Any]:
         """Return the record of ``uri``, as :meth:`describe` does, when its work has succeeded.

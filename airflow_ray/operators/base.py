@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_ray.client.checkpoints.location import CheckpointLocation
-    from airflow_ray.client.client import Progress, RayClient
+    from airflow_ray.client.client import Progress, RayClient, Submission
 
 # A task that is killed has 5 seconds before SIGKILL.
 KILL_SECONDS = 4.0
@@ -164,8 +164,9 @@ class RayOperator(BaseOperator):
         uri = self._uri_of(context)
         self._holder = uuid.uuid4().hex
         with self._connected(uri):
-            self._submit(uri, context)
-            self._push_link(uri, context)
+            submission = self._submit(uri, context)
+            # Let the UI lead to the Ray dashboard while the work goes on.
+            context["ti"].xcom_push(RayDashboardLink().xcom_key, submission.dashboard_page or "")
             return self._completed(uri, context, {"submissions": 1, "deadline": deadline, "holder": self._holder})
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
@@ -280,15 +281,11 @@ class RayOperator(BaseOperator):
         """Return path and AWS connection of where the work itself writes, if it does."""
         return None
 
-    def _push_link(self, uri: ObjectURI, context: Context) -> None:
-        """Let the UI lead to the Ray dashboard while the work goes on."""
-        context["ti"].xcom_push(RayDashboardLink().xcom_key, self.client.dashboard_page(uri) or "")
-
-    def _submit(self, uri: ObjectURI, context: Context) -> None:
+    def _submit(self, uri: ObjectURI, context: Context) -> Submission:
         from airflow_ray.client.submission.modules import own_folder
 
         call = self._remote_call(context)
-        self.client.submit(
+        return self.client.submit(
             call.function,
             *call.args,
             uri=uri,

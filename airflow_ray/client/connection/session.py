@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.client.build import own_build
 from airflow_ray.client.by_value import pickled_by_value
 from airflow_ray.client.connection.threads import T, await_result, start_in_thread
+from airflow_ray.cluster.protocol import OWNER_PREFIX
 from airflow_ray.exceptions import RayConnectionError, RayOwnerDiedError
 
 if TYPE_CHECKING:
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 # A Ray Client whose server has died may get a new one, which knows none of its objects.
 NOT_FOUND = "not found for client"
+# Owners of releases before builds were told apart: they do not answer the questions of newer ones.
+UNKNOWN_OWNER_PREFIX = f"{OWNER_PREFIX}v"
 
 
 class Session:
@@ -101,16 +106,15 @@ class Session:
         """Return the names of owners in the same namespace that speak another protocol, which nobody here talks to."""
         import ray
 
-        from airflow_ray.cluster.protocol import OWNER_NAME, OWNER_PREFIX
-
         names = self.run(ray.util.list_named_actors)
-        return sorted(name for name in names if name.startswith(OWNER_PREFIX) and name != OWNER_NAME)
+        return sorted(name for name in names if name.startswith(UNKNOWN_OWNER_PREFIX))
 
     def _find_owner(self) -> Any:
         import airflow_ray.cluster
         from airflow_ray.cluster.owner.keeper import owner_handle
 
-        return _knowing_methods(owner_handle(self._namespace, lambda: pickled_by_value([airflow_ray.cluster])))
+        by_value = partial(pickled_by_value, [airflow_ray.cluster])
+        return _knowing_methods(owner_handle(self._namespace, own_build(), by_value))
 
 
 def _knowing_methods(owner: Any) -> Any:

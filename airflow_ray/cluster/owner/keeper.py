@@ -13,10 +13,10 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 from airflow_ray.cluster.owner.actor import Owner
-from airflow_ray.cluster.protocol import KEEPER_NAME, OWNER_NAME
+from airflow_ray.cluster.protocol import KEEPER_PREFIX, OWNER_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,17 +38,39 @@ def _exit_with_parent() -> None:
     os._exit(0)
 
 
-def keep_owner(address: str, namespace: str) -> None:
+class Build(NamedTuple):
+    """Who the owner is of.
+
+    :param release: of the package.
+    :param digest: of the sources that live in the owner's process: mended code has another owner than before.
+    """
+
+    release: str
+    digest: str
+
+    @property
+    def owner_name(self) -> str:
+        """The name of the owner."""
+        return f"{OWNER_PREFIX}{self.digest}"
+
+    @property
+    def keeper_name(self) -> str:
+        """The name of its keeper."""
+        return f"{KEEPER_PREFIX}{self.digest}"
+
+
+def keep_owner(address: str, namespace: str, release: str, digest: str) -> None:
     """Create the owner of ``namespace`` and return when it has ended for good; runs as a driver."""
     import ray
     from ray.exceptions import RayActorError
 
     threading.Thread(target=_exit_with_parent, daemon=True).start()
+    build = Build(release, digest)
     ray.init(address, namespace=namespace, log_to_driver=False)
     owner = (
         ray.remote(Owner)
         .options(
-            name=OWNER_NAME,
+            name=build.owner_name,
             get_if_exists=True,
             lifetime="detached",
             # A restarted owner would know nothing. And Ray's memory monitor ends first what can be restarted.
@@ -56,9 +78,9 @@ def keep_owner(address: str, namespace: str) -> None:
             max_concurrency=MAX_CONCURRENT_CALLS,
             **_ON_HEAD,
         )
-        .remote()
+        .remote(*build)
     )
-    ray.get(owner.ping.remote())
+    ray.get(owner.begin.remote())
     sys.stdout.buffer.write(READY)
     sys.stdout.flush()
     # Nobody reads on: what Ray writes later must not fill the pipe.
@@ -67,6 +89,9 @@ def keep_owner(address: str, namespace: str) -> None:
     os.dup2(silence, 2)
     with suppress(RayActorError):
         ray.get(owner.until_end.remote())
+        # It has retired, and nobody of its build is left who would need another one.
+        ray.kill(owner)
+        ray.kill(ray.get_actor(build.keeper_name))
 
 
 class Keeper:
@@ -75,17 +100,19 @@ class Keeper:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
-    def ensure_owner(self, pickled_keep_owner: bytes, namespace: str) -> str | None:
+    def ensure_owner(self, pickled_keep_owner: bytes, namespace: str, release: str, digest: str) -> str | None:
         """Start the keeper process unless it runs and return when the owner is ready.
 
         :param pickled_keep_owner: :func:`keep_owner`, pickled by value.
+        :param release: as for :class:`Build`.
+        :param digest: likewise.
         :returns: None, or what the process wrote before it ended without an owner.
         """
         import ray
 
         if self._process is not None and self._process.poll() is None:
             with suppress(ValueError):
-                ray.get_actor(OWNER_NAME, namespace=namespace)
+                ray.get_actor(Build(release, digest).owner_name, namespace=namespace)
                 return None
             # Its owner has just died, so it is about to end.
             self._process.wait()
@@ -99,7 +126,7 @@ class Keeper:
         )
         address = ray.get_runtime_context().gcs_address
         stdin = cast("IO[bytes]", self._process.stdin)
-        pickle.dump((pickled_keep_owner, (address, namespace)), stdin)
+        pickle.dump((pickled_keep_owner, (address, namespace, release, digest)), stdin)
         stdin.flush()
         output = b""
         for line in cast("IO[bytes]", self._process.stdout):
@@ -109,26 +136,27 @@ class Keeper:
         return output.decode(errors="replace")
 
 
-def _ensured_by_keeper(pickled: bytes, namespace: str) -> str | None:
+def _ensure_owner(pickled: bytes, namespace: str, build: Build) -> str | None:
     """Let the keeper of ``namespace``, which is created if there is none, start the owner; return what it answers."""
     import ray
     from ray.exceptions import ActorAlreadyExistsError
 
-    named = {"name": KEEPER_NAME, "namespace": namespace, "get_if_exists": True, "lifetime": "detached"}
+    named = {"name": build.keeper_name, "namespace": namespace, "get_if_exists": True, "lifetime": "detached"}
     try:
         keeper = ray.remote(Keeper).options(**named, **_ON_HEAD).remote()
-        output: str | None = ray.get(keeper.ensure_owner.remote(pickled, namespace))
+        output: str | None = ray.get(keeper.ensure_owner.remote(pickled, namespace, *build))
     # Ray looks for it first and creates it then: meanwhile another process may have done the same. A Ray Client
     # hears of that with the first call.
     except ActorAlreadyExistsError:
-        keeper = ray.get_actor(KEEPER_NAME, namespace=namespace)
-        output = ray.get(keeper.ensure_owner.remote(pickled, namespace))
+        keeper = ray.get_actor(build.keeper_name, namespace=namespace)
+        output = ray.get(keeper.ensure_owner.remote(pickled, namespace, *build))
     return output
 
 
-def owner_handle(namespace: str, by_value: Callable[[], AbstractContextManager[None]]) -> Any:
+def owner_handle(namespace: str, build: Build, by_value: Callable[[], AbstractContextManager[None]]) -> Any:
     """Return the handle of the owner of ``namespace``, which is created if there is none.
 
+    :param build: whose owner it is.
     :param by_value: makes Ray's pickler copy this package while it is entered, so that the cluster needs
         none.
     :raises RuntimeError: the owner could not be started; the text is what its process said.
@@ -137,9 +165,9 @@ def owner_handle(namespace: str, by_value: Callable[[], AbstractContextManager[N
     from ray import cloudpickle
 
     with suppress(ValueError):
-        return ray.get_actor(OWNER_NAME, namespace=namespace)
+        return ray.get_actor(build.owner_name, namespace=namespace)
     with by_value():
-        output = _ensured_by_keeper(cloudpickle.dumps(keep_owner), namespace)
+        output = _ensure_owner(cloudpickle.dumps(keep_owner), namespace, build)
     if output is not None:
         raise RuntimeError(output)
-    return ray.get_actor(OWNER_NAME, namespace=namespace)
+    return ray.get_actor(build.owner_name, namespace=namespace)

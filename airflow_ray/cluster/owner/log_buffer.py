@@ -13,8 +13,8 @@ class LogBuffer:
 
     def __init__(self, max_bytes: int = 4 * 1024 * 1024) -> None:
         self.end = 0
+        self.bytes = 0
         self._max_bytes = max_bytes
-        self._bytes = 0
         self._batches: deque[tuple[int, list[str], int]] = deque()
 
     def append(self, lines: list[str]) -> None:
@@ -22,9 +22,19 @@ class LogBuffer:
         size = sum(map(len, lines))
         self._batches.append((self.end, lines, size))
         self.end += len(lines)
-        self._bytes += size
-        while self._bytes > self._max_bytes and len(self._batches) > 1:
-            self._bytes -= self._batches.popleft()[2]
+        self.bytes += size
+        self._drop_beyond(self._max_bytes)
+
+    def keep_tail(self, max_bytes: int) -> None:
+        """Drop the oldest lines beyond ``max_bytes``, of a batch that is too large as a whole too."""
+        self._drop_beyond(max_bytes)
+        if self.bytes > max_bytes:
+            start, lines, size = self._batches.pop()
+            while lines and size > max_bytes:
+                size -= len(lines[0])
+                start, lines = start + 1, lines[1:]
+            self._batches.append((start, lines, size))
+            self.bytes = size
 
     def read(self, offset: int, max_bytes: int = 1024 * 1024) -> tuple[list[str], int, int]:
         """Return the lines from ``offset`` on, the next offset, and how many lines before were dropped."""
@@ -46,3 +56,7 @@ class LogBuffer:
     def unread_bytes(self, offset: int) -> int:
         """Return the size of the batches that start at ``offset`` or later."""
         return sum(size for start, _, size in self._batches if start >= offset)
+
+    def _drop_beyond(self, max_bytes: int) -> None:
+        while self.bytes > max_bytes and len(self._batches) > 1:
+            self.bytes -= self._batches.popleft()[2]

@@ -29,7 +29,7 @@ class Record:
     """The state of one piece of work.
 
     :param attempt: tells this work from earlier work under the same ``record_id``.
-    :param options: what the work was submitted with, as ``RemoteFunction.options`` takes it.
+    :param options: what the work was submitted with, as ``RemoteFunction.options`` takes it; it may hold secrets.
     :param fingerprint: the same for the same work of another try; None where no other try may attach to this.
     :param holder: the try that submitted or last attached to this; an earlier one may not cancel it any more.
     :param inputs: record id, key and source of each input; the source is ``store``, ``lineage`` or ``checkpoint``.
@@ -48,7 +48,7 @@ class Record:
 
     record_id: str
     attempt: str
-    options: dict[str, Any]
+    options: dict[str, Any] = field(repr=False)
     fingerprint: str | None = None
     holder: str | None = None
     inputs: list[tuple[str, str, str]] = field(default_factory=list)
@@ -83,17 +83,20 @@ class Record:
     users: set[str] = field(default_factory=set)
     spilled_bytes: int = 0
 
-    def attachable(self, fingerprint: str | None) -> bool:
+    def is_attachable(self, fingerprint: str | None) -> bool:
         """Whether a new try of the same work can go on with this instead of beginning again."""
-        usable = (
-            self.state in (State.PENDING, State.RUNNING, State.SUCCEEDED) and not self.acknowledged and not self.lost
-        )
-        return usable and fingerprint is not None and fingerprint == self.fingerprint
+        can_go_on = not self.state.is_final or self.state == State.SUCCEEDED
+        is_usable = can_go_on and not self.acknowledged and not self.lost
+        return is_usable and fingerprint is not None and fingerprint == self.fingerprint
 
     @property
     def finished(self) -> bool:
         """Whether the state is final."""
         return self.state.is_final
+
+    def note_rebuilt(self) -> None:
+        """Take note that Ray has run the work again for an output that was lost."""
+        self.rebuilt_at = time.time()
 
     def note_read(self, offset: int) -> None:
         """Take note that somebody follows and has read the log up to ``offset``."""
@@ -121,11 +124,17 @@ class Record:
         self.refs[key], self.objects[key], self.outputs[key] = output
         self.lost.discard(key)
 
-    def lose_output(self, key: str) -> None:
-        """Take note that an output is gone; several consumers may find that at the same time."""
-        self.refs.pop(key, None)
+    def lose_output(self, key: str, ref: Any) -> bool:
+        """Take note that ``ref`` is gone, and return whether it was the output of that key.
+
+        Several consumers may find that at the same time, and another object may be in its place by then.
+        """
+        if self.refs.get(key) is not ref:
+            return False
+        del self.refs[key]
         self.objects.pop(key, None)
         self.lost.add(key)
+        return True
 
     def finish(self, state: State, error: dict[str, Any] | None = None) -> None:
         """Set the final state, once: what comes later about this attempt is ignored."""

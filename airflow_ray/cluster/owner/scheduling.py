@@ -11,11 +11,7 @@ from airflow_ray.cluster.nodes import autoscaler_may_add, fits, plain, resources
 from airflow_ray.cluster.protocol import FailureKind
 
 FIRST_CHECK_SECONDS = 2.0
-
-
 CHECK_SECONDS = 5.0
-
-
 VIEW_SECONDS = 1.0
 
 
@@ -87,13 +83,22 @@ class Scheduling:
     def check(self) -> Verdict:
         """Return what the request waits for, or the error where waiting longer is of no use."""
         self._checked = True
-        nodes, free = self._view.take()
-        known: dict[str, Any] = {"asked": self._asked, "nodes": [plain(node) for node in nodes]}
         waited = time.monotonic() - self._started
-        if self._timeout is not None and waited >= self._timeout:
-            return Verdict(error=failure(FailureKind.SCHEDULING_TIMEOUT, seconds=self._timeout, **known))
+        is_late = self._timeout is not None and waited >= self._timeout
+        try:
+            nodes, free = self._view.take()
+        # A head that is busy or being replaced makes Ray raise whatever it likes; the time to wait goes on.
+        except Exception as error:
+            if is_late:
+                return Verdict(error=self._failure(FailureKind.SCHEDULING_TIMEOUT, []))
+            return Verdict(f"asked for {self._asked}; Ray does not say what the cluster has: {error}")
+        if is_late:
+            return Verdict(error=self._failure(FailureKind.SCHEDULING_TIMEOUT, nodes))
         if any(fits(self._asked, node) for node in nodes):
             return Verdict(f"asked for {self._asked}, free in the cluster: {free}")
         if self._timeout is None and not autoscaler_may_add(self._asked):
-            return Verdict(error=failure(FailureKind.INFEASIBLE, **known))
+            return Verdict(error=self._failure(FailureKind.INFEASIBLE, nodes))
         return Verdict(f"asked for {self._asked}, which no node has yet")
+
+    def _failure(self, kind: FailureKind, nodes: list[dict[str, float]]) -> dict[str, Any]:
+        return failure(kind, seconds=self._timeout, asked=self._asked, nodes=[plain(node) for node in nodes])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+# What is asked for is on this node already.
+LOOK_SECONDS = 5.0
+
 
 def sizes_of(refs: list[Any]) -> list[int]:
     """Return the size of each object of this process in bytes, 0 for one that Ray knows none of."""
@@ -47,3 +50,28 @@ def spilled_bytes() -> int:
     from ray._private.internal_api import get_memory_info_reply
 
     return int(get_memory_info_reply(ray._private.state.state).store_stats.spilled_bytes_total)
+
+
+def are_lost(refs: list[Any]) -> bool:
+    """Whether one of the objects is gone for good: Ray has put an error in its place.
+
+    Only Ray's tables are asked, and of an object its mark, which tells values from errors: nothing is unpickled, and
+    nothing is moved to this node. One that Ray is making again counts as there.
+    """
+    import ray
+
+    refs = list(dict.fromkeys(refs))
+    ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
+    locations = ray.experimental.get_local_object_locations(ready)
+    here = ray.get_runtime_context().get_node_id()
+    # An error lies in the memory of the owner, which is no node, or in the store of its node.
+    near = [ref for ref in ready if here in (locations.get(ref, {}).get("node_ids") or [here])]
+    return any(map(_is_error, near))
+
+
+def _is_error(ref: Any) -> bool:
+    from ray._private.worker import global_worker
+
+    ((_, mark, *_rest),) = global_worker.core_worker.get_objects([ref], int(LOOK_SECONDS * 1000))
+    # The name of how a value is pickled, or the number of an error.
+    return bool(mark) and mark.partition(b",")[0].isdigit()

@@ -6,22 +6,23 @@ import time
 from typing import Any
 
 from airflow_ray.cluster.checkpoints.storage import open_filesystem, scheme_and_root
-from airflow_ray.cluster.protocol import OWNER_NAME, REFRESH_SECONDS
+from airflow_ray.cluster.protocol import REFRESH_SECONDS
 
 
 class RunContext:
     """One attempt of a piece of work, as its runner knows it.
 
+    :param owner_name: the name of the owner.
     :param record_id: what the owner knows it by.
     :param attempt: tells it from earlier ones of that record.
     :param sources: module name to file name and source text of the user's own modules.
     """
 
-    def __init__(self, record_id: str, attempt: str, sources: dict[str, tuple[str, str]]) -> None:
+    def __init__(self, owner_name: str, record_id: str, attempt: str, sources: dict[str, tuple[str, str]]) -> None:
         import ray
 
         self.sources = sources
-        self._credentials = _Credentials(ray.get_runtime_context().namespace, record_id, attempt)
+        self._credentials = _Credentials(ray.get_runtime_context().namespace, owner_name, record_id, attempt)
 
     def storage(self) -> tuple[Any, str, str] | None:
         """Return file system, path in it and address of the folder that the work may write to, if it has one."""
@@ -37,8 +38,8 @@ class RunContext:
 class _Credentials:
     """Asks the owner for the storage of one attempt: what is pickled, into a bucket too, holds no secret."""
 
-    def __init__(self, namespace: str, record_id: str, attempt: str) -> None:
-        self._name = namespace, record_id, attempt
+    def __init__(self, namespace: str, owner_name: str, record_id: str, attempt: str) -> None:
+        self._name = namespace, owner_name, record_id, attempt
         self._opened: tuple[Any, float] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -48,8 +49,8 @@ class _Credentials:
         """Return the arguments of :class:`~airflow_ray.cluster.checkpoints.storage.Storage`."""
         import ray
 
-        namespace, record_id, attempt = self._name
-        owner = ray.get_actor(OWNER_NAME, namespace=namespace)
+        namespace, owner_name, record_id, attempt = self._name
+        owner = ray.get_actor(owner_name, namespace=namespace)
         settings: dict[str, Any] | None = ray.get(owner.storage_settings.remote(record_id, attempt))
         return settings
 

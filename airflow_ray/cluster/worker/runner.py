@@ -96,6 +96,7 @@ def _log_sender(owner: Any, record_id: str, attempt: str, secrets: list[str]) ->
 
 def run(
     owner: Any,
+    owner_name: str,
     record_id: str,
     attempt: str,
     payload: bytes,
@@ -112,6 +113,7 @@ def run(
     pickled.
 
     :param owner: handle of the owner, told of the start and of each batch of log lines.
+    :param owner_name: its name, for what is pickled on and finds it later.
     :param payload: ``(callable, args, kwargs)`` as pickled by :mod:`airflow_ray.client.submission.payload`.
     :param sources: module name to file name and source text of the user's own modules.
     :param as_json: return the value as JSON text in the header instead of as an output.
@@ -127,7 +129,7 @@ def run(
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     secrets = secrets_of_runtime_env()
     send = _log_sender(owner, record_id, attempt, secrets)
-    work = RunContext(record_id, attempt, sources)
+    work = RunContext(owner_name, record_id, attempt, sources)
 
     def note_group(group: Any) -> None:
         owner.note_placement_group.remote(record_id, attempt, group)

@@ -1,0 +1,159 @@
+"""One attempt of a piece of work, from its start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.cluster.failures import failure, failure_of
+from airflow_ray.cluster.protocol import FailureKind, State
+
+if TYPE_CHECKING:
+    from airflow_ray.cluster.owner.outputs import Outputs
+    from airflow_ray.cluster.owner.ray_calls import RayCalls
+    from airflow_ray.cluster.owner.record import Output, Record
+    from airflow_ray.cluster.owner.records import Records
+    from airflow_ray.cluster.owner.scheduling import Scheduling
+
+# What is smaller does not fill a store.
+SPILL_CHECK_BYTES = 1_000_000
+
+
+class Attempt:
+    """Follows the task of one record, and settles the record when it has ended.
+
+    What it learns of an attempt that another has replaced is dropped.
+
+    :param record: which is its own.
+    :param records: of the owner.
+    :param outputs: which keep what the task leaves.
+    :param ray: what has Ray do it.
+    """
+
+    def __init__(self, record: Record, records: Records, outputs: Outputs, ray: RayCalls) -> None:
+        self._record = record
+        self._records = records
+        self._outputs = outputs
+        self._ray = ray
+
+    async def follow(self) -> None:
+        """Take the header, the outputs and the footer as they come, and settle the record."""
+        from ray.exceptions import TaskCancelledError
+
+        try:
+            await self._follow()
+        except TaskCancelledError:
+            await self._settle(State.CANCELLED)
+        # Whatever it is, the record must end: somebody waits for it.
+        except Exception as error:
+            await self._fail(failure_of(error))
+
+    async def watch_scheduling(self, scheduling: Scheduling) -> None:
+        """Say what the work waits for while it is PENDING, and fail it when that cannot come or takes too long."""
+        record = self._record
+        while self._is_pending():
+            await asyncio.sleep(scheduling.next_check_seconds())
+            verdict = await asyncio.to_thread(scheduling.check)
+            async with self._records.lock(record.record_id):
+                if not self._is_pending():
+                    return
+                if verdict.error is not None:
+                    await self._records.stop(record, State.FAILED, verdict.error)
+                else:
+                    record.detail = verdict.detail
+                    await self._records.notify(record)
+
+    async def start(self, node: str, pid: int) -> None:
+        """Take note that the runner has started; the caller holds the lock of the record."""
+        record = self._record
+        record.starts += 1
+        record.state, record.detail = State.RUNNING, None
+        record.node, record.pid, record.started_at = node, pid, time.time()
+        # Ray tries a task again without end when the memory monitor killed it.
+        if 0 <= record.options["max_retries"] < record.starts - 1:
+            error = failure(FailureKind.OUT_OF_MEMORY, starts=record.starts - 1)
+            await self._records.stop(record, State.FAILED, error)
+        # Of an earlier start, whose process died; this one has made none yet.
+        await self._records.remove_placement_groups(record)
+        await self._records.notify(record)
+
+    def _is_pending(self) -> bool:
+        return self._record.state == State.PENDING
+
+    async def _follow(self) -> None:
+        record, generator = self._record, self._record.generator
+        spilled_before = asyncio.ensure_future(self._ray.spilled_bytes())
+        header = await (await anext(generator))
+        # To iterate asynchronously would fetch and unpickle each output: Ray waits for it by awaiting it.
+        refs = await asyncio.to_thread(list, generator)
+        record.node, record.pid, record.seconds = header["node"], header["pid"], header["seconds"]
+        # The footer; a stream that broke off has the ref of an error here, which raises.
+        await refs[-1]
+        self._note_lineage()
+        if header["error"] is not None:
+            await self._fail(header["error"], has_lost_object=header["lost_object"])
+        else:
+            await self._succeed(header, refs, await spilled_before)
+
+    def _note_lineage(self) -> None:
+        record = self._record
+        for number, (record_id, key, source) in enumerate(record.inputs):
+            producer = self._records.get(record_id)
+            if source == "store" and producer is not None and producer.rebuilt_at > record.submitted_at:
+                record.inputs[number] = record_id, key, "lineage"
+
+    async def _succeed(self, header: dict[str, Any], refs: list[Any], spilled_before: int | None) -> None:
+        from ray.exceptions import RayError
+
+        kept: dict[str, Output] = {}
+        try:
+            for (key, inside), ref in zip(header["objects"].items(), refs, strict=False):
+                kept[key] = await self._outputs.keep(ref, inside, header["outputs"][key])
+        except RayError as error:
+            # A package is missing where the value is put together again, or else the process that ran the callable
+            # has died before what is inside its outputs was copied.
+            await self._fail(_output_failure(error))
+            return
+        spilled = await self._spilled_since(spilled_before, kept)
+        record = self._record
+        async with self._records.lock(record.record_id):
+            if self._records.is_current(record) and not record.finished:
+                record.outputs, record.value_json = header["outputs"], header["value_json"]
+                record.spilled_bytes = spilled
+                for key, output in kept.items():
+                    record.take_output(key, output)
+                await self._records.finish(record, State.SUCCEEDED)
+
+    async def _spilled_since(self, before: int | None, kept: dict[str, Output]) -> int:
+        """Return how much was written to disk since the work began, for outputs that can fill a store."""
+        if before is None or sum(output.description["bytes"] for output in kept.values()) <= SPILL_CHECK_BYTES:
+            return 0
+        now = await self._ray.spilled_bytes()
+        # A node that has gone takes its part of the sum along.
+        return max(0, now - before) if now is not None else 0
+
+    async def _fail(self, error: dict[str, Any], has_lost_object: bool = False) -> None:
+        if has_lost_object or error["kind"] == FailureKind.INPUT_LOST:
+            inputs = list(self._record.inputs)
+            lost = [(name, key) for name, key, _ in inputs if await self._is_lost(name, key)]
+            if lost:
+                error = {**error, "kind": FailureKind.INPUT_LOST.value, "lost": lost}
+        await self._settle(State.FAILED, error)
+
+    async def _is_lost(self, record_id: str, key: str) -> bool:
+        """Whether an input is gone, also where another consumer has found that first, or somebody has released it."""
+        await self._outputs.forget_if_lost(record_id, key)
+        producer = self._records.get(record_id)
+        return producer is None or key not in producer.refs
+
+    async def _settle(self, state: State, error: dict[str, Any] | None = None) -> None:
+        async with self._records.lock(self._record.record_id):
+            await self._records.finish(self._record, state, error)
+
+
+def _output_failure(error: Exception) -> dict[str, Any]:
+    told = failure_of(error)
+    if told["kind"] == FailureKind.NOT_PICKLABLE:
+        return {**told, "kind": FailureKind.NOT_READABLE.value}
+    return failure(FailureKind.WORKER_CRASHED, message=str(error))

@@ -1,0 +1,136 @@
+"""What the owner has Ray do: the only calls of Ray's behind the classes that decide."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+from airflow_ray.cluster.owner import store
+from airflow_ray.cluster.values.inner_objects import collected, value_around
+from airflow_ray.cluster.worker import placement_groups
+from airflow_ray.cluster.worker.restorer import restore
+from airflow_ray.cluster.worker.runner import run
+
+# Many pieces of work may begin and end within a second.
+SPILL_SECONDS = 1.0
+SPILL_TIMEOUT_SECONDS = 5.0
+
+
+def _same(*values: Any) -> list[Any]:
+    """Return ``values``: as a task of the owner's, this makes the owner the owner of others' objects.
+
+    The last output tells the owner that the task succeeded, without a look at the others.
+    """
+    return [*values, True]
+
+
+class RayCalls:
+    """Tasks of the owner's, and what Ray's tables know of their outputs.
+
+    A ref reaches a method of an actor inside a list only, since Ray replaces a ref that is an argument itself by its
+    value. A remote function is made once: making one takes longer than calling it.
+
+    :param owner: the handle of the owner, for its tasks.
+    """
+
+    def __init__(self, owner: Any) -> None:
+        import ray
+
+        self._owner = owner
+        self._name = ray.get_runtime_context().get_actor_name()
+        self._run = ray.remote(num_returns="streaming")(run)
+        self._run_in_own_process = ray.remote(num_returns="streaming", max_calls=1)(run)
+        self._copy = ray.remote(num_cpus=0)(_same)
+        self._restore = ray.remote(num_returns=2)(restore)
+        self._collected = ray.remote(num_cpus=0)(collected)
+        self._value_around = ray.remote(num_cpus=0, num_returns=2)(value_around)
+        self._spill_lock = threading.Lock()
+        self._spilled = (float("-inf"), 0)
+
+    def start(self, options: dict[str, Any], ends_process: bool, *args: Any) -> Any:
+        """Start the runner, and return the generator of its outputs.
+
+        :param options: what ``RemoteFunction.options`` takes.
+        :param ends_process: no later work is to run in the same process.
+        :param args: those of the runner after the owner's handle and name.
+        """
+        runner = self._run_in_own_process if ends_process else self._run
+        return runner.options(**options).remote(self._owner, self._name, *args)
+
+    def task_id(self, generator: Any) -> str:
+        """Return the id of the task that :meth:`start` has started."""
+        return str(generator.completed().task_id().hex())
+
+    def cancel(self, generator: Any) -> None:
+        """End a task with all it has started."""
+        import ray
+
+        ray.cancel(generator, force=True, recursive=True)
+
+    async def copy(self, refs: list[Any]) -> list[Any]:
+        """Return copies of objects that lie on one node, which are the owner's own.
+
+        :raises RayError: one of them is gone, or cannot be unpickled there.
+        """
+        copies: list[Any] = self._copy.options(num_returns=len(refs) + 1).remote(*refs)
+        await copies.pop()
+        return copies
+
+    async def rebuild(self, apart: Any, objects: list[Any]) -> Any:
+        """Return the ref of a value that was taken apart, put together again around ``objects``."""
+        value, done = self._value_around.remote(apart, objects)
+        await done
+        return value
+
+    def collect(self, ref: Any) -> Any:
+        """Return the ref of what somebody can use of a value who has no cluster."""
+        return self._collected.remote(ref)
+
+    async def restore(self, record_id: str, key: str, runtime_env: dict[str, Any] | None) -> tuple[Any, Any]:
+        """Read a checkpoint on a worker, and return the ref of the value and what the restorer tells of it."""
+        # Ray itself does not try again: it would keep the task for as long as the object, without credentials.
+        restorer = self._restore.options(runtime_env=runtime_env, max_retries=0)
+        ref, outcome = restorer.remote(self._owner, record_id, key)
+        return ref, await outcome
+
+    async def remove_groups(self, groups: list[Any]) -> None:
+        """Give back what placement groups hold."""
+        await asyncio.to_thread(placement_groups.remove, groups)
+
+    def sizes(self, refs: list[Any]) -> list[int]:
+        """Return the size of each object in bytes, 0 for one that Ray knows none of."""
+        return store.sizes_of(refs)
+
+    async def by_node(self, refs: list[Any]) -> list[list[Any]]:
+        """Return the objects that lie on the same node together."""
+        return await asyncio.to_thread(store.by_node, refs)
+
+    async def places(self, refs: list[Any]) -> list[tuple[str | None, bool]]:
+        """Return the node of each object and whether it was ever spilled."""
+        return await asyncio.to_thread(store.places_of, refs)
+
+    async def are_lost(self, refs: list[Any]) -> bool:
+        """Whether one of the objects is gone for good."""
+        return await asyncio.to_thread(store.are_lost, refs)
+
+    async def spilled_bytes(self) -> int | None:
+        """Return how much all nodes have written to disk so far for lack of room, or None where Ray does not say."""
+        # A figure for the log is not worth waiting for a node that does not answer.
+        with suppress(asyncio.TimeoutError):
+            return await asyncio.wait_for(asyncio.to_thread(self._spilled_bytes), SPILL_TIMEOUT_SECONDS)
+        return None
+
+    def _spilled_bytes(self) -> int | None:
+        with self._spill_lock:
+            asked_at, known = self._spilled
+            if time.monotonic() > asked_at + SPILL_SECONDS:
+                try:
+                    known = store.spilled_bytes()
+                # A node that has just died makes Ray raise whatever it likes. It is a figure for the log, no more.
+                except Exception:
+                    return None
+                self._spilled = (time.monotonic(), known)
+            return known

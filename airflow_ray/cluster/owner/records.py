@@ -1,0 +1,203 @@
+"""The records of an owner, and the locks that guard them."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from airflow_ray.cluster.owner.record import Record
+from airflow_ray.cluster.protocol import State
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+# What is kept of a log when its work has ended and somebody has read it, and of all logs together.
+TAIL_BYTES = 256 * 1024
+MAX_LOG_BYTES = 64 * 1024 * 1024
+# Tries that were cancelled before their submission came. None of them is expected for long.
+MAX_CANCELLED_HOLDERS = 10_000
+
+
+class Records:
+    """What the owner knows of each piece of work, by its record id.
+
+    A verb that touches one record holds the lock of its id from its check to its act. No verb holds two of them.
+
+    :param cancel: ends a task of Ray's with all it has started.
+    :param remove_groups: gives back what placement groups hold.
+    """
+
+    def __init__(
+        self,
+        cancel: Callable[[Any], None],
+        remove_groups: Callable[[list[Any]], Awaitable[None]],
+    ) -> None:
+        self._cancel = cancel
+        self._remove_groups = remove_groups
+        self._records: dict[str, Record] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._expiries: dict[str, asyncio.Task[None]] = {}
+        self._cancelled_holders: OrderedDict[str, None] = OrderedDict()
+        self._log_bytes = 0
+        self._on_change: Callable[[Record], Awaitable[None]] = _nothing
+        self._on_discard: Callable[[], None] = lambda: None
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def listen(self, on_change: Callable[[Record], Awaitable[None]], on_discard: Callable[[], None]) -> None:
+        """Call ``on_change`` with a record whose state has changed, and ``on_discard`` when one was forgotten."""
+        self._on_change, self._on_discard = on_change, on_discard
+
+    def lock(self, record_id: str) -> asyncio.Lock:
+        """Return the lock of a record, which exists before the record does."""
+        return self._locks.setdefault(record_id, asyncio.Lock())
+
+    def get(self, record_id: str) -> Record | None:
+        """Return the record of that id."""
+        return self._records.get(record_id)
+
+    def current(self, record_id: str, attempt: str) -> Record | None:
+        """Return the record of that id unless it is one of another attempt by now."""
+        record = self._records.get(record_id)
+        return record if record is not None and record.attempt == attempt else None
+
+    def is_current(self, record: Record) -> bool:
+        """Whether nothing has come in place of ``record``."""
+        return self._records.get(record.record_id) is record
+
+    def producers(self, record: Record) -> list[Record]:
+        """Return the records, as far as they are known, whose outputs are inputs of ``record``."""
+        return [self._records[name] for name, _, _ in record.inputs if name in self._records]
+
+    def of(self, dag: str | None, run: str | None) -> list[Record]:
+        """Return the records of a DAG and a run, in the order in which they were made; None stands for all."""
+        return [record for record in self._records.values() if _is_of(record.record_id, dag, run)]
+
+    def ids_of(self, dag: str | None, run: str | None) -> list[str]:
+        """Return the ids of these records, and of those that are being made."""
+        being_made = [name for name, lock in list(self._locks.items()) if lock.locked()]
+        known = dict.fromkeys([*self._records, *being_made])
+        return [record_id for record_id in known if _is_of(record_id, dag, run)]
+
+    async def create(self, record_id: str, options: dict[str, Any], ttl: float | None) -> Record:
+        """Make a record in place of an earlier one; the caller holds its lock."""
+        await self.discard(record_id)
+        record = self._records[record_id] = Record(record_id, attempt=uuid.uuid4().hex, options=options)
+        self.set_ttl(record, ttl)
+        return record
+
+    async def discard(self, record_id: str) -> None:
+        """Stop the work of a record, free its outputs and forget it; the caller holds its lock."""
+        record = self._records.pop(record_id, None)
+        if record is None:
+            return
+        self._log_bytes -= record.log.bytes
+        if (expiry := self._expiries.pop(record_id, None)) is not None and expiry is not asyncio.current_task():
+            expiry.cancel()
+        await self.stop(record, State.CANCELLED)
+        record.refs.clear()
+        record.objects.clear()
+        await self.remove_placement_groups(record)
+        self._on_discard()
+
+    async def stop(self, record: Record, state: State, error: dict[str, Any] | None = None) -> None:
+        """End the work of a record; the caller holds its lock."""
+        if record.generator is not None:
+            self._cancel(record.generator)
+        await self.finish(record, state, error)
+
+    async def finish(self, record: Record, state: State, error: dict[str, Any] | None = None) -> None:
+        """Set the final state of a record, once; the caller holds its lock."""
+        record.finish(state, error)
+        for producer in self.producers(record):
+            producer.note_used_by(record.attempt)
+        await self.notify(record)
+        # What has succeeded may have left something in one of its groups that it returned.
+        if record.state != State.SUCCEEDED:
+            await self.remove_placement_groups(record)
+
+    async def notify(self, record: Record) -> None:
+        """Tell those who wait for a record that it has changed."""
+        await self._on_change(record)
+
+    async def remove_placement_groups(self, record: Record) -> None:
+        """Give back what the placement groups of a record hold."""
+        groups, record.placement_groups = record.placement_groups, []
+        if groups:
+            await self._remove_groups(groups)
+
+    def set_ttl(self, record: Record, ttl: float | None) -> None:
+        """Let the outputs of a record be released ``ttl`` seconds after their last use, or never if that is None."""
+        record.ttl = ttl
+        if ttl is not None and record.record_id not in self._expiries:
+            task = asyncio.get_running_loop().create_task(self._expire(record.record_id))
+            self._expiries[record.record_id] = task
+
+    def note_cancelled(self, holder: str) -> None:
+        """Take note that what this holder submits later is not to begin."""
+        self._cancelled_holders[holder] = None
+        if len(self._cancelled_holders) > MAX_CANCELLED_HOLDERS:
+            self._cancelled_holders.popitem(last=False)
+
+    def is_cancelled(self, holder: str | None) -> bool:
+        """Whether this holder was cancelled."""
+        return holder in self._cancelled_holders
+
+    def append_log(self, record: Record, lines: list[str]) -> None:
+        """Keep log lines, in place of the oldest of work that has ended where there are too many."""
+        before = record.log.bytes
+        record.log.append(lines)
+        self._log_bytes += record.log.bytes - before
+        if self._log_bytes > MAX_LOG_BYTES:
+            for ended in sorted(filter(_has_ended, self._records.values()), key=_end):
+                self._shorten_log(ended, 0)
+                if self._log_bytes <= MAX_LOG_BYTES:
+                    break
+
+    def shorten_log(self, record: Record) -> None:
+        """Keep the last lines of the log of work that has ended, which somebody has read."""
+        self._shorten_log(record, TAIL_BYTES)
+
+    def _shorten_log(self, record: Record, max_bytes: int) -> None:
+        before = record.log.bytes
+        record.log.keep_tail(max_bytes)
+        self._log_bytes += record.log.bytes - before
+
+    async def _expire(self, record_id: str) -> None:
+        """Release a record when its outputs have not been used for its time to live."""
+        while True:
+            record = self._records.get(record_id)
+            left = 0.0 if record is None or record.ttl is None else record.seconds_left()
+            if left > 0:
+                await asyncio.sleep(left)
+                continue
+            # Somebody may have used it while the lock was waited for.
+            async with self.lock(record_id):
+                record = self._records.get(record_id)
+                if record is None or record.ttl is None:
+                    self._expiries.pop(record_id, None)
+                    return
+                if record.seconds_left() <= 0:
+                    await self.discard(record_id)
+                    return
+
+
+async def _nothing(record: Record) -> None:
+    """Tell nobody."""
+
+
+def _is_of(record_id: str, dag: str | None, run: str | None) -> bool:
+    parts = record_id.split("/")
+    return dag in (None, parts[0]) and run in (None, parts[1])
+
+
+def _has_ended(record: Record) -> bool:
+    return record.finished
+
+
+def _end(record: Record) -> float:
+    return record.finished_at or 0.0

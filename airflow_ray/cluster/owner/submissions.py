@@ -1,0 +1,216 @@
+"""What comes to the owner to be run or kept, and what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.cluster.failures import failure, failure_of
+from airflow_ray.cluster.owner.attempt import Attempt
+from airflow_ray.cluster.owner.scheduling import ClusterView, Scheduling
+from airflow_ray.cluster.protocol import FailureKind, State, SubmitAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from airflow_ray.cluster.owner.outputs import Outputs
+    from airflow_ray.cluster.owner.ray_calls import RayCalls
+    from airflow_ray.cluster.owner.record import Record
+    from airflow_ray.cluster.owner.records import Records
+
+
+class Submissions:
+    """Begins work, attaches to work that is there, and adopts objects of others.
+
+    :param records: of the owner.
+    :param outputs: of the owner.
+    :param ray: what has Ray do it.
+    """
+
+    def __init__(self, records: Records, outputs: Outputs, ray: RayCalls) -> None:
+        self._records = records
+        self._outputs = outputs
+        self._ray = ray
+        self._view = ClusterView()
+        self._attempts: dict[str, Attempt] = {}
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def attach(
+        self,
+        record_id: str,
+        fingerprint: str | None,
+        holder: str | None,
+        checkpoint: dict[str, Any] | None,
+        storage: dict[str, Any] | None,
+    ) -> SubmitAnswer:
+        """Go on with work of the same fingerprint that is under way or done; empty where there is none.
+
+        The arguments are those of :meth:`submit`.
+        """
+        async with self._records.lock(record_id):
+            return self._attach(record_id, fingerprint, holder, checkpoint, storage)
+
+    async def submit(
+        self,
+        record_id: str,
+        payload: bytes | list[Any],
+        sources: dict[str, tuple[str, str]],
+        inputs: list[tuple[str, str, str]],
+        options: dict[str, Any],
+        *,
+        fingerprint: str | None = None,
+        holder: str | None = None,
+        as_json: bool = False,
+        multiple_outputs: bool = False,
+        scheduling_timeout: float | None = None,
+        checkpoint: dict[str, Any] | None = None,
+        storage: dict[str, Any] | None = None,
+        ends_process: bool = False,
+        ttl: float | None = None,
+    ) -> SubmitAnswer:
+        """Run a pickled callable under ``record_id``, in place of any earlier work of that name.
+
+        :param payload: the pickled callable, or where it is large its ref, or the name of its upload, in a list.
+        :param inputs: record id and key of the object for each input slot, and ``store``, or ``checkpoint`` for
+            one that had to be restored for this.
+        :param options: what ``RemoteFunction.options`` takes.
+        :param fingerprint: tells the same work of another try; None always begins anew.
+        :param holder: any text that tells who submits this, for :meth:`cancel`.
+        :param scheduling_timeout: seconds in PENDING after which the work fails; None waits without limit.
+        :param checkpoint: where the outputs are checkpointed: ``storage`` (arguments of ``Storage``), ``uri`` (what
+            comes before the key in an object URI), ``keys`` to sign with, ``required`` (or best effort).
+        :param storage: arguments of ``Storage`` for what the work itself writes and reads.
+        :param ends_process: no later work is to run in the same process.
+        :param ttl: seconds after the last use in which the outputs are released; None keeps them.
+        """
+        async with self._records.lock(record_id):
+            if answer := self._attach(record_id, fingerprint, holder, checkpoint, storage):
+                return answer
+            refs, error = self._input_refs(inputs)
+            if error is not None:
+                return {"error": error}
+            pickled = await self._outputs.own(payload[0]) if isinstance(payload, list) else payload
+            # Its holder may have been cancelled while its payload was on its way.
+            if self._records.is_cancelled(holder):
+                return {"error": failure(FailureKind.CANCELLED)}
+            record = await self._records.create(record_id, options, ttl)
+            record.inputs, record.checkpoint, record.storage = inputs, checkpoint, storage
+            record.fingerprint, record.holder = fingerprint, holder
+            for producer in self._records.producers(record):
+                producer.users.add(record.attempt)
+            is_checkpointed = checkpoint is not None
+            work = (record_id, record.attempt, pickled, sources, as_json, multiple_outputs, is_checkpointed, *refs)
+            try:
+                record.generator = self._ray.start(options, ends_process, *work)
+            # What Ray raises for options it does not take is anything, down to OverflowError.
+            except Exception as error:
+                await self._records.discard(record_id)
+                return {"error": failure(FailureKind.OPTIONS, message=str(error))}
+            record.task_id = self._ray.task_id(record.generator)
+            self._follow(record, scheduling_timeout)
+            return {}
+
+    async def adopt(
+        self,
+        record_id: str,
+        key: str,
+        refs: list[Any],
+        objects: list[Any],
+        description: dict[str, Any],
+        ttl: float | None,
+    ) -> dict[str, Any] | None:
+        """Make a client's object, the only one in ``refs``, or the name of its upload, an output of ``record_id``.
+
+        Other outputs of a record that has ended stay.
+
+        :param objects: the refs of the Ray objects inside it, where it is taken apart.
+        :param ttl: as for :meth:`submit`.
+        :returns: None, or as plain data why it cannot be copied.
+        """
+        from ray.exceptions import RayError
+
+        try:
+            # What is put together again becomes the owner's own thereby.
+            ref = refs[0] if objects else await self._outputs.own(refs[0])
+            output = await self._outputs.keep(ref, objects, description)
+        except RayError as error:
+            return {**failure_of(error), "kind": FailureKind.NOT_READABLE.value}
+        async with self._records.lock(record_id):
+            record = self._records.get(record_id)
+            if record is None or record.state != State.SUCCEEDED:
+                record = await self._records.create(record_id, {}, ttl)
+            # It is no longer what the work has made.
+            record.fingerprint = None
+            record.take_output(key, output)
+            record.note_used()
+            self._records.set_ttl(record, ttl)
+            await self._records.finish(record, State.SUCCEEDED)
+        return None
+
+    async def announce_start(self, record_id: str, attempt: str, node: str, pid: int) -> None:
+        """Take note that the runner has started."""
+        async with self._records.lock(record_id):
+            record = self._records.current(record_id, attempt)
+            if record is None:
+                return
+            if record.finished:
+                record.note_rebuilt()
+            else:
+                await self._attempts[attempt].start(node, pid)
+
+    async def cancel(self, record_id: str, holder: str | None) -> bool:
+        """Stop the work of ``record_id`` with all it started; return whether there was any to stop.
+
+        :param holder: stop it only if this one submitted it, or attached to it last. What it submits later does not
+            begin.
+        """
+        if holder is not None:
+            self._records.note_cancelled(holder)
+        async with self._records.lock(record_id):
+            record = self._records.get(record_id)
+            if record is None or record.finished or (holder is not None and holder != record.holder):
+                return False
+            await self._records.stop(record, State.CANCELLED)
+            return True
+
+    def _attach(
+        self,
+        record_id: str,
+        fingerprint: str | None,
+        holder: str | None,
+        checkpoint: dict[str, Any] | None,
+        storage: dict[str, Any] | None,
+    ) -> SubmitAnswer:
+        if self._records.is_cancelled(holder):
+            return {"error": failure(FailureKind.CANCELLED)}
+        record = self._records.get(record_id)
+        if record is None or not record.is_attachable(fingerprint):
+            return {}
+        record.holder = holder
+        if not record.finished:
+            # The credentials of an earlier try may have expired by now, or been changed.
+            record.checkpoint, record.storage = checkpoint, storage
+        return {"attached": record.state.value}
+
+    def _input_refs(self, inputs: list[tuple[str, str, str]]) -> tuple[list[Any], dict[str, Any] | None]:
+        """Return the ref of each input, which keeps the object alive from here on, or why there is none."""
+        found = [self._outputs.find(record_id, key) for record_id, key, _ in inputs]
+        errors = [error for _, error in found if error is not None]
+        if not errors:
+            return [ref for ref, _ in found], None
+        lost = [(each["record_id"], each["key"]) for each in errors if each["state"] in (None, State.LOST.value)]
+        return [], {**errors[0], "lost": lost if len(lost) == len(errors) else []}
+
+    def _follow(self, record: Record, scheduling_timeout: float | None) -> None:
+        attempt = Attempt(record, self._records, self._outputs, self._ray)
+        self._attempts[record.attempt] = attempt
+        scheduling = Scheduling(record.options, scheduling_timeout, self._view)
+        self._start(attempt.watch_scheduling(scheduling))
+        following = self._start(attempt.follow())
+        following.add_done_callback(lambda _: self._attempts.pop(record.attempt))
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task

@@ -1,0 +1,165 @@
+"""Those who wait for work: followers of one piece, watchers of many, and the work that writes faster than they read."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from airflow_ray.cluster.protocol import PollAnswer, State, WatchNews
+
+if TYPE_CHECKING:
+    from airflow_ray.cluster.owner.record import Record
+    from airflow_ray.cluster.owner.records import Records
+
+MAX_UNREAD_BYTES = 2 * 1024 * 1024
+# A watcher hears of lines at the end of its interval, and at once of so many.
+WATCH_UNREAD_BYTES = 256 * 1024
+MAX_WATCH_BYTES = 4 * 1024 * 1024
+FOLLOWER_GONE_SECONDS = 30.0
+
+# Record id, the key of the object that is waited for or None, and the offset of the log lines.
+Wanted = tuple[str, "str | None", "int | None"]
+
+
+class Waiting:
+    """Answers those who wait as soon as there is news.
+
+    :param records: of the owner.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._watch_news = asyncio.Condition()
+        self._watch_calls = itertools.count()
+        self._latest_watch: dict[str, int] = {}
+
+    async def poll(self, record_id: str, offset: int | None, timeout: float) -> PollAnswer:
+        """Return log lines from ``offset`` on and the state, as soon as either is news.
+
+        :param offset: None for where an earlier follower stopped.
+        :param timeout: seconds to wait for news; 0 returns what is known, to somebody who does not follow.
+        """
+        record = self._records.get(record_id)
+        if record is None:
+            return {"state": State.LOST.value, "lines": [], "offset": offset or 0, "skipped": 0}
+        deadline = time.monotonic() + timeout
+        known = record.state, record.detail
+        offset = record.read_offset if offset is None else offset
+        changed = record.changed
+        async with changed:
+            if timeout:
+                record.note_read(offset)
+                changed.notify_all()
+            while not (record.finished or record.log.end > offset) and (record.state, record.detail) == known:
+                try:
+                    await asyncio.wait_for(changed.wait(), deadline - time.monotonic())
+                except asyncio.TimeoutError:
+                    break
+            lines, offset, skipped = record.log.read(offset)
+        answer: PollAnswer = {"state": record.state.value, "detail": record.detail}
+        answer |= {"lines": lines, "offset": offset, "skipped": skipped}
+        if record.finished and record.log.end == offset:
+            answer |= {"record": record.describe(), "value_json": record.value_json}
+            # An answer with lines may get lost on its way, and its follower ask for them again.
+            if not lines:
+                self._records.shorten_log(record)
+        return answer
+
+    async def watch(self, watcher: str, wanted: list[Wanted], timeout: float) -> list[WatchNews | None] | None:
+        """Return news of many pieces of work, as soon as one of them has ended.
+
+        :param watcher: who asks; a call ends when a newer one of the same watcher comes.
+        :param wanted: for each a record id, the key of the object that is waited for, and the offset of log lines,
+            as for :meth:`poll`. Without a key the work is followed: its log lines are news, and so is that it is not
+            known.
+        :param timeout: seconds to wait.
+        :returns: None in all if a newer call came, None for each of which there is no news.
+        """
+        call = self._latest_watch[watcher] = next(self._watch_calls)
+        deadline = time.monotonic() + timeout
+        async with self._watch_news:
+            self._watch_news.notify_all()
+            for record_id, key, offset in wanted:
+                record = self._records.get(record_id)
+                if key is None and record is not None:
+                    record.note_read(record.read_offset if offset is None else offset)
+            while self._latest_watch.get(watcher) == call and not any(self._is_urgent(*each) for each in wanted):
+                try:
+                    await asyncio.wait_for(self._watch_news.wait(), deadline - time.monotonic())
+                except asyncio.TimeoutError:
+                    break
+        if self._latest_watch.get(watcher) != call:
+            return None
+        del self._latest_watch[watcher]
+        return self._news(wanted)
+
+    async def append_log(self, record: Record, lines: list[str]) -> bool:
+        """Keep log lines, waiting while somebody follows who has many unread.
+
+        :returns: whether further lines are wanted.
+        """
+        if record.finished:
+            return False
+        async with record.changed:
+            while self._follower_lags(record):
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(record.changed.wait(), 1.0)
+            # Another attempt may have taken its place meanwhile, whose log is another one.
+            if not self._records.is_current(record):
+                return False
+            self._records.append_log(record, lines)
+            record.changed.notify_all()
+        if record.log.unread_bytes(record.read_offset) > WATCH_UNREAD_BYTES:
+            await self._notify_watchers()
+        return True
+
+    async def notify(self, record: Record) -> None:
+        """Tell those who wait for a record that it has changed."""
+        async with record.changed:
+            record.changed.notify_all()
+        if record.finished:
+            await self._notify_watchers()
+
+    async def _notify_watchers(self) -> None:
+        async with self._watch_news:
+            self._watch_news.notify_all()
+
+    def _is_urgent(self, record_id: str, key: str | None, offset: int | None) -> bool:
+        record = self._records.get(record_id)
+        if record is None or key is not None:
+            return self._has_ended(record, key)
+        return record.finished or record.log.unread_bytes(record.read_offset) > WATCH_UNREAD_BYTES
+
+    def _has_ended(self, record: Record | None, key: str | None) -> bool:
+        if record is None:
+            return key is None
+        return record.finished and key not in record.lost
+
+    def _news(self, wanted: list[Wanted]) -> list[WatchNews | None]:
+        answers: list[WatchNews | None] = []
+        room = MAX_WATCH_BYTES
+        for record_id, key, offset in wanted:
+            record = self._records.get(record_id)
+            news: WatchNews = {
+                "state": (record.state if record else State.LOST).value,
+                "ended": self._has_ended(record, key),
+                "lines": [],
+                "offset": offset,
+                "skipped": 0,
+            }
+            if record is not None and key is None and room > 0:
+                start = record.read_offset if offset is None else offset
+                news["lines"], news["offset"], news["skipped"] = record.log.read(start)
+                room -= sum(map(len, news["lines"]))
+            answers.append(news if news["ended"] or news["lines"] else None)
+        return answers
+
+    def _follower_lags(self, record: Record) -> bool:
+        return (
+            not record.finished
+            and time.monotonic() - record.read_at < FOLLOWER_GONE_SECONDS
+            and record.log.unread_bytes(record.read_offset) > MAX_UNREAD_BYTES
+        )
