@@ -374,5 +374,4 @@ def test_task_leads_to_its_page_in_the_dashboard(head, dag, monkeypatch):
 def test_work_on_a_cluster_without_a_dashboard_has_no_page(head):
     uri = new_uri("ray_driver")
     with RayHook("ray_driver").connect() as hook:
-        hook.submit(speak, uri=uri)
-        assert hook.client.dashboard_page(uri) is None
+        assert hook.client.submit(speak, uri=uri).dashboard_page is None

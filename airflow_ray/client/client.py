@@ -6,18 +6,20 @@ import json
 import logging
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client import errors
 from airflow_ray.client.checkpoints.recovery import has_checkpoint, restore
 from airflow_ray.client.checkpoints.targets import Targets
 from airflow_ray.client.connection.link import Link
+from airflow_ray.client.progress import Progress
 from airflow_ray.client.submission.fingerprint import fingerprint
 from airflow_ray.client.submission.options import RemoteOptions
 from airflow_ray.client.submission.payload import pack
+from airflow_ray.client.submission.submitter import Submission, Submitter
 from airflow_ray.client.submission.uri_policy import require_allowed
 from airflow_ray.client.transfer.values import fetch, send, take_apart
+from airflow_ray.cluster.protocol import State
 from airflow_ray.cluster.tuning.search import search
 from airflow_ray.cluster.values.description import describe_value
 from airflow_ray.exceptions import (
@@ -33,44 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from airflow_ray.client.connection.settings import RaySettings
-    from airflow_ray.cluster.protocol import DashboardPage, SubmitAnswer
 
 POLL_SECONDS = 10.0
-LARGE_PAYLOAD_BYTES = 1024 * 1024
 RESTORE_ROUNDS = 3
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """News of a piece of work.
-
-    :param state: PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED or LOST.
-    :param lines: new log lines.
-    :param skipped: how many lines before them were dropped because nobody read them in time.
-    :param detail: what PENDING work waits for.
-    :param record: once the state is final, what :meth:`RayClient.describe` returns.
-    :param value: once SUCCEEDED, the value of work with ``result="value"``.
-    """
-
-    state: str
-    lines: list[str]
-    skipped: int = 0
-    detail: str | None = None
-    record: dict[str, Any] | None = None
-    value: Any = None
-
-
-class Submission(NamedTuple):
-    """Work that was submitted, or that was there already.
-
-    :param uri: the name of its result.
-    :param dashboard_page: address of its page in the Ray dashboard; None where the cluster runs none.
-    """
-
-    uri: ObjectURI
-    dashboard_page: str | None
 
 
 class RayClient:
@@ -110,42 +79,25 @@ class RayClient:
     ) -> Submission:
         """Start a callable on the cluster in place of any earlier work under the same URI."""
         uri = self._own_uri(uri)
+        call = pack(fn, args, kwargs or {}, code_folders)
+        inputs = {(each.record_id, each.key): require_allowed(self._own_uri(each)) for each in call.inputs}
         remote_options = RemoteOptions(**options)
-        payload = pack(fn, args, kwargs or {}, code_folders)
-        inputs = {(each.record_id, each.key): require_allowed(self._own_uri(each)) for each in payload.inputs}
         attempt = {
-            "fingerprint": generation
-            and fingerprint(fn, args, kwargs or {}, payload.sources, remote_options, generation),
+            "fingerprint": generation and fingerprint(fn, args, kwargs or {}, call.sources, remote_options, generation),
             "holder": holder,
             **self.targets.of(uri, remote_options),
         }
+        work = {
+            "sources": call.sources,
+            "options": remote_options.for_ray(self.settings.runtime_env),
+            "as_json": remote_options.result == "value",
+            "multiple_outputs": remote_options.multiple_outputs,
+            "scheduling_timeout": remote_options.scheduling_timeout,
+            "ends_process": fn is search,
+            "ttl": self.settings.object_ttl,
+        }
         with self.link.connect():
-            answer: SubmitAnswer = {}
-            is_large = len(payload.pickled) >= LARGE_PAYLOAD_BYTES
-            # What is large is sent only if it is needed.
-            if is_large and generation:
-                answer = self.link.call("attach", uri.record_id, *attempt.values())
-            if not answer:
-                work = {
-                    # As a ref in a list, it stays out of the heap of the owner.
-                    "payload": [send(self.link, payload.pickled)] if is_large else payload.pickled,
-                    "sources": payload.sources,
-                    "options": remote_options.for_ray(self.settings.runtime_env),
-                    "as_json": remote_options.result == "value",
-                    "multiple_outputs": remote_options.multiple_outputs,
-                    "scheduling_timeout": remote_options.scheduling_timeout,
-                    "ends_process": fn is search,
-                    "ttl": self.settings.object_ttl,
-                    **attempt,
-                }
-                answer = self._submit(uri, inputs, work)
-        if error := answer.get("error"):
-            raise errors.exception_from(inputs.get((error.get("record_id", ""), error.get("key", "")), uri), error)
-        if state := answer.get("attached"):
-            log.info("%s is %s already, by an earlier try: going on with that", uri, state)
-        else:
-            log.info("Submitted %s", uri)
-        return Submission(uri, self._dashboard_page(answer.get("page")))
+            return Submitter(self.link, uri, inputs, attempt).submit(call.pickled, work)
 
     def follow(
         self, uri: ObjectURI | str, poll_interval: float = POLL_SECONDS, offset: int | None = None
@@ -177,7 +129,7 @@ class RayClient:
                     answer.get("record"),
                     None if text is None else json.loads(text),
                 )
-                if "record" in answer or answer["state"] == "LOST":
+                if "record" in answer or answer["state"] == State.LOST:
                     return
 
     def wait(self, uri: ObjectURI | str, timeout: float | None = None) -> dict[str, Any]:
@@ -186,7 +138,7 @@ class RayClient:
         deadline = None if timeout is None else time.monotonic() + timeout
         interval = POLL_SECONDS if timeout is None else min(POLL_SECONDS, timeout)
         for progress in self.follow(uri, interval):
-            if progress.state == "SUCCEEDED" and progress.record is not None:
+            if progress.state == State.SUCCEEDED and progress.record is not None:
                 return progress.record
             if progress.record is None and deadline is not None and time.monotonic() > deadline:
                 raise RayWaitTimeoutError(f"The work for {uri} is {progress.state} after {timeout:g} seconds")
@@ -200,7 +152,7 @@ class RayClient:
         """Return what is known of the work for ``uri`` as plain data: state, times, node, outputs, error."""
         uri = self._own_uri(uri)
         record: dict[str, Any] | None = self.link.call("describe", uri.record_id)
-        return record or {"record_id": uri.record_id, "state": "LOST"}
+        return record or {"record_id": uri.record_id, "state": State.LOST.value}
 
     def logs(self, uri: ObjectURI | str, offset: int = 0) -> list[str]:
         """Return the log lines of the work for ``uri`` that are still kept, from line ``offset`` on."""
@@ -228,15 +180,15 @@ class RayClient:
             self.link.call("forget_if_lost", uri.record_id, uri.key)
             record = self.describe(uri)
         state = record["state"]
-        if state in ("FAILED", "CANCELLED"):
+        if state in (State.FAILED, State.CANCELLED):
             raise errors.exception_for(uri, record)
-        if state == "SUCCEEDED" and uri.key in record["lost"]:
+        if state == State.SUCCEEDED and uri.key in record["lost"]:
             if not has_checkpoint(self.link, uri):
                 raise errors.object_lost(uri, "it was lost with the node that held it, and it has no checkpoint")
             return True
-        if state == "SUCCEEDED" and uri.key not in record["outputs"]:
+        if state == State.SUCCEEDED and uri.key not in record["outputs"]:
             raise errors.object_lost(uri, "the task has no output of that name")
-        return state == "SUCCEEDED" or (state == "LOST" and has_checkpoint(self.link, uri))
+        return state == State.SUCCEEDED or (state == State.LOST and has_checkpoint(self.link, uri))
 
     def cancel(self, uri: ObjectURI | str, holder: str | None = None) -> bool:
         """Stop the work for ``uri`` with all it started and return whether there was any to stop."""
@@ -249,7 +201,7 @@ class RayClient:
         with self.link.connect():
             for _ in range(RESTORE_ROUNDS):
                 refs, size, error = self.link.call("find", uri.record_id, uri.key, collect=self.link.is_client)
-                if error is not None and error["state"] in (None, "LOST"):
+                if error is not None and error["state"] in (None, State.LOST):
                     restore(self.link, [uri])
                 elif error is not None:
                     raise errors.exception_from(uri, error)
@@ -312,30 +264,6 @@ class RayClient:
                 }
             )
         return objects
-
-    def _submit(self, uri: ObjectURI, inputs: dict[tuple[str, str], ObjectURI], work: dict[str, Any]) -> SubmitAnswer:
-        """Submit work, restoring inputs that are lost."""
-        sources = dict.fromkeys(inputs, "store")
-        for _ in range(RESTORE_ROUNDS):
-            described = [(*name, source) for name, source in sources.items()]
-            answer: SubmitAnswer = self.link.call("submit", uri.record_id, inputs=described, **work)
-            lost = [tuple(name) for name in answer.get("error", {}).get("lost", ())]
-            if not lost:
-                break
-            restore(self.link, [inputs[name] for name in lost], work["options"].get("runtime_env"))
-            sources.update(dict.fromkeys(lost, "checkpoint"))
-        return answer
-
-    def _dashboard_page(self, page: DashboardPage | None) -> str | None:
-        """Return the address of the work's page in the Ray dashboard, or None where the cluster runs none."""
-        if page is None:
-            return None
-        base = self.settings.dashboard_url
-        if not base and page["address"]:
-            # A head names itself as it sees itself.
-            host = self.settings.address.partition(":")[0]
-            base = f"http://{page['address'].replace('127.0.0.1', host) if host != 'auto' else page['address']}"
-        return f"{base.rstrip('/')}/#/jobs/{page['job_id']}/tasks/{page['task_id']}" if base else None
 
     def _uri_of(self, record_id: str, key: str) -> ObjectURI:
         return ObjectURI.of_record(self.conn_id, record_id, key)

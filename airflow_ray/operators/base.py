@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_ray.client.checkpoints.location import CheckpointLocation
-    from airflow_ray.client.client import Progress, RayClient, Submission
+    from airflow_ray.client.client import RayClient
+    from airflow_ray.client.progress import Progress
+    from airflow_ray.client.submission.submitter import Submission
 
 # A task that is killed has 5 seconds before SIGKILL.
 KILL_SECONDS = 4.0

@@ -14,7 +14,7 @@ from airflow_ray.operators.base import RayOperator, RemoteCall
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_ray.client.client import Progress
+    from airflow_ray.client.progress import Progress
     from airflow_ray.object_uri import ObjectURI
 
 _PLAIN_CONTEXT_KEYS = frozenset(

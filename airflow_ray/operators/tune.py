@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_ray.client.client import Progress
+    from airflow_ray.client.progress import Progress
     from airflow_ray.object_uri import ObjectURI
 
 

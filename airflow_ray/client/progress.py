@@ -1,0 +1,26 @@
+"""News of work, as a follower gets it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Progress:
+    """News of a piece of work.
+
+    :param state: PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED or LOST.
+    :param lines: new log lines.
+    :param skipped: how many lines before them were dropped because nobody read them in time.
+    :param detail: what PENDING work waits for.
+    :param record: once the state is final, what :meth:`RayClient.describe` returns.
+    :param value: once SUCCEEDED, the value of work with ``result="value"``.
+    """
+
+    state: str
+    lines: list[str]
+    skipped: int = 0
+    detail: str | None = None
+    record: dict[str, Any] | None = None
+    value: Any = None
