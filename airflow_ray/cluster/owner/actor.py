@@ -105,9 +105,9 @@ class Owner:
 
     # Work and objects that come
 
-    async def attach(self, record_id: str, *args: Any) -> SubmitAnswer:
+    async def attach(self, record_id: str, **attempt: Any) -> SubmitAnswer:
         """See :meth:`Submissions.attach`."""
-        return await self._with_page(record_id, await self._submissions.attach(record_id, *args))
+        return await self._with_page(record_id, await self._submissions.attach(record_id, **attempt))
 
     async def submit(
         self,

@@ -1,0 +1,159 @@
+"""The owner's plain classes with a Ray that does what a test tells it to, in place of a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+from airflow_ray.cluster.owner.outputs import Outputs
+from airflow_ray.cluster.owner.records import Records
+from airflow_ray.cluster.owner.restoring import Restoring
+from airflow_ray.cluster.owner.submissions import Submissions
+from airflow_ray.cluster.owner.waiting import Waiting
+from airflow_ray.cluster.protocol import State
+
+PAYLOAD = b"a call"
+
+
+class FakeTask:
+    """A task that ends when a test says so."""
+
+    def __init__(self, *work: Any) -> None:
+        self.record_id, self.attempt, self.payload = work[:3]
+        self._header: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._ended = threading.Event()
+        self._refs: list[Any] = []
+
+    async def __anext__(self) -> asyncio.Future[dict[str, Any]]:
+        return self._header
+
+    def __iter__(self) -> Any:
+        self._ended.wait()
+        return iter(self._refs)
+
+    def end(self, error: dict[str, Any] | None = None, lost_object: bool = False, **outputs: Any) -> None:
+        """End with an error, or with objects by their keys."""
+        footer = asyncio.get_running_loop().create_future()
+        footer.set_result(None)
+        self._refs = [*outputs.values(), footer]
+        header = {"error": error, "lost_object": lost_object, "value_json": None, "node": "n", "pid": 1, "seconds": 0.0}
+        header["outputs"] = {key: {"type": "object"} for key in outputs}
+        header["objects"] = {key: [] for key in outputs}
+        self._header.set_result(header)
+        self._ended.set()
+
+    def break_off(self, error: Exception) -> None:
+        """End as a task does whose process has died."""
+        self._header.set_exception(error)
+        self._ended.set()
+
+
+class FakeRay:
+    """Does what :class:`~airflow_ray.cluster.owner.ray_calls.RayCalls` does, without Ray."""
+
+    def __init__(self) -> None:
+        self.tasks: list[FakeTask] = []
+        self.cancelled: list[FakeTask] = []
+        self.lost: set[str] = set()
+        self.copy_gate = _open_gate()
+        self.restore_gate = _open_gate()
+        self.look_gate = _open_gate()
+        self.restores = self.copies = 0
+        self.size = 8
+        self.spilled: list[int | None] = [0]
+        self.unreadable: Exception | None = None
+
+    def start(self, options: dict[str, Any], ends_process: bool, *work: Any) -> FakeTask:
+        self.tasks.append(FakeTask(*work))
+        return self.tasks[-1]
+
+    def task_id(self, task: FakeTask) -> str:
+        return "task"
+
+    def cancel(self, task: FakeTask) -> None:
+        self.cancelled.append(task)
+
+    async def copy(self, refs: list[Any]) -> list[Any]:
+        self.copies += 1
+        await self.copy_gate.wait()
+        return [f"copy of {ref}" for ref in refs]
+
+    async def by_node(self, refs: list[Any]) -> list[list[Any]]:
+        return [refs]
+
+    async def rebuild(self, apart: Any, objects: list[Any]) -> Any:
+        if self.unreadable is not None:
+            raise self.unreadable
+        return f"{apart} around {objects}"
+
+    async def restore(self, record_id: str, key: str, runtime_env: Any) -> tuple[Any, Any]:
+        self.restores += 1
+        await self.restore_gate.wait()
+        return "restored", ([], {"type": "object"}, None)
+
+    def sizes(self, refs: list[Any]) -> list[int]:
+        return [self.size for _ in refs]
+
+    async def are_lost(self, refs: list[Any]) -> bool:
+        answer = bool(self.lost.intersection(refs))
+        await self.look_gate.wait()
+        return answer
+
+    async def spilled_bytes(self) -> int | None:
+        return self.spilled.pop(0) if len(self.spilled) > 1 else self.spilled[0]
+
+    async def remove_groups(self, groups: list[Any]) -> None:
+        pass
+
+
+class FakeOwner:
+    """The parts of an owner, put together as its actor does."""
+
+    def __init__(self) -> None:
+        self.ray = FakeRay()
+        self.records = Records(self.ray.cancel, self.ray.remove_groups)  # type: ignore[arg-type]
+        self.waiting = Waiting(self.records)
+        self.records.listen(self.waiting.notify, lambda: None)
+        self.outputs = Outputs(self.records, self.ray, self._upload)  # type: ignore[arg-type]
+        self.restoring = Restoring(self.records, self.outputs, self.ray)  # type: ignore[arg-type]
+        self.submissions = Submissions(self.records, self.outputs, self.ray)  # type: ignore[arg-type]
+
+    async def submit(self, record_id: str, payload: Any = PAYLOAD, inputs: Any = (), **more: Any) -> dict[str, Any]:
+        answer = await self.submissions.submit(record_id, payload, {}, list(inputs), {"max_retries": 0}, **more)
+        return dict(answer)
+
+    async def make(self, record_id: str, ref: Any, key: str = "return_value") -> None:
+        """Have an object as the output of work that has succeeded."""
+        await self.submit(record_id)
+        self.ray.tasks[-1].end(**{key: ref})
+        await self.ended(record_id)
+
+    async def ended(self, record_id: str) -> dict[str, Any]:
+        """Return the record of work when it has ended."""
+        while "record" not in (answer := await self.waiting.poll(record_id, None, 5.0)):
+            assert answer["state"] != State.LOST
+        return answer["record"]
+
+    @staticmethod
+    async def _upload(name: str) -> Any:
+        return f"upload {name}"
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    """Run a test to its end, or let it fail where something waits for what never comes."""
+    asyncio.run(asyncio.wait_for(test, 20))
+
+
+def _open_gate() -> asyncio.Event:
+    gate = asyncio.Event()
+    gate.set()
+    return gate
+
+
+async def until(is_so: Any) -> None:
+    """Let other tasks run until something is so."""
+    # What it waits for is a state of plain data, which has no event.
+    while not is_so():  # noqa: ASYNC110
+        await asyncio.sleep(0)

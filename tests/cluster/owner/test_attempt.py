@@ -1,0 +1,170 @@
+"""How an attempt ends, whatever becomes of its inputs, its outputs and its record meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ray.exceptions import RayTaskError, WorkerCrashedError
+
+from airflow_ray.cluster.owner import attempt
+from airflow_ray.cluster.owner.scheduling import ClusterView, Scheduling
+from airflow_ray.cluster.protocol import FailureKind, State
+from tests.cluster.owner.fakes import FakeOwner, run, until
+
+LOST = {"kind": "callable", "message": "an object was lost"}
+KEY = "return_value"
+
+
+async def _consumer_of_two(owner: FakeOwner) -> None:
+    await owner.make("d/r/a/-1", "ref a")
+    await owner.make("d/r/b/-1", "ref b")
+    await owner.submit("d/r/c/-1", inputs=[("d/r/a/-1", KEY, "store"), ("d/r/b/-1", KEY, "store")])
+
+
+def test_two_consumers_of_two_lost_inputs_both_end():
+    async def test() -> None:
+        owner = FakeOwner()
+        await _consumer_of_two(owner)
+        first = owner.ray.tasks[-1]
+        await owner.submit("d/r/d/-1", inputs=[("d/r/a/-1", KEY, "store"), ("d/r/b/-1", KEY, "store")])
+        second = owner.ray.tasks[-1]
+        owner.ray.lost = {"ref a", "ref b"}
+        owner.ray.look_gate.clear()
+        first.end(error=LOST, lost_object=True)
+        second.end(error=LOST, lost_object=True)
+        await asyncio.sleep(0.05)
+        owner.ray.look_gate.set()
+        for record_id in ("d/r/c/-1", "d/r/d/-1"):
+            error = (await owner.ended(record_id))["error"]
+            assert (error["kind"], error["lost"]) == (FailureKind.INPUT_LOST, [("d/r/a/-1", KEY), ("d/r/b/-1", KEY)])
+
+    run(test())
+
+
+def test_consumer_of_an_input_that_was_released_meanwhile_ends():
+    async def test() -> None:
+        owner = FakeOwner()
+        await _consumer_of_two(owner)
+        await owner.records.discard("d/r/a/-1")
+        owner.ray.tasks[-1].end(error=LOST, lost_object=True)
+        assert (await owner.ended("d/r/c/-1"))["error"]["lost"] == [("d/r/a/-1", KEY)]
+
+    run(test())
+
+
+def test_consumer_ends_whose_producer_is_run_again_while_its_loss_is_looked_into():
+    async def test() -> None:
+        owner = FakeOwner()
+        await _consumer_of_two(owner)
+        consumer = owner.ray.tasks[-1]
+        owner.ray.lost = {"ref a"}
+        owner.ray.look_gate.clear()
+        consumer.end(error=LOST, lost_object=True)
+        await asyncio.sleep(0.05)
+        await owner.submit("d/r/a/-1")
+        owner.ray.look_gate.set()
+        assert (await owner.ended("d/r/c/-1"))["state"] == State.FAILED
+
+    run(test())
+
+
+def test_work_succeeds_though_nobody_knows_what_was_spilled():
+    async def test() -> None:
+        owner = FakeOwner()
+        owner.ray.size = attempt.SPILL_CHECK_BYTES + 1
+        owner.ray.spilled = [100, None]
+        await owner.make("d/r/t/-1", "ref")
+        record = owner.records.get("d/r/t/-1")
+        assert (record.state, record.spilled_bytes) == (State.SUCCEEDED, 0)
+
+    run(test())
+
+
+def test_what_was_spilled_before_the_work_began_is_not_counted_to_it():
+    async def test() -> None:
+        owner = FakeOwner()
+        owner.ray.size = attempt.SPILL_CHECK_BYTES + 1
+        owner.ray.spilled = [100, 130]
+        await owner.make("d/r/t/-1", "ref")
+        assert owner.records.get("d/r/t/-1").spilled_bytes == 30
+
+    run(test())
+
+
+def test_end_of_an_attempt_that_another_has_replaced_changes_nothing():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.submit("d/r/t/-1")
+        await owner.submit("d/r/t/-1")
+        before, after = owner.ray.tasks
+        before.end(return_value="of the first")
+        after.end(return_value="of the second")
+        await owner.ended("d/r/t/-1")
+        assert owner.records.get("d/r/t/-1").refs == {KEY: "of the second"}
+
+    run(test())
+
+
+def test_output_that_needs_a_missing_package_is_told_so_and_not_as_a_crash():
+    async def test() -> None:
+        owner = FakeOwner()
+        cause = ModuleNotFoundError("here_only")
+        owner.ray.unreadable = RayTaskError("value_around", "No module named 'here_only'", cause)
+        await owner.submit("d/r/t/-1")
+        task = owner.ray.tasks[-1]
+        task.end(return_value="apart")
+        (await task._header)["objects"][KEY] = ["inner"]
+        error = (await owner.ended("d/r/t/-1"))["error"]
+        assert (error["kind"], "here_only" in error["message"]) == (FailureKind.NOT_READABLE, True)
+
+    run(test())
+
+
+def test_work_whose_process_dies_ends():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.submit("d/r/t/-1")
+        owner.ray.tasks[-1].break_off(WorkerCrashedError())
+        assert (await owner.ended("d/r/t/-1"))["error"]["kind"] == FailureKind.WORKER_CRASHED
+
+    run(test())
+
+
+class _FailingView(ClusterView):
+    """A cluster whose control service does not answer."""
+
+    def take(self):
+        raise ConnectionError("no answer")
+
+
+def test_scheduling_timeout_fires_though_ray_does_not_say_what_the_cluster_has(monkeypatch):
+    async def test() -> None:
+        owner = FakeOwner()
+        monkeypatch.setattr(owner.submissions, "_view", _FailingView())
+        await owner.submit("d/r/t/-1", scheduling_timeout=0.05)
+        assert (await owner.ended("d/r/t/-1"))["error"]["kind"] == FailureKind.SCHEDULING_TIMEOUT
+
+    run(test())
+
+
+def test_watch_for_scheduling_goes_on_after_a_call_that_failed():
+    scheduling = Scheduling({"num_cpus": 1}, None, _FailingView())
+    assert scheduling.check().detail == "asked for {'CPU': 1}; Ray does not say what the cluster has: no answer"
+
+
+def test_work_that_is_cancelled_while_its_outputs_are_kept_has_none():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.submit("d/r/t/-1")
+        record = owner.records.get("d/r/t/-1")
+        owner.ray.copy_gate.clear()
+        task = owner.ray.tasks[-1]
+        task.end(return_value="apart")
+        (await task._header)["objects"][KEY] = ["inner"]
+        await until(lambda: owner.ray.copies)
+        await owner.submissions.cancel("d/r/t/-1", None)
+        owner.ray.copy_gate.set()
+        await until(lambda: not owner.submissions._attempts)
+        assert (record.state, record.refs, record.outputs) == (State.CANCELLED, {}, {})
+
+    run(test())

@@ -1,0 +1,86 @@
+"""Owners of two builds of this package in one namespace: the newer takes new work, the older finishes what it has."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from airflow_ray.client.connection import session
+from airflow_ray.cluster.owner.keeper import Build
+from airflow_ray.exceptions import AirflowRayError
+from airflow_ray.hooks.ray import RayHook
+from tests.conftest import new_uri
+from tests.ray_head import RayHead
+
+OLD, NEW = Build("0.1.0", "old"), Build("0.2.0", "new")
+
+
+@dataclass
+class Connections:
+    """A connection of an Airflow worker of each release."""
+
+    old: RayHook
+    new: RayHook
+
+
+def _wait_for(path):
+    import pathlib
+    import time
+
+    print("begun")
+    while not pathlib.Path(path).exists():
+        time.sleep(0.05)
+    return list(range(100_000))
+
+
+@pytest.fixture
+def connections(head, monkeypatch, tmp_path):
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_BUILDS", f"{head.driver_uri}&namespace={tmp_path.name}")
+    monkeypatch.setattr(session, "own_build", lambda: OLD)
+    with RayHook("ray_builds").connect() as old:
+        yield lambda: _newer(old, monkeypatch)
+
+
+def _newer(old, monkeypatch):
+    monkeypatch.setattr(session, "own_build", lambda: NEW)
+    new = RayHook("ray_builds")
+    return Connections(old, new)
+
+
+def test_work_of_an_older_build_goes_on_and_its_result_is_an_input_of_the_newer(connections, tmp_path):
+    both, made, used = connections(), new_uri("ray_builds", "make"), new_uri("ray_builds", "use")
+    both.old.submit(_wait_for, str(tmp_path / "go"), uri=made)
+    with both.new.connect():
+        assert both.new.status(made) in ("PENDING", "RUNNING")
+        (tmp_path / "go").touch()
+        assert both.new.wait(made, timeout=60)["state"] == "SUCCEEDED"
+        assert both.new.logs(made) == ["begun"]
+        both.new.submit(len, str(made), uri=used)
+        both.new.wait(used, timeout=60)
+        assert both.new.get(used) == 100_000
+
+
+def test_older_build_takes_no_new_work_and_says_what_to_upgrade(connections):
+    both = connections()
+    both.old.put(1, uri=new_uri("ray_builds"))
+    with both.new.connect(), pytest.raises(AirflowRayError, match=r"0\.2\.0"):
+        both.old.submit(len, [1], uri=new_uri("ray_builds"))
+
+
+def test_older_build_ends_when_it_is_empty(connections, head):
+    both, uri = connections(), new_uri("ray_builds")
+    both.old.put([1], uri=uri)
+    with both.new.connect():
+        owners = set(_owners(head))
+        assert both.new.release(uri) == [uri]
+        deadline = time.monotonic() + 30
+        while set(_owners(head)) == owners and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert len(set(_owners(head))) == len(owners) - 1
+        assert both.new.list_objects() == []
+
+
+def _owners(head: RayHead) -> list[int]:
+    return [process.pid for process in head.processes("ray::Owner")]

@@ -1,0 +1,102 @@
+"""Records: what is kept of their logs, what they show, and when they expire."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from airflow_ray.cluster.owner import records, waiting
+from airflow_ray.cluster.owner.log_buffer import LogBuffer
+from airflow_ray.cluster.owner.record import Record
+from tests.cluster.owner.fakes import FakeOwner, run, until
+
+LINE = "x" * 99
+
+
+async def _with_log(owner: FakeOwner, record_id: str, lines: int) -> Record:
+    await owner.submit(record_id)
+    record = owner.records.get(record_id)
+    for _ in range(lines // 100):
+        assert await owner.waiting.append_log(record, [LINE] * 100)
+    owner.ray.tasks[-1].end(return_value="ref")
+    await until(lambda: record.finished)
+    return record
+
+
+def test_of_work_that_airflow_knows_the_end_of_only_the_last_lines_are_kept():
+    async def test() -> None:
+        owner = FakeOwner()
+        record = await _with_log(owner, "d/r/t/-1", 10_000)
+        owner.records.shorten_log(record)
+        lines, offset, skipped = record.log.read(0)
+        assert (len(lines) * len(LINE) <= records.TAIL_BYTES, offset, len(lines) + skipped) == (True, 10_000, 10_000)
+
+    run(test())
+
+
+def test_logs_of_work_that_has_ended_give_way_to_others(monkeypatch):
+    async def test() -> None:
+        monkeypatch.setattr(records, "MAX_LOG_BYTES", 150_000)
+        owner = FakeOwner()
+        first = await _with_log(owner, "d/r/first/-1", 1000)
+        second = await _with_log(owner, "d/r/second/-1", 1000)
+        assert (first.log.bytes, second.log.bytes) == (0, 1000 * len(LINE))
+
+    run(test())
+
+
+def test_lines_of_a_runner_whose_record_was_replaced_go_nowhere():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.submit("d/r/t/-1")
+        before = owner.records.get("d/r/t/-1")
+        await owner.submit("d/r/t/-1")
+        assert not await owner.waiting.append_log(before, [LINE])
+
+    run(test())
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(4, []), (5, ["ccccc"]), (12, ["bbbbb", "ccccc"])])
+def test_tail_of_one_long_batch_is_bounded_too(limit, kept):
+    log = LogBuffer()
+    log.append(["aaaaa", "bbbbb", "ccccc"])
+    log.keep_tail(limit)
+    assert (log.read(0)[0], log.end, log.bytes) == (kept, 3, sum(map(len, kept)))
+
+
+def test_record_shows_no_environment():
+    options = {"runtime_env": {"env_vars": {"TOKEN": "secret"}}}
+    record = Record("d/r/t/-1", "attempt", options, checkpoint={"keys": "secret"}, storage={"options": "secret"})
+    assert "secret" not in repr(record)
+
+
+def test_record_that_is_used_while_its_end_is_due_stays():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.submissions.adopt("d/r/t/-1", "key", ["ref"], [], {}, 0.05)
+        record = owner.records.get("d/r/t/-1")
+        async with owner.records.lock("d/r/t/-1"):
+            await asyncio.sleep(0.1)
+            record.ttl = 60.0
+            record.note_used()
+        await asyncio.sleep(0)
+        assert owner.records.get("d/r/t/-1") is record
+
+    run(test())
+
+
+def test_lines_that_waited_for_a_slow_follower_go_nowhere_when_the_record_is_replaced():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.submit("d/r/t/-1")
+        before = owner.records.get("d/r/t/-1")
+        before.note_read(0)
+        for _ in range(waiting.MAX_UNREAD_BYTES // 100_000 + 1):
+            await owner.waiting.append_log(before, ["x" * 100_000])
+        blocked = asyncio.create_task(owner.waiting.append_log(before, ["late"]))
+        await asyncio.sleep(0)
+        await owner.submit("d/r/t/-1")
+        assert [await blocked, "late" in before.log.read(0, 10_000_000)[0]] == [False, False]
+
+    run(test())

@@ -1,0 +1,76 @@
+"""Restores that end while something else happens to the record."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.cluster.owner.fakes import FakeOwner, run, until
+
+KEY = "return_value"
+NAME = ("d/r/t/-1", KEY)
+
+
+async def _restore_under_way(owner: FakeOwner) -> asyncio.Task:
+    owner.ray.restore_gate.clear()
+    restore = asyncio.create_task(owner.restoring.restore(*NAME, {}, None, None))
+    await until(lambda: owner.ray.restores)
+    return restore
+
+
+def test_restore_that_ends_after_the_producer_was_run_again_leaves_the_new_value():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.make(NAME[0], "old")
+        owner.ray.lost = {"old"}
+        await owner.outputs.forget_if_lost(*NAME)
+        restore = await _restore_under_way(owner)
+        await owner.make(NAME[0], "new")
+        owner.ray.restore_gate.set()
+        await restore
+        assert owner.records.get(NAME[0]).refs == {KEY: "new"}
+
+    run(test())
+
+
+def test_restore_does_not_bring_back_what_was_released_meanwhile():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.make(NAME[0], "old")
+        owner.ray.lost = {"old"}
+        await owner.outputs.forget_if_lost(*NAME)
+        restore = await _restore_under_way(owner)
+        await owner.records.discard(NAME[0])
+        owner.ray.restore_gate.set()
+        await restore
+        assert owner.records.get(NAME[0]) is None
+
+    run(test())
+
+
+def test_two_who_ask_for_one_output_restore_it_once():
+    async def test() -> None:
+        owner = FakeOwner()
+        restore = await _restore_under_way(owner)
+        second = asyncio.create_task(owner.restoring.restore(*NAME, {}, None, None))
+        await asyncio.sleep(0)
+        owner.ray.restore_gate.set()
+        assert [await restore, await second, owner.ray.restores] == [None, None, 1]
+
+    run(test())
+
+
+def test_loss_that_is_noted_late_leaves_what_was_restored_meanwhile():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.make(NAME[0], "old")
+        owner.ray.lost = {"old"}
+        owner.ray.look_gate.clear()
+        late = asyncio.create_task(owner.outputs.forget_if_lost(*NAME))
+        await asyncio.sleep(0)
+        record = owner.records.get(NAME[0])
+        record.lose_output(KEY, "old")
+        await owner.restoring.restore(*NAME, {}, None, None)
+        owner.ray.look_gate.set()
+        assert [await late, record.refs, record.lost] == [False, {KEY: "restored"}, set()]
+
+    run(test())
