@@ -19,7 +19,7 @@ from tests.ray_head import RayHead
 from tools.standalone import StandaloneAirflow, free_ports
 
 CHROMIUM = shutil.which("chromium")
-DAGS = Path(__file__).parent / "dags"
+DAGS = Path(__file__).parent.parent / "dags"
 TOKEN = "a-token-of-the-tests-5c1d7e92b3f4a860"
 OF_CONNECTION = "swordfish-of-the-connection"
 OF_TASK = "swordfish-of-the-task"

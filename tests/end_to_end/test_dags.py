@@ -17,7 +17,7 @@ from tests.dags.helpers.frame_kinds import MAKERS, expected
 from tools.example import XCOM_BACKEND, write_higgs_file
 from tools.standalone import LOCAL_CONNECTION, StandaloneAirflow
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 def first_python_block(page: Path) -> str:

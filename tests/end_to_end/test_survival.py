@@ -16,7 +16,7 @@ from airflow_ray.object_uri import ObjectURI
 from tests.ray_head import RayHead
 from tools.standalone import StandaloneAirflow
 
-DAGS = Path(__file__).parent / "dags"
+DAGS = Path(__file__).parent.parent / "dags"
 
 
 @pytest.fixture(scope="module")

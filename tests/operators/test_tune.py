@@ -169,14 +169,14 @@ def test_resources_of_the_trainable_itself_count(dag):
 
 
 def test_helper_modules_reach_the_trials(dag):
-    from tests import helpers_for_user_code
+    from tests.operators import helpers_for_user_code
 
-    def widened(config):
+    def more(config):
         from ray import tune
 
-        tune.report({"loss": helpers_for_user_code.widen(helpers_for_user_code.Interval(0, config["x"]), 1).high})
+        tune.report({"loss": helpers_for_user_code.one_more(config["x"])})
 
-    assert search(dag, widened)["best_config"] == {"x": 2}
+    assert search(dag, more)["best_config"] == {"x": 2}
 
 
 def endless(config):

@@ -105,6 +105,16 @@ def make_dataset(rows):
     return ray.data.range(rows, override_num_blocks=4).materialize()
 
 
+def make_tuple(rows):
+    import pandas as pd
+
+    return make_modin(rows), {"held_out": pd.DataFrame({"a": range(rows)})}
+
+
+def of_tuple(both):
+    return of_modin(both[0]), int(both[1]["held_out"]["a"].sum())
+
+
 class OfThisFile:
     def __init__(self, value):
         self.value = value
@@ -138,7 +148,7 @@ def lost_at_once(running_cluster: Cluster, s3: S3Server) -> Lost:
             "20 rows": produced(20),
             "modin": produced(10_000, fn=make_modin),
             "dataset": produced(10_000, fn=make_dataset),
-            "tuple": produced(1000, fn=lambda rows: (make_modin(rows), {"held_out": make_frame(rows)})),
+            "tuple": produced(1000, fn=make_tuple),
             "object": produced(42, fn=OfThisFile),
             "without checkpoint": produced(10, checkpoint=False),
             "broken checkpoint": produced(10),
@@ -242,7 +252,7 @@ def test_dataset_is_restored_as_one(lost):
 
 
 def test_frames_inside_a_tuple_are_restored(lost):
-    parts = consumed(lost.uris["tuple"], fn=lambda both: (of_modin(both[0]), total(both[1]["held_out"])))
+    parts = consumed(lost.uris["tuple"], fn=of_tuple)
     assert parts == ((("modin.pandas.dataframe", 499_500), 499_500), "checkpoint")
 
 
