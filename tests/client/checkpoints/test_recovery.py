@@ -244,7 +244,7 @@ def test_modin_frame_whose_partitions_died_with_their_node_is_restored(cluster):
 
 def test_dataset_is_restored_as_one(lost):
     uri = lost.uris["dataset"]
-    assert S3CheckpointHook("s3", RayHook(CONNECTION).settings.checkpoint_path).describe(uri)["objects"] == 4
+    assert S3CheckpointHook("s3", RayHook(CONNECTION).client.settings.checkpoint_path).describe(uri)["objects"] == 4
     assert consumed(uri, fn=lambda dataset: (type(dataset).__name__, dataset.sum("id"))) == (
         ("MaterializedDataset", 49_995_000),
         "checkpoint",
