@@ -67,7 +67,7 @@ def database() -> None:
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=120)
 
 
-@pytest.fixture(scope="module", params=["ray_client", "ray_driver"])
+@pytest.fixture(scope="module", params=["ray_client", pytest.param("ray_driver", marks=pytest.mark.slow)])
 def connected_hook(request: pytest.FixtureRequest, head: RayHead) -> Iterator[RayHook]:
     with RayHook(request.param).connect() as hook:
         yield hook
@@ -75,7 +75,7 @@ def connected_hook(request: pytest.FixtureRequest, head: RayHead) -> Iterator[Ra
 
 @pytest.fixture
 def hook(connected_hook: RayHook) -> RayHook:
-    """A connected hook, once as a Ray Client and once as a driver."""
+    """A connected hook, once as a Ray Client and once as a driver, which in ``make test`` runs the DAGs."""
     return connected_hook
 
 

@@ -154,6 +154,7 @@ def kill_client_servers(head):
         server.kill()
 
 
+@pytest.mark.slow
 def test_wait_goes_on_when_the_server_of_the_client_is_killed(head, gate):
     uri = new_uri("ray_client")
     with RayHook("ray_client").connect() as hook:
@@ -165,6 +166,7 @@ def test_wait_goes_on_when_the_server_of_the_client_is_killed(head, gate):
         assert [*news][-1].state == "SUCCEEDED"
 
 
+@pytest.mark.slow
 def test_wait_goes_on_when_the_network_was_away_for_a_minute(head, gate, monkeypatch):
     proxy = FaultyProxy(head.ports[1])
     monkeypatch.setenv("AIRFLOW_CONN_RAY_FAR", f"ray://127.0.0.1:{proxy.port}")

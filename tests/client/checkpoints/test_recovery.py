@@ -51,7 +51,9 @@ def kill_owner(cluster: Cluster) -> None:
     owner.kill()
 
 
-both_modes = pytest.mark.parametrize("cluster", ["client", "driver"], indirect=True)
+both_modes = pytest.mark.parametrize(
+    "cluster", [pytest.param("client", marks=pytest.mark.slow), "driver"], indirect=True
+)
 
 
 @both_modes
@@ -80,6 +82,7 @@ def test_get_restores_a_lost_object(cluster):
     assert RayHook(CONNECTION).get(uri).shape == (1000, 2)
 
 
+@pytest.mark.slow
 def test_restored_object_is_an_ordinary_object_of_the_new_owner(cluster):
     uri = produced(1000)
     cluster.lose()
@@ -214,6 +217,7 @@ def test_input_of_a_lost_node_is_made_again_by_ray(cluster):
         other.kill()
 
 
+@pytest.mark.slow
 def test_input_of_a_lost_node_that_ray_may_not_make_again_is_found_lost(cluster):
     node = cluster.head.add_node(away=1)
     uri = produced(200_000, fn=gadget_frame, resources={"away": 1}, max_retries=0)
@@ -227,12 +231,14 @@ def test_modin_frame_is_restored_as_one(lost):
     assert consumed(lost.uris["modin"], fn=of_modin) == (("modin.pandas.dataframe", 49_995_000), "checkpoint")
 
 
+@pytest.mark.slow
 def test_modin_frame_is_one_in_another_process(cluster):
     uri = produced(10_000, fn=make_modin)
     other_process = {"runtime_env": {"env_vars": {"OF": "TEST"}}}
     assert consumed(uri, fn=of_modin, **other_process) == (("modin.pandas.dataframe", 49_995_000), "store")
 
 
+@pytest.mark.slow
 def test_modin_frame_whose_partitions_died_with_their_node_is_restored(cluster):
     node = cluster.head.add_node(away=1)
     uri = produced(200_000, fn=make_modin, resources={"away": 1}, max_retries=0)
@@ -386,6 +392,7 @@ def test_credentials_of_a_role_are_renewed_while_the_work_runs(cluster, s3, buck
     assert S3CheckpointHook("s3", f"s3://{bucket}/checkpoints").exists(uri)
 
 
+@pytest.mark.slow
 def test_output_stays_on_the_node_that_made_it(cluster):
     import ray
 
