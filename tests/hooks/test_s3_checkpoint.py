@@ -428,6 +428,7 @@ def test_reader_sees_a_whole_checkpoint_while_another_is_written(on_s3, uri):
     assert writer.returncode == 0
 
 
+@pytest.mark.slow
 def test_writer_killed_at_any_point_leaves_a_whole_checkpoint(on_s3, uri, s3, bucket):
     on_s3.save(uri, pd.DataFrame({"a": np.full(3_000_000, 0.0)}))
     files = set(s3.keys(bucket))

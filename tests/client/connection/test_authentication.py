@@ -101,7 +101,7 @@ def work_on(conn_id):
         return hook.get(total)
 
 
-both_modes = pytest.mark.parametrize("mode", ["client", "driver"])
+both_modes = pytest.mark.parametrize("mode", ["client", pytest.param("driver", marks=pytest.mark.slow)])
 
 
 @both_modes
@@ -114,7 +114,7 @@ def test_work_runs_on_a_head_that_speaks_tls(tls_head, connection, tls_fields, m
     assert work_on(connection(tls_head, mode, **tls_fields)) == 6
 
 
-@both_modes
+@pytest.mark.parametrize("mode", ["client", "driver"])
 def test_work_runs_on_a_head_with_both(strict_head, connection, tls_fields, mode):
     assert work_on(connection(strict_head, mode, OTHER_TOKEN, **tls_fields)) == 6
 
@@ -238,6 +238,7 @@ def test_firewall_that_drops_packets_is_told(refusal, mode):
         assert "no firewall drops the packets" in str(refusal(port, mode))
 
 
+@pytest.mark.slow
 @both_modes
 def test_silent_port_is_told_with_tls_too(refusal, tls_fields, mode):
     with socket.create_server(("127.0.0.1", 0)) as silent:
