@@ -72,11 +72,13 @@ def installed_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
+@pytest.mark.slow
 def test_wheel_brings_the_package_and_its_type_marker(installed_wheel):
     script = "import airflow_ray, pathlib; print(*pathlib.Path(airflow_ray.__file__).parent.glob('py.typed'))"
     assert str(installed_wheel.parent.parent) in output_of(script, str(installed_wheel))
 
 
+@pytest.mark.slow
 def test_wheel_shows_provider_connection_type_and_decorator(installed_wheel):
     script = (
         "from airflow.providers_manager import ProvidersManager\n"

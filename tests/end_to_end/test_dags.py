@@ -59,8 +59,8 @@ EXAMPLES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "local_to_ray_and_back": ("load", lambda slope: 2.5 <= slope <= 3.5),
     "pandas_fan_out": ("join", lambda table: 1.5 <= table["wait"]["skew"] <= 2.5),
 }
-# A search, and plain tasks and Ray tasks in turn: what the others need is in these, or in tests of its own.
-OFTEN = ("xgboost_tune_breast_cancer", "local_to_ray_and_back")
+# XGBoost in taskflow, and plain tasks and Ray tasks in turn; ``make demo`` runs the first one with classic operators.
+OFTEN = ("xgboost_breast_cancer_taskflow", "local_to_ray_and_back")
 
 
 each_example = pytest.mark.parametrize(

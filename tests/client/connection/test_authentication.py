@@ -140,11 +140,13 @@ def test_connection_leaves_no_trace_in_the_environment(strict_head, connection, 
         assert dict(os.environ) == before
 
 
+@pytest.mark.slow
 def test_driver_of_one_token_is_followed_by_one_of_another(token_head, strict_head, connection, tls_fields):
     assert work_on(connection(token_head, "driver", TOKEN, "ray_one")) == 6
     assert work_on(connection(strict_head, "driver", OTHER_TOKEN, "ray_two", **tls_fields)) == 6
 
 
+@pytest.mark.slow
 def test_certificates_may_be_given_as_text_with_escaped_line_breaks(tls_head, connection, tls_fields):
     texts = {name: Path(path).read_text().replace("\n", "\\n") for name, path in tls_fields.items()}
     assert work_on(connection(tls_head, **texts)) == 6
