@@ -1,9 +1,10 @@
 # Everything is installed into .venv and kept in .airflow, both in this folder.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
-.PHONY: demo demo-higgs demo-recovery demo-tune test lint bench airflow
+.PHONY: demo demo-higgs demo-recovery demo-tune test test-all lint bench airflow
 
 demo: .venv/installed
 	$(BIN)/python -m tools.demo
@@ -17,8 +18,12 @@ demo-recovery: .venv/installed
 demo-tune: .venv/installed
 	$(BIN)/python -m tools.demo_tune
 
+# Each feature and each way in once. The rest is in test-all: faults that last minutes, and all combinations.
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+test-all: .venv/installed
+	$(PYTEST) -m slow
 
 lint: .venv/installed
 	$(BIN)/ruff check .

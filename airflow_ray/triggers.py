@@ -13,6 +13,7 @@ from asgiref.sync import sync_to_async
 
 from airflow_ray import exceptions
 from airflow_ray._compat import BaseHook
+from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import AirflowRayError
 from airflow_ray.object_uri import ObjectURI
 
@@ -125,7 +126,7 @@ class RayObjectTrigger(BaseTrigger):
                 raise item["error"]
             self._offset = item["offset"]
             self._show(item)
-            if item["ended"] and item["state"] != "SUCCEEDED":
+            if item["ended"] and item["state"] != State.SUCCEEDED:
                 return
             if item["ended"]:
                 waiting.discard(uri)

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 # Both are read when the packages are first imported.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-ray-tests-")
@@ -27,19 +28,19 @@ from tools.s3_server import S3Server
 
 # Whole files go to the processes that run them: a long one that began late would keep one of them alone at the end.
 LONGEST_FIRST = (
-    "test_end_to_end",
-    "test_tune",
-    "test_survival",
-    "test_recovery",
-    "test_connection_in_airflow",
-    "test_hook",
-    "test_waiting",
+    "end_to_end/test_dags.py",
+    "operators/test_tune.py",
+    "end_to_end/test_survival.py",
+    "client/checkpoints/test_recovery.py",
+    "end_to_end/test_connection.py",
+    "hooks/ray_hook/test_verbs.py",
+    "test_triggers.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    order = {name: position for position, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+    order = {Path(__file__).parent / name: position for position, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +67,7 @@ def database() -> None:
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=120)
 
 
-@pytest.fixture(scope="module", params=["ray_client", "ray_driver"])
+@pytest.fixture(scope="module", params=["ray_client", pytest.param("ray_driver", marks=pytest.mark.slow)])
 def connected_hook(request: pytest.FixtureRequest, head: RayHead) -> Iterator[RayHook]:
     with RayHook(request.param).connect() as hook:
         yield hook
@@ -74,7 +75,7 @@ def connected_hook(request: pytest.FixtureRequest, head: RayHead) -> Iterator[Ra
 
 @pytest.fixture
 def hook(connected_hook: RayHook) -> RayHook:
-    """A connected hook, once as a Ray Client and once as a driver."""
+    """A connected hook, once as a Ray Client and once as a driver, which in ``make test`` runs the DAGs."""
     return connected_hook
 
 

@@ -60,7 +60,7 @@ def total(frame):
 # Between plain tasks and Ray tasks
 
 
-@pytest.mark.parametrize("dag", ["ray_driver", "ray_client"], indirect=True)
+@pytest.mark.parametrize("dag", ["ray_driver", pytest.param("ray_client", marks=pytest.mark.slow)], indirect=True)
 def test_frame_goes_from_a_plain_task_to_ray_and_back(dag):
     conn_id = os.environ["AIRFLOW__AIRFLOW_RAY__XCOM_CONN_ID"]
 
@@ -158,6 +158,7 @@ def test_threshold_is_a_setting(dag, monkeypatch):
     assert (run.xcom("short"), run.xcom("long")) == ("short", str(uri_of(run, dag, "long")))
 
 
+@pytest.mark.slow
 def test_negative_threshold_leaves_all_json_in_the_database(dag, monkeypatch):
     monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__XCOM_THRESHOLD", "-1")
     with dag:
@@ -236,7 +237,7 @@ def test_sensor_gets_the_uri(dag):
 # Mapped tasks
 
 
-@pytest.mark.parametrize("on_ray", [True, False])
+@pytest.mark.parametrize("on_ray", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_mapped_tasks_get_an_item_each_of_a_plain_list_of_frames(dag, on_ray, mocker):
     fetched = mocker.spy(RayHook, "get")
 
@@ -252,7 +253,7 @@ def test_mapped_tasks_get_an_item_each_of_a_plain_list_of_frames(dag, on_ray, mo
     assert fetched.call_count == (0 if on_ray else 3)
 
 
-@pytest.mark.parametrize("on_ray", [True, False])
+@pytest.mark.parametrize("on_ray", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_outputs_of_mapped_tasks_are_gathered(dag, on_ray):
     def add(frames):
         return sum(int(frame["a"].sum()) for frame in frames)

@@ -6,20 +6,21 @@ import threading
 import time
 import uuid
 from abc import abstractmethod
-from collections import Counter
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_ray._compat import AirflowTaskTimeout, BaseOperator, bundle_folders, conf
 from airflow_ray.client.connection.secrets import mask_runtime_env
 from airflow_ray.client.submission.options import check_checkpoint
+from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import RayConfigurationError
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.dashboard_link import RayDashboardLink
+from airflow_ray.operators.log_lines import show_progress, show_spilling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from airflow.sdk import Context
 
@@ -27,27 +28,11 @@ if TYPE_CHECKING:
     from airflow_ray.client.client import RayClient
     from airflow_ray.client.progress import Progress
     from airflow_ray.client.submission.submitter import Submission
+    from airflow_ray.operators.remote_call import RemoteCall
 
 # A task that is killed has 5 seconds before SIGKILL.
 KILL_SECONDS = 4.0
 SUBMISSIONS = 3
-
-
-class RemoteCall(NamedTuple):
-    """What runs on the cluster.
-
-    :param function: the callable.
-    :param args: its arguments.
-    :param kwargs: its keyword arguments.
-    :param options: of the hook's ``submit``, besides those that all operators have.
-    :param code: what else the cluster needs the modules of.
-    """
-
-    function: Callable[..., Any]
-    args: Sequence[Any]
-    kwargs: dict[str, Any]
-    options: dict[str, Any]
-    code: Callable[..., Any] | None = None
 
 
 class RayOperator(BaseOperator):
@@ -234,7 +219,8 @@ class RayOperator(BaseOperator):
         while True:
             if self.deferrable and not has_ended:
                 self._defer(uri, resume)
-            progress = self._followed(uri, offset)
+            news = self.client.follow(uri, self.poll_interval, offset)
+            progress = show_progress(self.log, news, self.fetch_logs)
             record = progress.record or {"state": progress.state, "error": None}
             if not (record["error"] or {}).get("lost") or resume["submissions"] >= SUBMISSIONS:
                 break
@@ -242,13 +228,13 @@ class RayOperator(BaseOperator):
             self._submit(uri, context)
             resume = {**resume, "submissions": resume["submissions"] + 1}
             offset, has_ended = None, False
-        if progress.state != "SUCCEEDED":
+        if progress.state != State.SUCCEEDED:
             raise exception_for(uri, record)
         if self.checkpoint:
             from airflow_ray.client.checkpoints.location import XCOM_KEY
 
             context["ti"].xcom_push(XCOM_KEY, self._checkpoint_location().as_xcom())
-        self._show_spilling(record)
+        show_spilling(self.log, record["spilled_bytes"])
         returned = self._returned(uri, progress)
         self.client.acknowledge(uri)
         return returned
@@ -308,53 +294,4 @@ class RayOperator(BaseOperator):
             checkpoint_source=self.checkpoint_source,
             checkpoint_path=self.checkpoint_path,
             **call.options,
-        )
-
-    def _followed(self, uri: ObjectURI, offset: int | None) -> Progress:
-        """Show what the work writes and waits for, and return the last news of it."""
-        detail = None
-        for progress in self.client.follow(uri, self.poll_interval, offset):
-            self._show_lines(progress)
-            if progress.detail and progress.detail != detail:
-                self.log.info("Waiting for resources: %s", progress.detail)
-            detail = progress.detail
-        return progress
-
-    def _show_lines(self, progress: Progress) -> None:
-        if not self.fetch_logs:
-            return
-        if progress.skipped:
-            self.log.warning("%d lines of output were dropped before they could be read", progress.skipped)
-        for line in progress.lines:
-            self.log.info(line)
-
-    def _show_spilling(self, record: dict[str, Any]) -> None:
-        if record["spilled_bytes"]:
-            self.log.warning(
-                "The object store of the Ray cluster was full: %s bytes were spilled to disk while this task ran, from "
-                "where they are read again more slowly. Release what is no longer needed, for example with "
-                "RayReleaseOperator or object_ttl in the connection, or give the nodes a larger store.",
-                f"{record['spilled_bytes']:,}",
-            )
-
-    def _show_sources(self, inputs: list[dict[str, str]]) -> None:
-        counts = Counter(each["source"] for each in inputs)
-        if counts:
-            self.log.info("Inputs: %s", ", ".join(f"{count} from the {source}" for source, count in counts.items()))
-
-    def _show_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        if checkpoint is None:
-            return
-        if error := checkpoint.get("error"):
-            self.log.warning("No checkpoint was written at %s: %s", error["where"], error["message"])
-            return
-        note = f", {checkpoint['note']}" if checkpoint["note"] else ""
-        self.log.info(
-            "Checkpoint: %s, %s bytes in %d files in %.1f s%s: %s",
-            checkpoint["format"],
-            f"{checkpoint['bytes']:,}",
-            checkpoint["files"],
-            checkpoint["seconds"],
-            note,
-            checkpoint["path"],
         )

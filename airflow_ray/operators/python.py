@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_ray.client.submission.options import check_result
 from airflow_ray.exceptions import RayConfigurationError
-from airflow_ray.operators.base import RayOperator, RemoteCall
+from airflow_ray.operators.base import RayOperator
+from airflow_ray.operators.log_lines import show_checkpoint, show_result, show_sources
+from airflow_ray.operators.remote_call import RemoteCall
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -120,17 +122,9 @@ class RayPythonOperator(RayOperator):
             name = uri if self.result == "ref" else "returned as value"
             if self.multiple_outputs and self.result == "ref":
                 name = uri.with_key(key)
-            self.log.info(
-                "Result: %s%s, %s on %s in %.3f s: %s",
-                output["type"],
-                _size(output),
-                f"{output['bytes']:,} bytes" if "bytes" in output else "as JSON",
-                record["node"],
-                record["seconds"],
-                name,
-            )
-            self._show_checkpoint(output.get("checkpoint"))
-        self._show_sources(record["inputs"])
+            show_result(self.log, output, record, str(name))
+            show_checkpoint(self.log, output.get("checkpoint"))
+        show_sources(self.log, record["inputs"])
         if self.result == "value":
             return progress.value
         if self.multiple_outputs:
@@ -190,9 +184,3 @@ def _plain_datetime(value: Any) -> Any:
         utc = value.astimezone(timezone.utc)
         return datetime(*utc.timetuple()[:6], utc.microsecond, tzinfo=timezone.utc)
     return value
-
-
-def _size(output: dict[str, Any]) -> str:
-    if "shape" in output:
-        return f" of shape {tuple(output['shape'])}"
-    return f" of length {output['length']}" if "length" in output else ""

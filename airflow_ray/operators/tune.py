@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_ray._compat import bundle_folders
 from airflow_ray.client.tuning.options import amounts, check_space, is_plain, named, natural, number, whole
 from airflow_ray.exceptions import RayConfigurationError
-from airflow_ray.operators.base import RayOperator, RemoteCall
+from airflow_ray.operators.base import RayOperator
+from airflow_ray.operators.log_lines import show_checkpoint, show_sources
+from airflow_ray.operators.remote_call import RemoteCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -206,8 +208,8 @@ class RayTuneOperator(RayOperator):
             summary["best_config"],
         )
         for output in record["outputs"].values():
-            self._show_checkpoint(output.get("checkpoint"))
-        self._show_sources(record["inputs"])
+            show_checkpoint(self.log, output.get("checkpoint"))
+        show_sources(self.log, record["inputs"])
         returned = {**summary, "table": str(uri.with_key("trials"))}
         if "best_object" in record["outputs"]:
             returned["best_object"] = str(uri.with_key("best_object"))

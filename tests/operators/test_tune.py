@@ -103,12 +103,14 @@ def test_space_in_the_configuration_of_the_run_is_searched(dag):
     assert get(result["table"])["config/eta"].between(1e-4, 0.1).all()
 
 
+@pytest.mark.slow
 def test_template_in_the_space_arrives_as_the_number_it_is(dag):
     space = {"x": "{{ params.best }}", "text": "3", "deep": {"list": ["{{ params.best }}", "{{ dag.dag_id }}"]}}
     result = search(dag, param_space=space)
     assert result["best_config"] == {"x": 3, "text": "3", "deep": {"list": [3, dag.dag_id]}}
 
 
+@pytest.mark.slow
 def test_space_of_ray_tune_may_hold_constants_and_json(dag):
     from ray import tune
 
@@ -133,6 +135,7 @@ def test_trainable_may_be_a_class(dag):
     assert (result["best_config"], result["best_metrics"]["training_iteration"]) == ({"x": 3}, 3)
 
 
+@pytest.mark.slow
 def test_trainable_may_be_a_trainer_of_ray_train(dag):
     from ray.train import ScalingConfig
     from ray.train.xgboost import XGBoostTrainer
@@ -155,6 +158,7 @@ def test_trainable_may_be_a_trainer_of_ray_train(dag):
     assert result["best_checkpoint"].startswith(result["experiment"])
 
 
+@pytest.mark.slow
 def test_resources_of_the_trainable_itself_count(dag):
     from ray import tune
 
@@ -169,14 +173,14 @@ def test_resources_of_the_trainable_itself_count(dag):
 
 
 def test_helper_modules_reach_the_trials(dag):
-    from tests import helpers_for_user_code
+    from tests.operators import helpers_for_user_code
 
-    def widened(config):
+    def more(config):
         from ray import tune
 
-        tune.report({"loss": helpers_for_user_code.widen(helpers_for_user_code.Interval(0, config["x"]), 1).high})
+        tune.report({"loss": helpers_for_user_code.one_more(config["x"])})
 
-    assert search(dag, widened)["best_config"] == {"x": 2}
+    assert search(dag, more)["best_config"] == {"x": 2}
 
 
 def endless(config):
@@ -196,6 +200,7 @@ def test_scheduler_by_its_name_stops_trials_early(dag):
     assert get(result["table"])["training_iteration"].max() == 40
 
 
+@pytest.mark.slow
 def test_population_based_training_takes_json_spaces(dag):
     mutations = {"x": {"uniform": [0, 6]}}
     scheduler = {
@@ -219,6 +224,7 @@ def test_search_waits_deferred(dag):
     assert search(dag, deferrable=True)["best_config"] == {"x": 3}
 
 
+@pytest.mark.slow
 def test_mapped_searches_have_a_space_each(dag, tmp_path):
     with dag:
         RayTuneOperator.partial(
@@ -231,6 +237,7 @@ def test_mapped_searches_have_a_space_each(dag, tmp_path):
 # What comes of it
 
 
+@pytest.mark.slow
 def test_metric_may_be_nested_and_of_numpy(dag, tmp_path):
     def nested(config):
         import numpy as np
@@ -255,6 +262,7 @@ def test_metric_may_be_nested_and_of_numpy(dag, tmp_path):
     assert (tmp_path / f"{run.run_id}.html").exists()
 
 
+@pytest.mark.slow
 def test_search_outlives_a_report_that_cannot_be_written(dag, capfd):
     result = search(dag, report_path="/proc/nowhere/report.html")
     assert (result["report"], result["best_config"]) == (None, {"x": 3})
@@ -282,6 +290,7 @@ def test_best_checkpoint_is_loaded_as_a_booster(dag):
     assert isinstance(get(result["best_object"]), xgboost.Booster)
 
 
+@pytest.mark.slow
 def test_best_checkpoint_is_loaded_by_a_function(dag):
     result = search(dag, boosted, load_best_checkpoint=os.listdir)
     assert get(result["best_object"]) == ["model.ubj"]
@@ -372,19 +381,29 @@ def test_wrong_argument_is_told_when_the_dag_is_parsed(arguments, message):
     ("arguments", "message"),
     [
         ({"param_space": {"x": "{{ {'uniforn': [1, 2]} }}"}}, "there is no search space 'uniforn'"),
-        ({"num_samples": "2.5"}, "num_samples must be a whole number, got '2.5'"),
         ({"resources_per_trial": {"gpu": 64}}, "can ever run a trial: it asks for GPU 64"),
+        ({"scheduler": "best"}, "The scheduler or search algorithm 'best' cannot be made"),
+    ],
+)
+def test_wrong_argument_fails_the_task_with_its_reason(dag, capfd, arguments, message):
+    assert message in log_of_failure(capfd, dag, **arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_samples": "2.5"}, "num_samples must be a whole number, got '2.5'"),
         ({"resources_per_trial": {"gpu": 64}, "scheduling_timeout": 3}, "can ever run a trial: it asks for GPU 64"),
         ({"scheduler": "pbt"}, "The scheduler or search algorithm 'pbt' cannot be made"),
         ({"trainable": lambda config: parabola({"x": math.nan})}, "No trial reported the metric 'loss' as a number"),
-        ({"scheduler": "best"}, "The scheduler or search algorithm 'best' cannot be made"),
         ({"scheduler": {"asha": {"max": 3}}}, "unexpected keyword argument 'max'"),
         ({"search_alg": "hebo"}, "The scheduler or search algorithm 'hebo' cannot be made"),
         ({"storage_path": "file:///proc/nowhere"}, "The state of the search cannot be written at file:///proc/nowhere"),
         ({"load_best_checkpoint": True}, "load_best_checkpoint found nothing to load: the best trial has none"),
     ],
 )
-def test_wrong_argument_fails_the_task_with_its_reason(dag, capfd, arguments, message):
+def test_further_wrong_argument_fails_the_task_with_its_reason(dag, capfd, arguments, message):
     assert message in log_of_failure(capfd, dag, **arguments)
 
 
@@ -409,6 +428,7 @@ def test_failure_of_all_trials_shows_the_first_error(dag, capfd):
     assert "in broken" in log
 
 
+@pytest.mark.slow
 def test_failure_of_some_trials_is_counted(dag):
     def partly_broken(config):
         from ray import tune
@@ -422,6 +442,7 @@ def test_failure_of_some_trials_is_counted(dag):
     assert get(result["table"])["trial_error"].str.contains("too large").sum() == 1
 
 
+@pytest.mark.slow
 def test_storage_that_refuses_the_credentials_is_told_early(dag, s3, bucket, capfd):
     with s3.check_credentials():
         log = log_of_failure(capfd, dag, storage_path=f"s3://{bucket}", storage_conn_id="s3")
@@ -487,7 +508,13 @@ class Sabotage:
 RETRY = {"retries": 1, "retry_delay": timedelta(seconds=0)}
 
 
-@pytest.mark.parametrize("retries", [{}, {"max_retries": 0, **RETRY}], ids=["of_ray", "of_airflow"])
+@pytest.mark.parametrize(
+    "retries",
+    [
+        pytest.param({}, id="of_ray"),
+        pytest.param({"max_retries": 0, **RETRY}, id="of_airflow", marks=pytest.mark.slow),
+    ],
+)
 def test_retry_after_the_death_of_the_driver_repeats_no_ended_trial(dag, head, tmp_path, retries):
     def kill_driver():
         (driver,) = head.processes("ray::run")
@@ -499,6 +526,7 @@ def test_retry_after_the_death_of_the_driver_repeats_no_ended_trial(dag, head, t
     assert sabotage.starts == {1: 1, 2: 1, 3: 2, 4: 2}
 
 
+@pytest.mark.slow
 def test_retry_after_the_loss_of_the_cluster_repeats_no_ended_trial(dag, tmp_path, monkeypatch):
     cluster = Cluster()
     monkeypatch.setenv("AIRFLOW_CONN_RAY_LOST", connection_of(cluster.head, "client"))
@@ -519,6 +547,7 @@ def test_kill_of_the_task_stops_all_trials(dag, head, tmp_path):
     assert alive == []
 
 
+@pytest.mark.slow
 def test_cleared_task_searches_anew(dag, tmp_path):
     gate = tmp_path / "gate"
     gate.touch()

@@ -293,6 +293,7 @@ def test_download_goes_on_when_the_server_of_the_client_is_killed(own_server, mo
     assert hook.client.link.call("transfer", "count") == 0
 
 
+@pytest.mark.slow
 def test_transfer_goes_on_when_the_network_was_away(head, monkeypatch):
     monkeypatch.setenv("RAY_CLIENT_RECONNECT_GRACE_PERIOD", "2")
     proxy = FaultyProxy(head.ports[1])
@@ -325,6 +326,7 @@ def test_death_of_the_process_that_puts_the_value_together_is_told(head, client_
     await_nothing_left(client_hook)
 
 
+@pytest.mark.slow
 def test_object_that_is_lost_on_the_way_down_is_told(monkeypatch):
     head = RayHead()
     monkeypatch.setenv("AIRFLOW_CONN_RAY_TWO_NODES", head.client_uri)

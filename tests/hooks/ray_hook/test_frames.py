@@ -74,11 +74,13 @@ def got_by_driver(put_by_driver):
     return in_own_process("get", "ray_driver", put_by_driver, *OF_A_CLUSTER)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OF_A_CLUSTER)
 def test_table_of_a_cluster_that_a_driver_has_put_goes_to_a_ray_task(used_of_driver, kind):
     assert used_of_driver[kind] == ["store", *expected(kind)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OF_A_CLUSTER)
 def test_table_of_a_cluster_that_a_driver_has_put_is_got_by_another(got_by_driver, kind):
     assert got_by_driver[kind] == expected(kind)
@@ -120,6 +122,7 @@ def restored(head, tmp_path_factory):
         return in_own_process("use", "ray_keeping", run_id)
 
 
+@pytest.mark.slow
 @each_kind
 def test_table_is_restored_from_its_checkpoint(restored, kind):
     assert restored[kind] == ["checkpoint", *expected(kind)]

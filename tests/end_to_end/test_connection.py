@@ -5,25 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 
-from airflow_ray.hooks.ray import RayHook
-from airflow_ray.provider_info import get_provider_info
 from tests.certificates import Authority
 from tests.ray_head import RayHead
 from tools.standalone import StandaloneAirflow, free_ports
 
 CHROMIUM = shutil.which("chromium")
-DAGS = Path(__file__).parent / "dags"
+DAGS = Path(__file__).parent.parent / "dags"
 TOKEN = "a-token-of-the-tests-5c1d7e92b3f4a860"
 OF_CONNECTION = "swordfish-of-the-connection"
 OF_TASK = "swordfish-of-the-task"
 RESULT_MILLISECONDS = 60_000
+# What the form has is tested beside the hook, what is masked beside what sends it.
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -184,39 +181,3 @@ def test_test_button_says_why_a_wrong_port_fails(page, airflow, created):
     text = pressed_test(page)
     assert "Test Connection Failed" in text
     assert "Connection refused. Check host and port" in text
-
-
-def test_form_of_the_hook_has_the_fields_of_the_metadata(monkeypatch):
-    """Airflow 3.1 and 3.2 ask the hook, with stand-ins for what a form is drawn with, as here."""
-    stand_ins = {
-        "wtforms": SimpleNamespace(
-            BooleanField=HookMetaService.MockBooleanField,
-            IntegerField=HookMetaService.MockIntegerField,
-            PasswordField=HookMetaService.MockPasswordField,
-            StringField=HookMetaService.MockStringField,
-        ),
-        "wtforms.validators": SimpleNamespace(Optional=HookMetaService.MockOptional, any_of=HookMetaService.MockEnum),
-        "flask_babel": SimpleNamespace(lazy_gettext=str),
-        "flask_appbuilder": SimpleNamespace(),
-        "flask_appbuilder.fieldwidgets": SimpleNamespace(
-            BS3PasswordFieldWidget=HookMetaService.MockAnyWidget, BS3TextFieldWidget=HookMetaService.MockAnyWidget
-        ),
-    }
-    for name, module in stand_ins.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    (connection_type,) = get_provider_info()["connection-types"]
-    shown = {name: widget.param.dump() for name, widget in RayHook.get_connection_form_widgets().items()}
-    assert list(shown) == list(connection_type["conn-fields"])
-    for name, field in connection_type["conn-fields"].items():
-        schema = shown[name]["schema"]
-        assert (schema["title"], shown[name]["description"]) == (field["label"], field["description"])
-        assert shown[name]["value"] == field["schema"].get("default")
-        assert schema.get("enum") == field["schema"].get("enum")
-        assert schema.get("format") == field["schema"].get("format")
-
-
-def test_standard_fields_are_those_of_the_metadata():
-    behaviour = RayHook.get_ui_field_behaviour()
-    assert behaviour["hidden_fields"] == ["schema", "login"]
-    assert behaviour["relabeling"]["password"] == "Token"
-    assert set(behaviour) == {"hidden_fields", "relabeling", "placeholders"}

@@ -51,7 +51,9 @@ def kill_owner(cluster: Cluster) -> None:
     owner.kill()
 
 
-both_modes = pytest.mark.parametrize("cluster", ["client", "driver"], indirect=True)
+both_modes = pytest.mark.parametrize(
+    "cluster", [pytest.param("client", marks=pytest.mark.slow), "driver"], indirect=True
+)
 
 
 @both_modes
@@ -80,6 +82,7 @@ def test_get_restores_a_lost_object(cluster):
     assert RayHook(CONNECTION).get(uri).shape == (1000, 2)
 
 
+@pytest.mark.slow
 def test_restored_object_is_an_ordinary_object_of_the_new_owner(cluster):
     uri = produced(1000)
     cluster.lose()
@@ -103,6 +106,16 @@ def make_dataset(rows):
     import ray
 
     return ray.data.range(rows, override_num_blocks=4).materialize()
+
+
+def make_tuple(rows):
+    import pandas as pd
+
+    return make_modin(rows), {"held_out": pd.DataFrame({"a": range(rows)})}
+
+
+def of_tuple(both):
+    return of_modin(both[0]), int(both[1]["held_out"]["a"].sum())
 
 
 class OfThisFile:
@@ -138,7 +151,7 @@ def lost_at_once(running_cluster: Cluster, s3: S3Server) -> Lost:
             "20 rows": produced(20),
             "modin": produced(10_000, fn=make_modin),
             "dataset": produced(10_000, fn=make_dataset),
-            "tuple": produced(1000, fn=lambda rows: (make_modin(rows), {"held_out": make_frame(rows)})),
+            "tuple": produced(1000, fn=make_tuple),
             "object": produced(42, fn=OfThisFile),
             "without checkpoint": produced(10, checkpoint=False),
             "broken checkpoint": produced(10),
@@ -204,6 +217,7 @@ def test_input_of_a_lost_node_is_made_again_by_ray(cluster):
         other.kill()
 
 
+@pytest.mark.slow
 def test_input_of_a_lost_node_that_ray_may_not_make_again_is_found_lost(cluster):
     node = cluster.head.add_node(away=1)
     uri = produced(200_000, fn=gadget_frame, resources={"away": 1}, max_retries=0)
@@ -217,12 +231,14 @@ def test_modin_frame_is_restored_as_one(lost):
     assert consumed(lost.uris["modin"], fn=of_modin) == (("modin.pandas.dataframe", 49_995_000), "checkpoint")
 
 
+@pytest.mark.slow
 def test_modin_frame_is_one_in_another_process(cluster):
     uri = produced(10_000, fn=make_modin)
     other_process = {"runtime_env": {"env_vars": {"OF": "TEST"}}}
     assert consumed(uri, fn=of_modin, **other_process) == (("modin.pandas.dataframe", 49_995_000), "store")
 
 
+@pytest.mark.slow
 def test_modin_frame_whose_partitions_died_with_their_node_is_restored(cluster):
     node = cluster.head.add_node(away=1)
     uri = produced(200_000, fn=make_modin, resources={"away": 1}, max_retries=0)
@@ -234,7 +250,7 @@ def test_modin_frame_whose_partitions_died_with_their_node_is_restored(cluster):
 
 def test_dataset_is_restored_as_one(lost):
     uri = lost.uris["dataset"]
-    assert S3CheckpointHook("s3", RayHook(CONNECTION).settings.checkpoint_path).describe(uri)["objects"] == 4
+    assert S3CheckpointHook("s3", RayHook(CONNECTION).client.settings.checkpoint_path).describe(uri)["objects"] == 4
     assert consumed(uri, fn=lambda dataset: (type(dataset).__name__, dataset.sum("id"))) == (
         ("MaterializedDataset", 49_995_000),
         "checkpoint",
@@ -242,7 +258,7 @@ def test_dataset_is_restored_as_one(lost):
 
 
 def test_frames_inside_a_tuple_are_restored(lost):
-    parts = consumed(lost.uris["tuple"], fn=lambda both: (of_modin(both[0]), total(both[1]["held_out"])))
+    parts = consumed(lost.uris["tuple"], fn=of_tuple)
     assert parts == ((("modin.pandas.dataframe", 499_500), 499_500), "checkpoint")
 
 
@@ -376,6 +392,7 @@ def test_credentials_of_a_role_are_renewed_while_the_work_runs(cluster, s3, buck
     assert S3CheckpointHook("s3", f"s3://{bucket}/checkpoints").exists(uri)
 
 
+@pytest.mark.slow
 def test_output_stays_on_the_node_that_made_it(cluster):
     import ray
 

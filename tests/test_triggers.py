@@ -1,4 +1,4 @@
-"""Deferred tasks and sensors in DAG runs, the triggers run in the same process, against a real Ray head."""
+"""Deferred tasks in DAG runs, the triggers run in the same process, against a real Ray head."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ import uuid
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG
 
 from airflow_ray import triggers
 from airflow_ray.client.connection.session import Session
 from airflow_ray.decorators import ray_task
-from airflow_ray.exceptions import ObjectURIError
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.dashboard_link import RayDashboardLink
 from airflow_ray.operators.python import RayPythonOperator
-from airflow_ray.sensors.object import RayObjectSensor
 from airflow_ray.triggers import RayObjectTrigger
 from tests.conftest import new_uri
 from tests.dag_runs import run_dag
@@ -120,70 +118,6 @@ def test_execution_timeout_counts_while_deferred_and_cancels_the_work(dag, conn_
     assert RayHook(conn_id).status(ObjectURI(conn_id, dag.dag_id, run.run_id, "sleep")) == "CANCELLED"
 
 
-# Sensors
-
-
-@pytest.mark.parametrize("how", [{"mode": "poke"}, {"deferrable": True}], ids=["poke", "deferred"])
-def test_sensor_waits_for_an_object_that_nobody_has_begun_to_make(dag, conn_id, how):
-    uri = new_uri(conn_id)
-    with dag:
-
-        @task
-        def make_later():
-            import threading
-
-            threading.Timer(2, lambda: RayHook(conn_id).put([1, 2], uri=uri)).start()
-
-        sensor = RayObjectSensor(task_id="wait", object_uri=str(uri), poke_interval=0.5, timeout=60, **how)
-        make_later() >> sensor
-    assert run_dag(dag).task_states("wait") == ["success"]
-
-
-def test_sensor_waits_for_all_of_a_list(dag, conn_id):
-    uris = [new_uri(conn_id) for _ in range(3)]
-    for uri in uris[:2]:
-        RayHook(conn_id).put(1, uri=uri)
-    with dag:
-        RayObjectSensor(task_id="wait", object_uri=[*map(str, uris)], poke_interval=0.1, timeout=1, deferrable=True)
-    assert run_dag(dag).task_states("wait") == ["failed"]
-
-
-@pytest.mark.parametrize("how", [{"mode": "poke"}, {"deferrable": True}], ids=["poke", "deferred"])
-def test_sensor_fails_at_once_when_the_work_has_failed(dag, conn_id, how, capfd):
-    uri = new_uri(conn_id)
-    with RayHook(conn_id).connect() as hook:
-        hook.submit(fail, uri=uri)
-        with pytest.raises(Exception, match="of the user"):
-            hook.wait(uri)
-    with dag:
-        RayObjectSensor(task_id="wait", object_uri=str(uri), poke_interval=600, timeout=3600, **how)
-    assert run_dag(dag).task_states("wait") == ["failed"]
-    assert "The callable raised ValueError on the Ray cluster: of the user" in capfd.readouterr().out
-
-
-@pytest.mark.parametrize("how", [{"mode": "poke"}, {"deferrable": True}], ids=["poke", "deferred"])
-def test_sensor_with_soft_fail_is_skipped_at_its_timeout(dag, conn_id, how):
-    with dag:
-        RayObjectSensor(
-            task_id="wait", object_uri=str(new_uri(conn_id)), poke_interval=0.2, timeout=1, soft_fail=True, **how
-        )
-    assert run_dag(dag).task_states("wait") == ["skipped"]
-
-
-def test_object_uri_of_a_sensor_is_templated(dag, conn_id):
-    with dag:
-        made = RayPythonOperator(task_id="make", python_callable=speak, ray_conn_id=conn_id)
-        sensor = RayObjectSensor(task_id="wait", object_uri="{{ ti.xcom_pull(task_ids='make') }}", timeout=10)
-        made >> sensor
-    assert run_dag(dag).task_states("wait") == ["success"]
-
-
-@pytest.mark.parametrize("given", ["s3://bucket/key", [], 3, ["ray-object://too/short"]])
-def test_sensor_refuses_what_is_no_object_uri(given):
-    with pytest.raises(ObjectURIError):
-        RayObjectSensor(task_id="wait", object_uri=given).poke({})
-
-
 def test_deferrable_follows_the_setting_of_airflow(monkeypatch):
     script = (
         "from airflow_ray.operators.python import RayPythonOperator\n"
@@ -220,6 +154,7 @@ def kill_client_servers(head):
         server.kill()
 
 
+@pytest.mark.slow
 def test_wait_goes_on_when_the_server_of_the_client_is_killed(head, gate):
     uri = new_uri("ray_client")
     with RayHook("ray_client").connect() as hook:
@@ -231,6 +166,7 @@ def test_wait_goes_on_when_the_server_of_the_client_is_killed(head, gate):
         assert [*news][-1].state == "SUCCEEDED"
 
 
+@pytest.mark.slow
 def test_wait_goes_on_when_the_network_was_away_for_a_minute(head, gate, monkeypatch):
     proxy = FaultyProxy(head.ports[1])
     monkeypatch.setenv("AIRFLOW_CONN_RAY_FAR", f"ray://127.0.0.1:{proxy.port}")

@@ -40,7 +40,7 @@ def fill_memory():
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("max_retries", [0, 1])
+@pytest.mark.parametrize("max_retries", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_callable_that_fills_the_memory_fails_and_the_next_task_works(hook, max_retries):
     uri = new_uri("ray_small")
     hook.submit(fill_memory, uri=uri, max_retries=max_retries)

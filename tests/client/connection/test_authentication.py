@@ -101,7 +101,7 @@ def work_on(conn_id):
         return hook.get(total)
 
 
-both_modes = pytest.mark.parametrize("mode", ["client", "driver"])
+both_modes = pytest.mark.parametrize("mode", ["client", pytest.param("driver", marks=pytest.mark.slow)])
 
 
 @both_modes
@@ -114,7 +114,7 @@ def test_work_runs_on_a_head_that_speaks_tls(tls_head, connection, tls_fields, m
     assert work_on(connection(tls_head, mode, **tls_fields)) == 6
 
 
-@both_modes
+@pytest.mark.parametrize("mode", ["client", "driver"])
 def test_work_runs_on_a_head_with_both(strict_head, connection, tls_fields, mode):
     assert work_on(connection(strict_head, mode, OTHER_TOKEN, **tls_fields)) == 6
 
@@ -140,11 +140,13 @@ def test_connection_leaves_no_trace_in_the_environment(strict_head, connection, 
         assert dict(os.environ) == before
 
 
+@pytest.mark.slow
 def test_driver_of_one_token_is_followed_by_one_of_another(token_head, strict_head, connection, tls_fields):
     assert work_on(connection(token_head, "driver", TOKEN, "ray_one")) == 6
     assert work_on(connection(strict_head, "driver", OTHER_TOKEN, "ray_two", **tls_fields)) == 6
 
 
+@pytest.mark.slow
 def test_certificates_may_be_given_as_text_with_escaped_line_breaks(tls_head, connection, tls_fields):
     texts = {name: Path(path).read_text().replace("\n", "\\n") for name, path in tls_fields.items()}
     assert work_on(connection(tls_head, **texts)) == 6
@@ -238,6 +240,7 @@ def test_firewall_that_drops_packets_is_told(refusal, mode):
         assert "no firewall drops the packets" in str(refusal(port, mode))
 
 
+@pytest.mark.slow
 @both_modes
 def test_silent_port_is_told_with_tls_too(refusal, tls_fields, mode):
     with socket.create_server(("127.0.0.1", 0)) as silent:

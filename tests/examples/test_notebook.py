@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pytest
 from nbclient import NotebookClient
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 NOTEBOOK = Path("notebook", "higgs.ipynb")
 
 
@@ -32,6 +33,7 @@ def test_notebook_holds_no_outputs():
     assert [cell for cell in cells if cell.outputs or cell.execution_count] == []
 
 
+@pytest.mark.slow
 def test_notebook_runs_from_top_to_bottom(tmp_path):
     examples = tmp_path / "examples"
     shutil.copytree(EXAMPLES, examples)

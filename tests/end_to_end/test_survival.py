@@ -16,7 +16,7 @@ from airflow_ray.object_uri import ObjectURI
 from tests.ray_head import RayHead
 from tools.standalone import StandaloneAirflow
 
-DAGS = Path(__file__).parent / "dags"
+DAGS = Path(__file__).parent.parent / "dags"
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,7 @@ def test_retry_goes_on_with_the_work_of_a_task_process_that_was_killed(airflow, 
     assert "going on with that" in work.log()
 
 
+@pytest.mark.slow
 def test_clear_after_success_runs_again(airflow, tmp_path):
     work = Work(airflow, "worker_waits", tmp_path)
     work.finish()
@@ -109,6 +110,7 @@ def too_long(airflow: StandaloneAirflow, tmp_path_factory: pytest.TempPathFactor
     return {dag_id: Work(airflow, dag_id, tmp_path_factory.mktemp(dag_id)) for dag_id in TOO_LONG}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dag_id", "state"), MARKED)
 def test_task_marked_by_a_person_stops_on_the_cluster(airflow, to_be_marked, dag_id, state):
     work = to_be_marked[dag_id, state]
@@ -118,6 +120,7 @@ def test_task_marked_by_a_person_stops_on_the_cluster(airflow, to_be_marked, dag
     work.await_end_of_process()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dag_id", TOO_LONG)
 def test_task_stops_on_the_cluster_at_dagrun_timeout(airflow, too_long, dag_id):
     work = too_long[dag_id]
@@ -126,6 +129,7 @@ def test_task_stops_on_the_cluster_at_dagrun_timeout(airflow, too_long, dag_id):
     work.await_end_of_process()
 
 
+@pytest.mark.slow
 def test_task_cleared_while_deferred_stops_and_runs_anew(airflow, tmp_path):
     work = Work(airflow, "triggerer_waits", tmp_path)
     # Which reaches the task's log while the task is deferred.
@@ -147,6 +151,7 @@ def test_deferred_work_goes_on_when_triggerer_and_client_servers_are_killed(airf
     assert len(work.pids) == 1
 
 
+@pytest.mark.slow
 def test_sensor_waits_for_the_object_of_another_dag(airflow):
     # The run that will make it does not exist yet.
     maker = "for_the_sensor"
@@ -156,6 +161,7 @@ def test_sensor_waits_for_the_object_of_another_dag(airflow):
     assert airflow.wait("waits_for_another", run_id, timeout=120) == "success"
 
 
+@pytest.mark.slow
 def test_twenty_tasks_wait_deferred_at_once(airflow):
     run_id = airflow.trigger("many_wait")
     assert airflow.wait("many_wait", run_id, timeout=240) == "success"

@@ -222,7 +222,9 @@ def disturbed(s3, proxy, bucket, monkeypatch):
     return S3CheckpointHook("s3", f"s3://{bucket}")
 
 
-@pytest.mark.parametrize("after_bytes", [0, 1_000, 5_000_000], ids="after {} bytes".format)
+@pytest.mark.parametrize(
+    "after_bytes", [0, pytest.param(1_000, marks=pytest.mark.slow), 5_000_000], ids="after {} bytes".format
+)
 @pytest.mark.parametrize("fault", ["cut", "busy"])
 def test_disturbance_that_passes_does_no_harm(disturbed, proxy, uri, fault, after_bytes):
     disturbed.save(uri, "earlier")
@@ -234,7 +236,14 @@ def test_disturbance_that_passes_does_no_harm(disturbed, proxy, uri, fault, afte
 
 # One that hangs later takes a minute to be given up.
 @pytest.mark.parametrize(
-    ("fault", "after_bytes"), [("cut", 0), ("cut", 5_000_000), ("busy", 0), ("busy", 5_000_000), ("hang", 0)]
+    ("fault", "after_bytes"),
+    [
+        ("cut", 0),
+        pytest.param("cut", 5_000_000, marks=pytest.mark.slow),
+        pytest.param("busy", 0, marks=pytest.mark.slow),
+        ("busy", 5_000_000),
+        pytest.param("hang", 0, marks=pytest.mark.slow),
+    ],
 )
 def test_disturbance_that_stays_is_an_error_and_leaves_the_earlier_checkpoint(
     disturbed, proxy, on_s3, uri, fault, after_bytes
@@ -428,6 +437,7 @@ def test_reader_sees_a_whole_checkpoint_while_another_is_written(on_s3, uri):
     assert writer.returncode == 0
 
 
+@pytest.mark.slow
 def test_writer_killed_at_any_point_leaves_a_whole_checkpoint(on_s3, uri, s3, bucket):
     on_s3.save(uri, pd.DataFrame({"a": np.full(3_000_000, 0.0)}))
     files = set(s3.keys(bucket))

@@ -33,9 +33,9 @@ from airflow_ray.exceptions import (
 )
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
-from tests import helpers_for_user_code
 from tests.conftest import new_uri
-from tests.helpers_for_user_code import Interval, widen
+from tests.hooks.ray_hook import helpers_for_user_code
+from tests.hooks.ray_hook.helpers_for_user_code import Interval, widen
 
 LOCK = threading.Lock()
 

@@ -142,6 +142,7 @@ def test_port_of_the_client_server_is_written_down(running):
     assert "client_port=" in command(running, "status")
 
 
+@pytest.mark.slow
 def test_local_head_and_a_remote_cluster_work_from_one_process(environment, head: RayHead):
     script = TASK + (
         "with RayHook('ray_client').connect() as remote:\n"

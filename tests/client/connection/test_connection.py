@@ -216,7 +216,7 @@ def test_killed_client_server_is_no_hang(head: RayHead):
 def test_wrong_field_of_a_connection_is_named(monkeypatch, uri, wrong):
     monkeypatch.setenv("AIRFLOW_CONN_RAY_BAD", uri)
     with pytest.raises(RayConfigurationError, match=wrong):
-        _ = RayHook("ray_bad").settings
+        _ = RayHook("ray_bad").client.settings
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_wrong_field_of_a_connection_is_named(monkeypatch, uri, wrong):
 )
 def test_mode_and_address_follow_from_the_connection(monkeypatch, uri, mode, address):
     monkeypatch.setenv("AIRFLOW_CONN_RAY_SOME", uri)
-    settings = RayHook("ray_some").settings
+    settings = RayHook("ray_some").client.settings
     assert (settings.mode, settings.address) == (mode, address)
 
 
@@ -262,7 +262,7 @@ def test_connection_as_a_uri_takes_special_characters(monkeypatch):
     fields = {"namespace": AWKWARD, "checkpoint_path": "s3://bucket/ü b", "runtime_env": '{"env_vars": {"A": "b&c=d"}}'}
     uri = f"ray://:{quote(AWKWARD, safe='')}@head:1?{urlencode(fields)}"
     monkeypatch.setenv("AIRFLOW_CONN_RAY_SOME", uri)
-    settings = RayHook("ray_some").settings
+    settings = RayHook("ray_some").client.settings
     assert settings.authentication.token == AWKWARD
     assert settings.namespace == AWKWARD
     assert settings.checkpoint_path == "s3://bucket/ü b"
@@ -273,7 +273,7 @@ def test_connection_as_json_takes_special_characters(monkeypatch):
     extra = {"namespace": AWKWARD, "runtime_env": {"env_vars": {"A": AWKWARD}}, "tls": False, "tls_cert": None}
     connection = {"conn_type": "ray", "host": "head", "password": AWKWARD, "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_RAY_SOME", json.dumps(connection))
-    settings = RayHook("ray_some").settings
+    settings = RayHook("ray_some").client.settings
     assert settings.authentication.token == AWKWARD
     assert settings.namespace == AWKWARD
     assert settings.runtime_env == {"env_vars": {"A": AWKWARD}}

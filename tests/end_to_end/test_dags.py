@@ -17,7 +17,7 @@ from tests.dags.helpers.frame_kinds import MAKERS, expected
 from tools.example import XCOM_BACKEND, write_higgs_file
 from tools.standalone import LOCAL_CONNECTION, StandaloneAirflow
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 def first_python_block(page: Path) -> str:
@@ -59,11 +59,20 @@ EXAMPLES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "local_to_ray_and_back": ("load", lambda slope: 2.5 <= slope <= 3.5),
     "pandas_fan_out": ("join", lambda table: 1.5 <= table["wait"]["skew"] <= 2.5),
 }
+# XGBoost in taskflow, and plain tasks and Ray tasks in turn; ``make demo`` runs the first one with classic operators.
+OFTEN = ("xgboost_breast_cancer_taskflow", "local_to_ray_and_back")
+
+
+each_example = pytest.mark.parametrize(
+    "dag_id", [dag_id if dag_id in OFTEN else pytest.param(dag_id, marks=pytest.mark.slow) for dag_id in EXAMPLES]
+)
 
 
 @pytest.fixture(scope="module")
-def example_runs(airflow: StandaloneAirflow, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The ids of runs of all examples, which go on side by side: most of a task's time is spent on waiting."""
+def example_runs(
+    airflow: StandaloneAirflow, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> dict[str, str]:
+    """The ids of runs of the examples, which go on side by side: most of a task's time is spent on waiting."""
     folder = tmp_path_factory.mktemp("examples")
     conf = {
         "xgboost_tune_breast_cancer": {"num_samples": 4},
@@ -73,11 +82,13 @@ def example_runs(airflow: StandaloneAirflow, tmp_path_factory: pytest.TempPathFa
         "local_to_ray_and_back": {"path": str(folder / "predicted.csv")},
         "pandas_fan_out": {"rows": 10_000},
     }
-    return {dag_id: airflow.trigger(dag_id, conf.get(dag_id)) for dag_id in EXAMPLES}
+    items = [item for item in request.session.items if "example_runs" in getattr(item, "fixturenames", ())]
+    chosen = [item.callspec.params["dag_id"] for item in items if isinstance(item, pytest.Function)]
+    return {dag_id: airflow.trigger(dag_id, conf.get(dag_id)) for dag_id in chosen}
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("dag_id", EXAMPLES)
+@each_example
 def test_example_comes_to_a_result_that_is_right(airflow, example_runs, dag_id):
     run_id = example_runs[dag_id]
     assert airflow.wait(dag_id, run_id, timeout=500) == "success"
@@ -91,6 +102,7 @@ def test_dag_of_the_readme_runs(airflow):
     assert airflow.xcoms("sums", run_id, "total")["return_value"] == 499_999_500_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dag_id", ["patient", "search", "sales"])
 def test_dag_of_the_page_on_waiting_tuning_or_data_runs(airflow, dag_id):
     run_id = airflow.trigger(dag_id)
@@ -106,11 +118,13 @@ def seen(airflow: StandaloneAirflow) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKERS)
 def test_table_goes_from_a_plain_task_to_ray_and_back(seen, kind):
     assert seen[kind] == expected(kind)
 
 
+@pytest.mark.slow
 def test_example_of_the_hooks_page_runs(airflow):
     script = first_python_block(ROOT / "docs" / "hook.md")
     command = [sys.executable, "-c", script]
@@ -118,6 +132,7 @@ def test_example_of_the_hooks_page_runs(airflow):
     assert finished.stdout.splitlines()[-1] == "[1, 2, 3]"
 
 
+@pytest.mark.slow
 def test_example_of_the_checkpoints_page_runs(airflow):
     page = (ROOT / "docs" / "checkpoints.md").read_text()
     script = page.split("```python\n")[2].partition("```")[0]

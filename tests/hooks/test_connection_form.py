@@ -1,0 +1,47 @@
+"""The form of the connection, as Airflow asks for it without a browser."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+
+from airflow_ray.hooks.ray import RayHook
+from airflow_ray.provider_info import get_provider_info
+
+
+def test_form_of_the_hook_has_the_fields_of_the_metadata(monkeypatch):
+    """Airflow 3.1 and 3.2 ask the hook, with stand-ins for what a form is drawn with, as here."""
+    stand_ins = {
+        "wtforms": SimpleNamespace(
+            BooleanField=HookMetaService.MockBooleanField,
+            IntegerField=HookMetaService.MockIntegerField,
+            PasswordField=HookMetaService.MockPasswordField,
+            StringField=HookMetaService.MockStringField,
+        ),
+        "wtforms.validators": SimpleNamespace(Optional=HookMetaService.MockOptional, any_of=HookMetaService.MockEnum),
+        "flask_babel": SimpleNamespace(lazy_gettext=str),
+        "flask_appbuilder": SimpleNamespace(),
+        "flask_appbuilder.fieldwidgets": SimpleNamespace(
+            BS3PasswordFieldWidget=HookMetaService.MockAnyWidget, BS3TextFieldWidget=HookMetaService.MockAnyWidget
+        ),
+    }
+    for name, module in stand_ins.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    (connection_type,) = get_provider_info()["connection-types"]
+    shown = {name: widget.param.dump() for name, widget in RayHook.get_connection_form_widgets().items()}
+    assert list(shown) == list(connection_type["conn-fields"])
+    for name, field in connection_type["conn-fields"].items():
+        schema = shown[name]["schema"]
+        assert (schema["title"], shown[name]["description"]) == (field["label"], field["description"])
+        assert shown[name]["value"] == field["schema"].get("default")
+        assert schema.get("enum") == field["schema"].get("enum")
+        assert schema.get("format") == field["schema"].get("format")
+
+
+def test_standard_fields_are_those_of_the_metadata():
+    behaviour = RayHook.get_ui_field_behaviour()
+    assert behaviour["hidden_fields"] == ["schema", "login"]
+    assert behaviour["relabeling"]["password"] == "Token"
+    assert set(behaviour) == {"hidden_fields", "relabeling", "placeholders"}
