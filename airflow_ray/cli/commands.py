@@ -14,7 +14,6 @@ from airflow_ray.cli.output import described, listed, show, summary
 from airflow_ray.client.client import RayClient
 from airflow_ray.client.doctor.readable import counted, first_lines, readable_bytes
 from airflow_ray.client.errors import exception_for
-from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import RayConfigurationError, RayObjectLostError
 from airflow_ray.object_uri import ObjectURI
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DEFAULT_WIDTH = 120
+UNFINISHED = ("PENDING", "RUNNING")
 
 
 def _command(function: Callable[[Namespace], None]) -> Callable[[Namespace], None]:
@@ -75,7 +75,7 @@ def describe(args: Namespace) -> None:
     """Show the record of the work that made an object."""
     uri = ObjectURI.parse(args.uri)
     record = RayClient(uri.conn_id).describe(uri)
-    if record["state"] == State.LOST:
+    if record["state"] == "LOST":
         raise exception_for(uri, record)
     show({"uri": str(uri), **record}, args.output, described(uri, record))
     if args.output in ("table", "plain") and "traceback" in (record["error"] or {}):
@@ -151,12 +151,8 @@ def _free_run(args: Namespace) -> None:
             print("Nothing was freed")
 
 
-def _is_under_way(entry: dict[str, Any]) -> bool:
-    return not State(entry["state"]).is_final
-
-
 def _confirmed(entries: list[dict[str, Any]]) -> bool:
-    unfinished = [each for each in entries if _is_under_way(each)]
+    unfinished = [each for each in entries if each["state"] in UNFINISHED]
     cancel = f", and cancel {counted(len(unfinished), 'task')}" if unfinished else ""
     try:
         return input(f"Free {_total(entries)}{cancel}? [y/N] ").strip().lower() in ("y", "yes")
@@ -168,7 +164,7 @@ def _confirmed(entries: list[dict[str, Any]]) -> bool:
 def _tell_freed(entries: list[dict[str, Any]]) -> None:
     for each in entries:
         size = "no object" if each["bytes"] is None else readable_bytes(each["bytes"])
-        print(f"{each['uri']}  {'cancelled' if _is_under_way(each) else size}")
+        print(f"{each['uri']}  {'cancelled' if each['state'] in UNFINISHED else size}")
     print(f"Freed {_total(entries)}")
 
 

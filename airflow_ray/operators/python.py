@@ -78,8 +78,8 @@ class RayPythonOperator(RayOperator):
         of 1 MB at most.
     :param multiple_outputs: the callable returns a dict, each key of which becomes an object, and an
         XCom, of its own.
-    :param kwargs: arguments of :class:`~airflow_ray.operators.base.RayOperator`: connection, resources, checkpoint,
-        deferral.
+    :param kwargs: arguments of :class:`~airflow_ray.operators.arguments.RayArguments`: connection, resources,
+        checkpoint, deferral.
     :raises RayConfigurationError: an argument is wrong, or the callable names a live context variable.
     """
 

@@ -70,8 +70,8 @@ class RayTuneOperator(RayOperator):
     :param report_path: where to write a page with charts of the search, ``s3://bucket/name.html``, with the
         credentials of ``storage_conn_id``, or a file of the Airflow worker (templated).
     :param num_cpus: CPUs to reserve for the search itself, besides its trials.
-    :param kwargs: arguments of :class:`~airflow_ray.operators.base.RayOperator`: connection, resources of the search
-        itself, checkpoint of its outputs, deferral.
+    :param kwargs: arguments of :class:`~airflow_ray.operators.arguments.RayArguments`: connection, resources of the
+        search itself, checkpoint of its outputs, deferral.
     :raises RayConfigurationError: an argument is wrong.
     :raises RaySearchSpaceError: a search space is misspelt, or its arguments make no sense.
     """
