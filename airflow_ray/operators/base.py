@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_ray._compat import AirflowTaskTimeout, BaseOperator, bundle_folders, conf
 from airflow_ray.client.connection.secrets import mask_runtime_env
-from airflow_ray.client.submission.options import check_checkpoint
+from airflow_ray.client.submission.rendered import value_or_none
+from airflow_ray.client.submission.result_policy import check_checkpoint
 from airflow_ray.exceptions import RayConfigurationError
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.dashboard_link import RayDashboardLink
@@ -274,7 +275,8 @@ class RayOperator(BaseOperator):
     def _checkpoint_location(self) -> CheckpointLocation:
         from airflow_ray.client.checkpoints.location import require_location
 
-        return require_location(self.client.settings, self.checkpoint_path, self.checkpoint_source)
+        path, source = map(value_or_none, (self.checkpoint_path, self.checkpoint_source))
+        return require_location(self.client.settings, path, source)
 
     def _storage_location(self) -> dict[str, str | None] | None:
         """Return path and AWS connection of where the work itself writes, if it does."""

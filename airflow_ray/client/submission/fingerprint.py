@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import inspect
@@ -37,7 +36,7 @@ def fingerprint(
     """
     texts = {name: source for name, (_, source) in sources.items()}
     digest = hashlib.sha256()
-    for part in _parts([function, args, kwargs, texts, dataclasses.asdict(options), generation]):
+    for part in _parts([function, args, kwargs, texts, dict(options), generation]):
         digest.update(f"{len(part)}:".encode() + part)
     return digest.hexdigest()
 
