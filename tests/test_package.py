@@ -31,7 +31,7 @@ ALLOWED = {
     "triggers": ["client", "object_uri", "exceptions", "_compat"],
     "decorators": ["operators", "_compat"],
     "xcom": ["client", "object_uri", "exceptions", "_compat"],
-    "cli": ["hooks", "client", "object_uri", "exceptions", "_compat"],
+    "cli": ["hooks", "client", "cluster", "object_uri", "exceptions", "_compat"],
     "__main__": ["cli"],
     "object_uri": ["exceptions"],
     "exceptions": ["_compat"],
