@@ -79,7 +79,7 @@ class RayHook(BaseHook):
         :param code_folders: further folders with modules that the cluster lacks.
         :param generation: any text that the tries of a task have in common, and another one when it is cleared.
         :param holder: any text that tells who submits, for :meth:`cancel`.
-        :param options: fields of :class:`~airflow_ray.hooks.options.RemoteOptions`.
+        :param options: fields of :class:`~airflow_ray.client.submission.options.RemoteOptions`.
         :returns: ``uri``, parsed.
         :raises RayConfigurationError: an option is wrong, or Ray does not take it.
         :raises ObjectURIError: an argument is a malformed object URI or one of another connection.
