@@ -30,7 +30,7 @@ class RayTLSError(RayConnectionError):
 
 
 class RayVersionMismatchError(RayConnectionError):
-    """The cluster runs another Ray, or another Python minor version, than this process."""
+    """The cluster runs another Ray, another Python minor version or a newer airflow-ray than this process."""
 
 
 class RayPicklingError(AirflowRayError):
@@ -118,7 +118,7 @@ class RayTuneCheckpointError(RayTuneError):
 
 
 class RayOwnerDiedError(AirflowRayError):
-    """The owner actor died, and with it the work it ran and the objects it held."""
+    """What keeps work and objects on the head of the cluster died, and with it the work it ran and the objects."""
 
 
 class RayWaitTimeoutError(AirflowRayError, TimeoutError):

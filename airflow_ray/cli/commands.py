@@ -10,10 +10,11 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import AirflowException, connections_of_database
-from airflow_ray.cli.output import described, listed, show, summary
+from airflow_ray.cli.output import object_row, record_rows, show, summary
 from airflow_ray.client.client import RayClient
-from airflow_ray.client.doctor.readable import counted, first_lines, readable_bytes
+from airflow_ray.client.doctor import diagnose, first_lines, head_of, quantity, readable_bytes
 from airflow_ray.client.errors import exception_for
+from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import RayConfigurationError, RayObjectLostError
 from airflow_ray.object_uri import ObjectURI
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DEFAULT_WIDTH = 120
-UNFINISHED = ("PENDING", "RUNNING")
 
 
 def _command(function: Callable[[Namespace], None]) -> Callable[[Namespace], None]:
@@ -67,7 +67,7 @@ def _errors_only() -> Iterator[None]:
 def objects(args: Namespace) -> None:
     """List what the cluster holds."""
     found = RayClient(args.conn_id).list_objects(args.dag_id, args.run_id)
-    show(found, args.output, [listed(each) for each in found])
+    show(found, args.output, list(map(object_row, found)))
 
 
 @_command
@@ -75,9 +75,9 @@ def describe(args: Namespace) -> None:
     """Show the record of the work that made an object."""
     uri = ObjectURI.parse(args.uri)
     record = RayClient(uri.conn_id).describe(uri)
-    if record["state"] == "LOST":
+    if record["state"] == State.LOST:
         raise exception_for(uri, record)
-    show({"uri": str(uri), **record}, args.output, described(uri, record))
+    show({"uri": str(uri), **record}, args.output, record_rows(uri, record))
     if args.output in ("table", "plain") and "traceback" in (record["error"] or {}):
         print(record["error"]["traceback"])
 
@@ -85,8 +85,6 @@ def describe(args: Namespace) -> None:
 @_command
 def get(args: Namespace) -> None:
     """Show the first rows of an object."""
-    from airflow_ray.client.doctor.errand import head_of
-
     uri = ObjectURI.parse(args.uri)
     width = shutil.get_terminal_size((DEFAULT_WIDTH, 0)).columns
     with RayClient(uri.conn_id).connect() as client:
@@ -109,10 +107,8 @@ def release(args: Namespace) -> None:
 @_command
 def doctor(args: Namespace) -> None:
     """Check a connection."""
-    from airflow_ray.client.doctor.diagnosis import diagnose
-
     failed = 0
-    for finding in diagnose(RayClient(args.conn_id)):
+    for finding in diagnose(args.conn_id):
         print(f"{finding.outcome:<8} {finding.name:<16} {finding.text}", flush=True)
         if finding.remedy is not None:
             print(f"{'':<25} {finding.remedy}", flush=True)
@@ -129,13 +125,13 @@ def _free_named(uris: list[ObjectURI]) -> None:
         for client in clients.values():
             connections.enter_context(client.connect())
         for work, uri in {uri.work: uri for uri in uris}.items():
-            listed_there = clients[uri.conn_id].list_objects(uri.dag_id, uri.run_id)
-            entries = [each for each in listed_there if each["uri"].startswith(f"{work}/")]
+            of_run = clients[uri.conn_id].list_objects(uri.dag_id, uri.run_id)
+            entries = [each for each in of_run if each["uri"].startswith(f"{work}/")]
             clients[uri.conn_id].release(uri)
             freed += entries
             if not entries:
                 unknown.append(str(uri))
-    _tell_freed(freed)
+    _print_freed(freed)
     if unknown:
         raise RayObjectLostError(f"Not in the cluster: {', '.join(unknown)}")
 
@@ -144,16 +140,16 @@ def _free_run(args: Namespace) -> None:
     client = RayClient(args.conn_id)
     with client.connect():
         entries = client.list_objects(args.dag_id, args.run_id)
-        if entries and (args.yes or _confirmed(entries)):
+        if entries and (args.yes or _user_agrees(entries)):
             client.release(dag_id=args.dag_id, run_id=args.run_id)
-            _tell_freed(entries)
+            _print_freed(entries)
         else:
             print("Nothing was freed")
 
 
-def _confirmed(entries: list[dict[str, Any]]) -> bool:
-    unfinished = [each for each in entries if each["state"] in UNFINISHED]
-    cancel = f", and cancel {counted(len(unfinished), 'task')}" if unfinished else ""
+def _user_agrees(entries: list[dict[str, Any]]) -> bool:
+    unfinished = [each for each in entries if _is_unfinished(each)]
+    cancel = f", and cancel {quantity(len(unfinished), 'task')}" if unfinished else ""
     try:
         return input(f"Free {_total(entries)}{cancel}? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
@@ -161,13 +157,17 @@ def _confirmed(entries: list[dict[str, Any]]) -> bool:
         return False
 
 
-def _tell_freed(entries: list[dict[str, Any]]) -> None:
+def _print_freed(entries: list[dict[str, Any]]) -> None:
     for each in entries:
         size = "no object" if each["bytes"] is None else readable_bytes(each["bytes"])
-        print(f"{each['uri']}  {'cancelled' if each['state'] in UNFINISHED else size}")
+        print(f"{each['uri']}  {'cancelled' if _is_unfinished(each) else size}")
     print(f"Freed {_total(entries)}")
+
+
+def _is_unfinished(entry: dict[str, Any]) -> bool:
+    return not State(entry["state"]).is_final
 
 
 def _total(entries: list[dict[str, Any]]) -> str:
     sizes = [each["bytes"] for each in entries if each["bytes"] is not None]
-    return f"{counted(len(sizes), 'object')}, {readable_bytes(sum(sizes))}"
+    return f"{quantity(len(sizes), 'object')}, {readable_bytes(sum(sizes))}"

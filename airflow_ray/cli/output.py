@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.client.doctor.readable import counted, readable_bytes, readable_seconds
+from airflow_ray.client.doctor import quantity, readable_bytes, readable_seconds
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def show(data: Any, output: str, readable: list[dict[str, str]]) -> None:
         console.print_as_table([{name: escape(text) for name, text in row.items()} for row in readable])
 
 
-def listed(entry: dict[str, Any]) -> dict[str, str]:
+def object_row(entry: dict[str, Any]) -> dict[str, str]:
     """Return a row of the list of objects."""
     size = "" if entry["bytes"] is None else readable_bytes(entry["bytes"])
     return {
@@ -49,7 +49,7 @@ def listed(entry: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def described(uri: ObjectURI, record: dict[str, Any]) -> list[dict[str, str]]:
+def record_rows(uri: ObjectURI, record: dict[str, Any]) -> list[dict[str, str]]:
     """Return the lines of the description of a record."""
     return [{"field": field, "value": value} for field, value in _description(uri, record)]
 
@@ -64,8 +64,8 @@ def _description(uri: ObjectURI, record: dict[str, Any]) -> Iterator[tuple[str, 
     yield "state", record["state"]
     yield from _course(record)
     for each in record["inputs"]:
-        made_by = ObjectURI.of_record(uri.conn_id, each["record_id"], each["key"])
-        yield "input", f"{made_by}, from the {each['source']}"
+        input_uri = ObjectURI.of_record(uri.conn_id, each["record_id"], each["key"])
+        yield "input", f"{input_uri}, from the {each['source']}"
     for key, output in record["outputs"].items():
         yield f"output {key}", summary(output) + (", lost" if key in record["lost"] else "")
     if error := record["error"]:
@@ -89,7 +89,7 @@ def _output_parts(output: dict[str, Any]) -> Iterator[str]:
     if shape := output.get("shape"):
         yield f"shape {' x '.join(map(_count, shape))}"
     if "length" in output:
-        yield counted(output["length"], "item")
+        yield quantity(output["length"], "item")
     if output.get("bytes") is not None:
         yield readable_bytes(output["bytes"])
     if path := (output.get("checkpoint") or {}).get("path"):

@@ -1,68 +1,52 @@
-"""From the plain data in which the cluster tells a failure to the exception that a user sees."""
+"""From the plain data in which the cluster tells a failure to the exception that a user sees: one table."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray import exceptions
 from airflow_ray._compat import AirflowException, AirflowFailException, AirflowSkipException
-from airflow_ray.exceptions import (
-    AirflowRayError,
-    RayCheckpointAccessError,
-    RayCheckpointCorruptError,
-    RayCheckpointNotFoundError,
-    RayCheckpointSignatureError,
-    RayCheckpointStorageError,
-    RayCheckpointVersionError,
-    RayConfigurationError,
-    RayObjectLostError,
-    RayOutOfMemoryError,
-    RayPicklingError,
-    RayResultError,
-    RayRuntimeEnvError,
-    RaySchedulingError,
-    RayTaskCancelledError,
-    RayTaskFailedError,
-    RayTuneCheckpointError,
-    RayTuneError,
-    RayTuneMetricError,
-    RayTuneStorageError,
-    RayTuneTrialsFailedError,
-    RayWorkerCrashedError,
-)
+from airflow_ray.cluster.protocol import FailureKind, State
+from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_ray.object_uri import ObjectURI
+MAX_NODES = 5
 
 
 def exception_for(uri: ObjectURI, record: dict[str, Any]) -> AirflowException:
     """Return the exception for a record that ended without success.
 
     :param uri: any output of the record.
-    :param record: what the owner's ``describe`` returned; its state is FAILED, CANCELLED or LOST.
+    :param record: what the cluster's ``describe`` returned; its state is FAILED, CANCELLED or LOST.
     """
     error = record.get("error")
-    if record["state"] == "CANCELLED":
-        return RayTaskCancelledError(f"The work for {uri} was cancelled")
-    if record["state"] == "LOST" or error is None:
-        return RayObjectLostError(
-            f"The Ray cluster does not know the work for {uri}: the cluster, or the owner on its head, was started "
-            f"anew. Clear task {uri.task_id!r} of DAG {uri.dag_id!r} in run {uri.run_id!r}, or give it retries."
+    if record["state"] == State.CANCELLED:
+        return exceptions.RayTaskCancelledError(f"The work for {uri} was cancelled. Clear the task to run it again.")
+    if record["state"] == State.LOST or error is None:
+        return exceptions.RayObjectLostError(
+            f"The Ray cluster does not know the work for {uri}: it was started anew meanwhile. "
+            f"Clear task {uri.task_id!r} of DAG {uri.dag_id!r} in run {uri.run_id!r}, or give it retries."
         )
     return exception_from(uri, error)
 
 
 def exception_from(uri: Any, error: dict[str, Any]) -> AirflowException:
-    """Return the exception for an error that the cluster tells of ``uri``."""
-    build: Callable[[Any, dict[str, Any]], AirflowException] = _BUILDERS.get(error["kind"], _unexpected)
-    return build(uri, error)
+    """Return the exception for an error that the cluster tells of ``uri``.
+
+    :param uri: an object URI, or a text that names checkpoints.
+    :param error: what :func:`airflow_ray.cluster.failures.failure` has made.
+    """
+    exception_of: Callable[[Any, dict[str, Any]], AirflowException] = _TABLE.get(error["kind"], _unknown)
+    return exception_of(uri, error)
 
 
-def object_lost(uri: ObjectURI, reason: str | None) -> RayObjectLostError:
+def object_lost(uri: ObjectURI, reason: str | None) -> exceptions.RayObjectLostError:
     """Return the error for an object that is not there, with what to do about it."""
     mapped = f" with map index {uri.map_index}" if uri.map_index >= 0 else ""
-    return RayObjectLostError(
+    return exceptions.RayObjectLostError(
         f"There is no object {uri} in the Ray cluster{': ' + reason if reason else ''}. It is made by task "
         f"{uri.task_id!r}{mapped} of DAG {uri.dag_id!r} in run {uri.run_id!r}: clear that task to make it again."
     )
@@ -70,10 +54,48 @@ def object_lost(uri: ObjectURI, reason: str | None) -> RayObjectLostError:
 
 def not_restored(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
     """Return the exception for a lost object whose checkpoint could not be read, with what to do about it."""
-    if error["kind"] == "checkpoint_not_found":
-        return object_lost(uri, f"its owner does not know it, and there is no checkpoint at {error['where']}")
+    if error["kind"] == FailureKind.CHECKPOINT_NOT_FOUND:
+        return object_lost(uri, f"{_NOT_KNOWN}, and there is no checkpoint at {error['where']}")
     cause = exception_from(uri, error)
-    return type(cause)(f"{object_lost(uri, 'its owner does not know it')} Its checkpoint is of no help: {cause}")
+    return type(cause)(f"{object_lost(uri, _NOT_KNOWN)} Its checkpoint is of no help: {cause}")
+
+
+_NOT_KNOWN = "the cluster does not know it"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What a user is told of one kind of failure.
+
+    :param exception: its class.
+    :param text: what happened, and where; in braces the details of the failure, and ``uri``.
+    :param remedy: what to do, likewise.
+    :param shows_traceback: whether the traceback from the cluster follows.
+    """
+
+    exception: type[AirflowException]
+    text: str
+    remedy: str
+    shows_traceback: bool = False
+
+    def __call__(self, uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
+        details = {
+            **error,
+            "uri": uri,
+            "asked": _resources(error.get("asked", {})),
+            "nodes": _nodes(error.get("nodes", [])),
+        }
+        text = f"{self.text} {self.remedy}".format_map(details)
+        return self.exception(f"{text}\n\n{error['traceback']}" if self.shows_traceback else text)
+
+
+def _resources(amounts: dict[str, float]) -> str:
+    return ", ".join(f"{name} {amount:g}" for name, amount in sorted(amounts.items())) or "nothing"
+
+
+def _nodes(nodes: list[dict[str, float]]) -> str:
+    more = f" and {len(nodes) - MAX_NODES} more" if len(nodes) > MAX_NODES else ""
+    return "; ".join(map(_resources, nodes[:MAX_NODES])) + more
 
 
 def _callable(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
@@ -82,216 +104,192 @@ def _callable(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
         for cls in (AirflowSkipException, AirflowFailException):
             if name == cls.__name__:
                 return cls(error["message"])
-    return RayTaskFailedError(error["type"], error["message"], error["traceback"])
+    return exceptions.RayTaskFailedError(error["type"], error["message"], error["traceback"])
 
 
-def _unpickle(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return RayPicklingError(
-        f"The callable or an argument could not be unpickled on the Ray cluster: {error['type']}: "
-        f"{error['message']}. What it imports must be installed there, lie in the DAG folder, or be "
-        f"named in runtime_env, for example runtime_env={{'pip': [...]}}.\n\n{error['traceback']}"
-    )
-
-
-def _not_picklable(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return RayResultError(
-        f"The result of the callable cannot be pickled, so it cannot be kept in Ray's object store: "
-        f"{error['type']}: {error['message']}"
-    )
-
-
-def _not_readable(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return RayPicklingError(
-        f"The value for {uri} cannot be unpickled on the Ray cluster, which needs the packages it was made with: "
-        f"{error['type']}: {error['message']}"
-    )
-
-
-def _not_json(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return RayResultError(
-        f"result='value' needs a result that is JSON, and this is not: {error['message']}. Convert it in the "
-        "callable, for example by float(x) or x.tolist(), or leave it in the cluster with result='ref'."
-    )
-
-
-def _json_too_large(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return RayResultError(
-        f"The result is {error['bytes']:,} bytes as JSON, and result='value' takes {error['limit']:,} at most, "
-        "since it goes into Airflow's database. Leave it in the cluster with result='ref'."
-    )
-
-
-def _not_a_dict(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return RayResultError(
-        f"multiple_outputs=True needs a callable that returns a dict with texts as keys, it returned {error['type']}"
-    )
-
-
-def _runtime_env(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return RayRuntimeEnvError(f"The runtime_env could not be built on the Ray cluster: {error['message']}")
-
-
-def _worker_crashed(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return RayWorkerCrashedError(
-        "The process that ran the callable on the Ray cluster died, by a signal, a crash in native code, "
-        f"os._exit or the loss of its node: {error['message']}"
-    )
-
-
-def _out_of_memory(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    tried = f" It was tried {error['starts']} times." if "starts" in error else ""
-    return RayOutOfMemoryError(
+def _out_of_memory(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
+    tries = f" It was tried {error['starts']} times." if "starts" in error else ""
+    return exceptions.RayOutOfMemoryError(
         "Ray stopped the callable because its node ran out of memory. Reserve what it needs with memory=<bytes>, "
-        f"or use a larger node.{tried} {error.get('message', '')}".rstrip()
+        f"or use a larger node.{tries} {error.get('message', '')}".rstrip()
     )
 
 
-def _infeasible(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return RaySchedulingError(
-        f"No node of the Ray cluster can ever run this task: it asked for {_resources(error['asked'])}, and the "
-        f"nodes have {_nodes(error['nodes'])}. Ask for less, or set scheduling_timeout to wait for a larger node."
-    )
-
-
-def _scheduling_timeout(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return RaySchedulingError(
-        f"The task did not start within scheduling_timeout={error['seconds']:g} seconds: it asked for "
-        f"{_resources(error['asked'])}, and the nodes have {_nodes(error['nodes'])} in all."
-    )
-
-
-def _unschedulable(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return RaySchedulingError(f"Ray cannot schedule this task: {error['message']}")
-
-
-def _options(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return RayConfigurationError(f"Ray does not take the options of this task: {error['message']}")
-
-
-def _no_object(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    missing: ObjectURI = error.get("uri", uri)
-    reason = {None: "its owner does not know it", "SUCCEEDED": "the task has no output of that name"}.get(
+def _no_object(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
+    reason = {None: _NOT_KNOWN, State.SUCCEEDED.value: "the task has no output of that name"}.get(
         error["state"], f"its task is {error['state']}"
     )
-    return object_lost(missing, reason)
+    return object_lost(ObjectURI.of_record(uri.conn_id, error["record_id"], error["key"]), reason)
 
 
-def _input_lost(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return RayObjectLostError(
-        f"An input of the task was lost with the node or process that held it: {error['message']}. "
-        "Clear the task that made it."
+def _unknown(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
+    return exceptions.AirflowRayError(
+        f"The Ray cluster reports of {uri} what this release of airflow-ray has no words for: {error['kind']}, "
+        f"{error.get('type')}: {error.get('message')}. Upgrade airflow-ray on this Airflow worker."
     )
 
 
-def _trial_infeasible(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return RaySchedulingError(
-        f"No node of the Ray cluster can ever run a trial: it asks for {_resources(error['asked'])}, and the nodes "
-        f"have {_nodes(error['nodes'])}. Ask for less in resources_per_trial, or set scheduling_timeout to search all "
-        "the same."
-    )
+_CHECKPOINT = "The checkpoint of {uri} failed at {where}: {message}."
 
-
-def _tune_trials_failed(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return RayTuneTrialsFailedError(
-        f"All {error['trials']} trials failed, {error['alike']} of them alike. The first one:\n\n{error['traceback']}"
-    )
-
-
-def _tune_metric(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return RayTuneMetricError(
-        f"No trial reported the metric {error['metric']!r} as a number: {error['message']}. Report it in each "
-        "tune.report() of the trainable, or name another metric."
-    )
-
-
-def _tune_no_trials(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return RayTuneError("The search ended without a trial: time_budget_s or stop ended it before the first one")
-
-
-def _tune_storage(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return RayTuneStorageError(
-        f"The state of the search cannot be written at {error['where']}: {error['message']}. Check storage_path, and "
-        "what the credentials of storage_conn_id, or the processes of the cluster, may write."
-    )
-
-
-def _tune_option(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return RayConfigurationError(
-        f"The scheduler or search algorithm {error['name']!r} cannot be made on the Ray cluster: {error['message']}"
-    )
-
-
-def _tune_checkpoint(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return RayTuneCheckpointError(
-        f"load_best_checkpoint found nothing to load: {error['message']}. Report a checkpoint in the trainable, or "
-        "give load_best_checkpoint a function that takes the folder of the checkpoint and returns what it holds."
-    )
-
-
-def _checkpoint(cls: type[AirflowRayError], advice: str) -> Callable[[ObjectURI, dict[str, Any]], AirflowRayError]:
-    def build(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-        return cls(f"The checkpoint of {uri} failed at {error['where']}: {error['message']}. {advice}")
-
-    return build
-
-
-def _unexpected(uri: ObjectURI, error: dict[str, Any]) -> AirflowRayError:
-    return AirflowRayError(f"Ray reports {error.get('type')}: {error.get('message')}")
-
-
-def _resources(amounts: dict[str, float]) -> str:
-    return ", ".join(f"{name} {amount:g}" for name, amount in sorted(amounts.items())) or "nothing"
-
-
-def _nodes(nodes: list[dict[str, float]]) -> str:
-    return "; ".join(_resources(node) for node in nodes[:5]) + (f" and {len(nodes) - 5} more" if len(nodes) > 5 else "")
-
-
-_BUILDERS: dict[str, Callable[[Any, dict[str, Any]], AirflowException]] = {
-    "callable": _callable,
-    "unpickle": _unpickle,
-    "not_picklable": _not_picklable,
-    "not_readable": _not_readable,
-    "not_json": _not_json,
-    "json_too_large": _json_too_large,
-    "not_a_dict": _not_a_dict,
-    "runtime_env": _runtime_env,
-    "worker_crashed": _worker_crashed,
-    "out_of_memory": _out_of_memory,
-    "infeasible": _infeasible,
-    "scheduling_timeout": _scheduling_timeout,
-    "unschedulable": _unschedulable,
-    "options": _options,
-    "no_object": _no_object,
-    "trial_infeasible": _trial_infeasible,
-    "tune_checkpoint": _tune_checkpoint,
-    "tune_metric": _tune_metric,
-    "tune_no_trials": _tune_no_trials,
-    "tune_option": _tune_option,
-    "tune_storage": _tune_storage,
-    "tune_trials_failed": _tune_trials_failed,
-    "input_lost": _input_lost,
-    "checkpoint_not_found": _checkpoint(
-        RayCheckpointNotFoundError, "Clear the task that makes it, with checkpoint=True."
+_TABLE: dict[str, Callable[[Any, dict[str, Any]], AirflowException]] = {
+    FailureKind.CALLABLE: _callable,
+    FailureKind.UNPICKLE: _Row(
+        exceptions.RayPicklingError,
+        "The callable or an argument could not be unpickled on the Ray cluster: {type}: {message}.",
+        "What it imports must be installed there, lie in the DAG folder, or be named in runtime_env, for example "
+        "runtime_env={{'pip': [...]}}.",
+        shows_traceback=True,
     ),
-    "checkpoint_access": _checkpoint(
-        RayCheckpointAccessError, "Check bucket, region and endpoint, and what the credentials allow."
+    FailureKind.NOT_PICKLABLE: _Row(
+        exceptions.RayResultError,
+        "The result of the callable cannot be pickled, so it cannot be kept in Ray's object store: {type}: {message}.",
+        "Return plain data, and leave locks, connections and generators out of it.",
     ),
-    "checkpoint_storage": _checkpoint(RayCheckpointStorageError, "Try again when the storage answers and has room."),
-    "checkpoint_corrupt": _checkpoint(
-        RayCheckpointCorruptError, "Delete this checkpoint and clear the task that makes it."
+    FailureKind.NOT_READABLE: _Row(
+        exceptions.RayPicklingError,
+        "The value for {uri} cannot be unpickled on the Ray cluster, which needs the packages it was made with: "
+        "{type}: {message}.",
+        "Install them there, or name them in the runtime_env of the connection.",
     ),
-    "checkpoint_signature": _checkpoint(
-        RayCheckpointSignatureError,
+    FailureKind.NOT_JSON: _Row(
+        exceptions.RayResultError,
+        "result='value' needs a result that is JSON, and this is not: {message}.",
+        "Convert it in the callable, for example by float(x) or x.tolist(), or leave it in the cluster with "
+        "result='ref'.",
+    ),
+    FailureKind.JSON_TOO_LARGE: _Row(
+        exceptions.RayResultError,
+        "The result is {bytes:,} bytes as JSON, and result='value' takes {limit:,} at most, since it goes into "
+        "Airflow's database.",
+        "Leave it in the cluster with result='ref'.",
+    ),
+    FailureKind.NOT_A_DICT: _Row(
+        exceptions.RayResultError,
+        "multiple_outputs=True needs a callable that returns a dict with texts as keys, it returned {type}.",
+        "Return such a dict, or leave multiple_outputs out.",
+    ),
+    FailureKind.RUNTIME_ENV: _Row(
+        exceptions.RayRuntimeEnvError,
+        "The runtime_env could not be built on the Ray cluster: {message}.",
+        "Correct what the runtime_env of the task or of the connection names, and see that the nodes can download it.",
+    ),
+    FailureKind.WORKER_CRASHED: _Row(
+        exceptions.RayWorkerCrashedError,
+        "The process that ran the callable on the Ray cluster died, by a signal, a crash in native code, os._exit or "
+        "the loss of its node: {message}.",
+        "Give the task retries, or look at the logs of that node.",
+    ),
+    FailureKind.OUT_OF_MEMORY: _out_of_memory,
+    FailureKind.INFEASIBLE: _Row(
+        exceptions.RaySchedulingError,
+        "No node of the Ray cluster can ever run this task: it asked for {asked}, and the nodes have {nodes}.",
+        "Ask for less, or set scheduling_timeout to wait for a larger node.",
+    ),
+    FailureKind.SCHEDULING_TIMEOUT: _Row(
+        exceptions.RaySchedulingError,
+        "The task did not start within scheduling_timeout={seconds:g} seconds: it asked for {asked}, and the nodes "
+        "have {nodes} in all.",
+        "Ask for less, wait longer, or let the cluster grow.",
+    ),
+    FailureKind.UNSCHEDULABLE: _Row(
+        exceptions.RaySchedulingError,
+        "Ray cannot schedule this task: {message}.",
+        "Correct where ray_options want it to run, or give the task retries where that node is only gone for a while.",
+    ),
+    FailureKind.OPTIONS: _Row(
+        exceptions.RayConfigurationError,
+        "Ray does not take the options of this task: {message}.",
+        "Correct its ray_options, resources or runtime_env.",
+    ),
+    FailureKind.NO_OBJECT: _no_object,
+    FailureKind.CANCELLED: _Row(
+        exceptions.RayTaskCancelledError,
+        "The work for {uri} was cancelled before it could start.",
+        "Clear the task to run it again.",
+    ),
+    FailureKind.RETIRED: _Row(
+        exceptions.RayVersionMismatchError,
+        "The Ray cluster is served by a newer release of airflow-ray, which alone starts new work there.",
+        "Upgrade airflow-ray on this Airflow worker.",
+    ),
+    FailureKind.INPUT_LOST: _Row(
+        exceptions.RayObjectLostError,
+        "An input of the task was lost with the node or process that held it: {message}.",
+        "Clear the task that made it.",
+    ),
+    FailureKind.TRIAL_INFEASIBLE: _Row(
+        exceptions.RaySchedulingError,
+        "No node of the Ray cluster can ever run a trial: it asks for {asked}, and the nodes have {nodes}.",
+        "Ask for less in resources_per_trial, or set scheduling_timeout to search all the same.",
+    ),
+    FailureKind.TUNE_TRIALS_FAILED: _Row(
+        exceptions.RayTuneTrialsFailedError,
+        "All {trials} trials failed, {alike} of them alike.",
+        "Correct what the first one met:",
+        shows_traceback=True,
+    ),
+    FailureKind.TUNE_METRIC: _Row(
+        exceptions.RayTuneMetricError,
+        "No trial reported the metric {metric!r} as a number: {message}.",
+        "Report it in each tune.report() of the trainable, or name another metric.",
+    ),
+    FailureKind.TUNE_NO_TRIALS: _Row(
+        exceptions.RayTuneError,
+        "The search ended without a trial: time_budget_s or stop ended it before the first one.",
+        "Give it more time, or another stop.",
+    ),
+    FailureKind.TUNE_STORAGE: _Row(
+        exceptions.RayTuneStorageError,
+        "The state of the search cannot be written at {where}: {message}.",
+        "Check storage_path, and what the credentials of storage_conn_id, or the processes of the cluster, may write.",
+    ),
+    FailureKind.TUNE_OPTION: _Row(
+        exceptions.RayConfigurationError,
+        "The scheduler or search algorithm {name!r} cannot be made on the Ray cluster: {message}.",
+        "Correct its name or arguments, or install there what it needs.",
+    ),
+    FailureKind.TUNE_CHECKPOINT: _Row(
+        exceptions.RayTuneCheckpointError,
+        "load_best_checkpoint found nothing to load: {message}.",
+        "Report a checkpoint in the trainable, or give load_best_checkpoint a function that takes the folder of the "
+        "checkpoint and returns what it holds.",
+    ),
+    FailureKind.CHECKPOINT_NOT_FOUND: _Row(
+        exceptions.RayCheckpointNotFoundError, _CHECKPOINT, "Clear the task that makes it, with checkpoint=True."
+    ),
+    FailureKind.CHECKPOINT_ACCESS: _Row(
+        exceptions.RayCheckpointAccessError,
+        _CHECKPOINT,
+        "Check bucket, region and endpoint, and what the credentials allow.",
+    ),
+    FailureKind.CHECKPOINT_STORAGE: _Row(
+        exceptions.RayCheckpointStorageError, _CHECKPOINT, "Try again when the storage answers and has room."
+    ),
+    FailureKind.CHECKPOINT_CORRUPT: _Row(
+        exceptions.RayCheckpointCorruptError, _CHECKPOINT, "Delete this checkpoint and clear the task that makes it."
+    ),
+    FailureKind.CHECKPOINT_SIGNATURE: _Row(
+        exceptions.RayCheckpointSignatureError,
+        _CHECKPOINT,
         "It was written by an Airflow with another [core] fernet_key, or by somebody else. Give all workers the same "
         "key, keep earlier keys after the current one, or clear the task that makes it.",
     ),
-    "checkpoint_version": _checkpoint(RayCheckpointVersionError, "Install the release of airflow-ray that wrote it."),
-    "checkpoint_not_picklable": _checkpoint(
-        RayPicklingError, "What a checkpoint cannot hold, such as a lock or an actor, must stay out of the result."
+    FailureKind.CHECKPOINT_VERSION: _Row(
+        exceptions.RayCheckpointVersionError, _CHECKPOINT, "Install the release of airflow-ray that wrote it."
     ),
-    "checkpoint_package": _checkpoint(
-        RayPicklingError,
+    FailureKind.CHECKPOINT_NOT_PICKLABLE: _Row(
+        exceptions.RayPicklingError,
+        _CHECKPOINT,
+        "What a checkpoint cannot hold, such as a lock or an actor, must stay out of the result.",
+    ),
+    FailureKind.CHECKPOINT_PACKAGE: _Row(
+        exceptions.RayPicklingError,
+        _CHECKPOINT,
         "The cluster needs the packages that the value was made with; its manifest tells their versions.",
+    ),
+    FailureKind.RAY: _Row(
+        exceptions.AirflowRayError,
+        "Ray reports {type}: {message}.",
+        "Its logs may tell more, by default in /tmp/ray/session_latest/logs of each node.",
     ),
 }

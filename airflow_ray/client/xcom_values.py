@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray._compat import BaseXCom, conf, current_task
 from airflow_ray.client import kept
 from airflow_ray.client.submission.uri_policy import require_allowed
-from airflow_ray.cluster.values.inner_objects import is_table
+from airflow_ray.cluster.values import is_table
 from airflow_ray.exceptions import RayConnectionError
 from airflow_ray.object_uri import ObjectURI, is_object_uri
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_ray._compat import BaseOperator, conf
 from airflow_ray.client.connection.secrets import mask_runtime_env
-from airflow_ray.client.submission.options import check_checkpoint
+from airflow_ray.client.submission.result_policy import check_checkpoint
 from airflow_ray.exceptions import RayConfigurationError
 from airflow_ray.operators.dashboard_link import RayDashboardLink
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import AirflowTaskTimeout, bundle_folders
+from airflow_ray.client.submission.rendered import value_or_none
 from airflow_ray.cluster.protocol import State
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.arguments import RayArguments
@@ -179,7 +180,8 @@ class RayOperator(RayArguments):
     def _checkpoint_location(self) -> CheckpointLocation:
         from airflow_ray.client.checkpoints.location import require_location
 
-        return require_location(self.client.settings, self.checkpoint_path, self.checkpoint_source)
+        path, source = map(value_or_none, (self.checkpoint_path, self.checkpoint_source))
+        return require_location(self.client.settings, path, source)
 
     def _storage_location(self) -> dict[str, str | None] | None:
         """Return path and AWS connection of where the work itself writes, if it does."""

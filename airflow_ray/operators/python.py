@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_ray.client.submission.options import check_result
+from airflow_ray.client.submission.result_policy import check_result
 from airflow_ray.exceptions import RayConfigurationError
 from airflow_ray.operators.base import RayOperator
 from airflow_ray.operators.log_lines import show_checkpoint, show_result, show_sources
@@ -138,10 +138,10 @@ class RayPythonOperator(RayOperator):
         available["conf"] = dict(context["dag_run"].conf or {}) if "dag_run" in context else {}
         parameters = _parameters(self.python_callable)
         positional = list(parameters)[: len(self.op_args)]
-        wanted = available.keys() - positional - self.op_kwargs.keys()
+        names = available.keys() - positional - self.op_kwargs.keys()
         if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
-            wanted &= parameters.keys()
-        return {key: _plain_datetime(available[key]) for key in wanted}
+            names &= parameters.keys()
+        return {key: _plain_datetime(available[key]) for key in names}
 
 
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

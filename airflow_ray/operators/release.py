@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import BaseOperator
-from airflow_ray.client.submission.uri_policy import require_allowed as checked
+from airflow_ray.client.submission.uri_policy import require_allowed
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ class RayReleaseOperator(BaseOperator):
             ti = context["ti"]
             self._show(RayClient(self.ray_conn_id).release(dag_id=ti.dag_id, run_id=ti.run_id))
             return
-        works = list({uri.work: uri for uri in _parsed(self.object_uri)}.values())
-        for conn_id in dict.fromkeys(uri.conn_id for uri in works):
+        uris = list({uri.work: uri for uri in _uris_in(self.object_uri)}.values())
+        for conn_id in dict.fromkeys(uri.conn_id for uri in uris):
             with RayClient(conn_id).connect() as client:
-                for uri in works:
+                for uri in uris:
                     if uri.conn_id == conn_id:
                         self._show(client.release(uri))
 
@@ -63,11 +63,11 @@ class RayReleaseOperator(BaseOperator):
             self.log.info("There was nothing to release")
 
 
-def _parsed(value: Any) -> Iterator[ObjectURI]:
+def _uris_in(value: Any) -> Iterator[ObjectURI]:
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, Sequence) and not isinstance(value, str):
         for each in value:
-            yield from _parsed(each)
+            yield from _uris_in(each)
     elif value is not None:
-        yield checked(ObjectURI.parse(value))
+        yield require_allowed(ObjectURI.parse(value))

@@ -7,7 +7,15 @@ import inspect
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_ray._compat import bundle_folders
-from airflow_ray.client.tuning.options import amounts, check_space, is_plain, named, natural, number, whole
+from airflow_ray.client.submission.rendered import limit, value_or_none, whole_limit
+from airflow_ray.client.tuning import (
+    algorithm,
+    check_space,
+    is_plain,
+    sample_count,
+    trial_resources,
+    values_of_templates,
+)
 from airflow_ray.exceptions import RayConfigurationError
 from airflow_ray.operators.base import RayOperator
 from airflow_ray.operators.log_lines import show_checkpoint, show_sources
@@ -153,24 +161,24 @@ class RayTuneOperator(RayOperator):
         from airflow_ray.client.submission.payload import search
         from airflow_ray.client.tuning.report import report_location
 
-        if report_path := self._rendered_report_path():
-            report_location(report_path, self.storage_conn_id)
-        space = self._natural("param_space")
+        if report_path := value_or_none(self.report_path):
+            report_location(report_path, value_or_none(self.storage_conn_id))
+        space = self._value_of_template("param_space")
         check_space(space)
         storage = self._storage_location() or {}
-        wanted = {
+        order = {
             "trainable": self.trainable,
             "param_space": space,
             "metric": self.metric,
             "mode": self.mode,
             "data": dict(self.data),
-            "num_samples": -1 if str(self.num_samples) == "-1" else whole("num_samples", self.num_samples),
-            "scheduler": named("scheduler", self._natural("scheduler")),
-            "search_alg": named("search_alg", self._natural("search_alg")),
-            "resources_per_trial": amounts(self.resources_per_trial),
+            "num_samples": sample_count(self.num_samples),
+            "scheduler": algorithm("scheduler", self._value_of_template("scheduler")),
+            "search_alg": algorithm("search_alg", self._value_of_template("search_alg")),
+            "resources_per_trial": trial_resources(self.resources_per_trial),
             "scheduling_timeout": self.scheduling_timeout,
-            "max_concurrent_trials": whole("max_concurrent_trials", self.max_concurrent_trials),
-            "time_budget_s": number("time_budget_s", self.time_budget_s),
+            "max_concurrent_trials": whole_limit("max_concurrent_trials", self.max_concurrent_trials),
+            "time_budget_s": limit("time_budget_s", self.time_budget_s),
             "stop": self.stop,
             "callbacks": self.callbacks,
             "load_best_checkpoint": self.load_best_checkpoint,
@@ -179,7 +187,7 @@ class RayTuneOperator(RayOperator):
         }
         options = {"multiple_outputs": True, "storage_path": storage.get("path")}
         options["storage_conn_id"] = storage.get("aws_conn_id")
-        return RemoteCall(search, (wanted,), {}, options, code=_code_of(self.trainable))
+        return RemoteCall(search, (order,), {}, options, code=_code_of(self.trainable))
 
     def _experiment(self, space: Any, context: Context) -> dict[str, str]:
         """Return folder and name of the experiment: the same for each try that may go on with it."""
@@ -193,7 +201,8 @@ class RayTuneOperator(RayOperator):
     def _storage_location(self) -> dict[str, str | None] | None:
         from airflow_ray.client.checkpoints.location import find_storage
 
-        location = find_storage(self.client.settings, self.storage_path, self.storage_conn_id)
+        path, conn_id = map(value_or_none, (self.storage_path, self.storage_conn_id))
+        location = find_storage(self.client.settings, path, conn_id)
         return None if location is None else location.as_xcom()
 
     def _returned(self, uri: ObjectURI, progress: Progress) -> dict[str, Any]:
@@ -213,12 +222,9 @@ class RayTuneOperator(RayOperator):
         returned = {**summary, "table": str(uri.with_key("trials"))}
         if "best_object" in record["outputs"]:
             returned["best_object"] = str(uri.with_key("best_object"))
-        if report_path := self._rendered_report_path():
+        if report_path := value_or_none(self.report_path):
             returned["report"] = self._write_report(report_path, uri, summary)
         return returned
-
-    def _rendered_report_path(self) -> str | None:
-        return None if self.report_path in (None, "", "None") else self.report_path
 
     def _write_report(self, path: str, uri: ObjectURI, summary: dict[str, Any]) -> str | None:
         from airflow_ray.client.tuning.report import write_report
@@ -227,7 +233,7 @@ class RayTuneOperator(RayOperator):
             trials, history = (self.client.get(uri.with_key(key)) for key in ("trials", "history"))
             where = write_report(
                 path,
-                self.storage_conn_id,
+                value_or_none(self.storage_conn_id),
                 title=f"{uri.dag_id}: {uri.task_id}",
                 trials=trials,
                 history=history,
@@ -242,8 +248,8 @@ class RayTuneOperator(RayOperator):
         self.log.info("Report: %s", where)
         return where
 
-    def _natural(self, field: str) -> Any:
-        return natural(self._templates[field], getattr(self, field))
+    def _value_of_template(self, field: str) -> Any:
+        return values_of_templates(self._templates[field], getattr(self, field))
 
 
 def _code_of(trainable: Any) -> Callable[..., Any]:

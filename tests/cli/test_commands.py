@@ -12,8 +12,9 @@ import time
 import pytest
 
 from airflow_ray.__main__ import main
-from airflow_ray.client.doctor.diagnosis import XCOM_BACKEND, diagnose
-from airflow_ray.client.doctor.readable import counted, first_lines, readable_bytes, readable_seconds
+from airflow_ray.client.doctor import diagnose
+from airflow_ray.client.doctor.diagnosis import XCOM_BACKEND
+from airflow_ray.client.doctor.readable import first_lines, quantity, readable_bytes, readable_seconds
 from airflow_ray.cluster.values.preview import preview
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
@@ -168,7 +169,7 @@ def test_objects_are_listed_with_readable_numbers(hook, uri, cli):
     _, text = cli("objects", "--conn-id", CONNECTION, "--dag-id", uri.dag_id, "--run-id", uri.run_id)
     header, _, row, *_ = text.splitlines()
     assert header.split(" | ")[0].strip() == "uri"
-    assert re.match(rf"{uri} \| SUCCEEDED \| pandas\.\S+ \| 1,000,000 \| 2 +\| \d+ MB +\| \S+ +\| \S+ s", row)
+    assert re.match(rf"{uri} \| SUCCEEDED \| pandas\.\S+ \| 1,000,000 \| 2 +\| [\d.]+ MB +\| \S+ +\| \S+ s", row)
 
 
 def test_object_of_another_dag_is_not_listed(hook, uri, cli):
@@ -206,7 +207,7 @@ def test_head_of_a_large_frame_comes_alone(hook, uri, cli):
     made(hook, uri, make_frame, 1_000_000)
     status, text = cli("get", uri, "--head", 2)
     assert status == 0
-    assert re.match(r"pandas.core.frame.DataFrame, shape 1,000,000 x 2, \d+ MB\n", text)
+    assert re.match(r"pandas.core.frame.DataFrame, shape 1,000,000 x 2, [\d.]+ MB\n", text)
     assert [line.split() for line in text.splitlines()[1:]] == [
         ["number", "name"],
         ["0", "0", "abc"],
@@ -413,10 +414,10 @@ def test_doctor_tells_of_the_xcom_backend(examined, monkeypatch):
 
 def test_numbers_are_readable():
     sizes = [readable_bytes(count) for count in (0, 999, 1234, 640_000_000, 999_999_999, 5.5e15)]
-    assert sizes == ["0 bytes", "999 bytes", "1.23 kB", "640 MB", "1 GB", "5,500.0 TB"]
+    assert sizes == ["0 bytes", "999 bytes", "1.2 kB", "640.0 MB", "1,000.0 MB", "5.5 PB"]
     durations = [readable_seconds(seconds) for seconds in (0.00004, 0.5, 99, 101, 7200, 3 * 86400)]
     assert durations == ["0 s", "0.5 s", "99 s", "1.68 min", "2 h", "3.0 days"]
-    assert [counted(number, "object") for number in (0, 1, 2000)] == ["0 objects", "1 object", "2,000 objects"]
+    assert [quantity(number, "object") for number in (0, 1, 2000)] == ["0 objects", "1 object", "2,000 objects"]
 
 
 def test_errors_are_one_line():

@@ -8,13 +8,13 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from airflow_ray._compat import AirflowNotFoundException, conf
 from airflow_ray.client.checkpoints.location import CheckpointLocation, find_location
 from airflow_ray.client.checkpoints.store import CheckpointStore
 from airflow_ray.client.doctor.errand import run_errand, temporary_uri
-from airflow_ray.client.doctor.readable import counted, first_lines, readable_bytes
+from airflow_ray.client.doctor.readable import first_lines, quantity, readable_bytes
 from airflow_ray.cluster.worker.inspection import inspection
 from airflow_ray.exceptions import (
     AirflowRayError,
@@ -43,7 +43,7 @@ TASK_SECONDS = 60.0
 
 
 # What is worth a line where there is only room for a few.
-_SUMMARIZED = ("versions", "resources", "task", "checkpoint path", "checkpoint read")
+_IN_SUMMARY = ("versions", "resources", "task", "checkpoint path", "checkpoint read")
 
 
 XCOM_BACKEND = "airflow_ray.xcom.RayXComBackend"
@@ -65,33 +65,57 @@ class Finding:
     remedy: str | None = None
 
 
-def diagnose(client: RayClient) -> Iterator[Finding]:
+class HasClient(Protocol):
+    """What a :class:`~airflow_ray.hooks.ray.RayHook` is here."""
+
+    @property
+    def client(self) -> RayClient:
+        """The client that it is a front of."""
+
+
+def diagnose(connection: str | RayClient | HasClient) -> Iterator[Finding]:
     """Yield what comes of each step, as soon as it is known; a step whose precondition failed is skipped.
 
-    The connection is open until the last step.
+    It is connected until the last step.
+
+    :param connection: id of an Airflow connection of type ``ray``, a hook, or its client.
     """
+    client = _client_of(connection)
     with ExitStack() as stack:
         examination = _Examination(client, stack)
-        good: set[str] = set()
+        passes: set[str] = set()
         for name, needs, check in examination.steps():
-            if missing := [each for each in needs if each not in good]:
+            if missing := [each for each in needs if each not in passes]:
                 yield Finding(name, "skipped", f"needs {missing[0]}")
                 continue
             finding = _finding(name, check, client.conn_id)
             if finding.outcome == "ok":
-                good.add(name)
+                passes.add(name)
             yield finding
 
 
-def summary(client: RayClient) -> tuple[bool, str]:
-    """Return whether all steps are good, and what they found, or the first that is not and what to do about it."""
-    found = []
-    for finding in diagnose(client):
+def summary(connection: str | RayClient | HasClient) -> tuple[bool, str]:
+    """Return whether all steps are good, and what they found, or the first that is not and what to do about it.
+
+    :param connection: as for :func:`diagnose`.
+    """
+    sentences = ["Connected."]
+    for finding in diagnose(connection):
         if finding.outcome == "failed":
             return False, f"{finding.text} {finding.remedy}"
-        if finding.outcome == "ok" and finding.name in _SUMMARIZED:
-            found.append(f"{finding.text[0].upper()}{finding.text[1:]}.")
-    return True, " ".join(["Connected.", *found])
+        if finding.outcome == "ok" and finding.name in _IN_SUMMARY:
+            sentences.append(f"{finding.text[0].upper()}{finding.text[1:]}.")
+    return True, " ".join(sentences)
+
+
+def _client_of(connection: str | RayClient | HasClient) -> RayClient:
+    if isinstance(connection, str):
+        from airflow_ray.client.client import RayClient
+
+        return RayClient(connection)
+    front: Any = connection
+    client: RayClient = getattr(front, "client", front)
+    return client
 
 
 class _NothingToCheckError(Exception):
@@ -112,8 +136,8 @@ class _Examination:
             ("connection", (), self._connection),
             ("host", ("connection",), self._host),
             ("cluster", ("host",), self._cluster),
-            ("owner", ("cluster",), self._owner),
-            ("task", ("owner",), self._task),
+            ("objects", ("cluster",), self._objects),
+            ("task", ("objects",), self._task),
             ("versions", ("task",), self._versions),
             ("resources", ("task",), self._resources),
             ("checkpoint path", ("connection",), self._checkpoint_path),
@@ -143,11 +167,10 @@ class _Examination:
         self._stack.enter_context(self._client.connect())
         return f"connected in {time.monotonic() - started:.1f} s"
 
-    def _owner(self) -> str:
+    def _objects(self) -> str:
         objects = self._client.list_objects()
-        return (
-            f"answers; it holds {len(objects)} objects, {readable_bytes(sum(each['bytes'] or 0 for each in objects))}"
-        )
+        size = readable_bytes(sum(each["bytes"] or 0 for each in objects))
+        return f"the cluster holds {quantity(len(objects), 'object')}, {size}"
 
     def _task(self) -> str:
         started = time.monotonic()
@@ -169,7 +192,7 @@ class _Examination:
         shown = [f"{total.get(name, 0):g} {name} ({free.get(name, 0):g} free)" for name in ("CPU", "GPU")]
         for name, label in (("memory", "memory"), ("object_store_memory", "object store")):
             shown.append(f"{readable_bytes(total.get(name, 0))} {label} ({readable_bytes(free.get(name, 0))} free)")
-        return f"{counted(self._seen['nodes'], 'node')}: {', '.join(shown)}"
+        return f"{quantity(self._seen['nodes'], 'node')}: {', '.join(shown)}"
 
     def _checkpoint_path(self) -> str:
         location = self._location
@@ -252,7 +275,7 @@ _REMEDIES: dict[type[Exception], str] = {
         "On the head, ray status tells whether it runs; start it by "
         "GRPC_ENABLE_FORK_SUPPORT=0 ray start --head --ray-client-server-port=10001."
     ),
-    RayOwnerDiedError: f"Try again: each connection starts a new owner where there is none. {_LOOK_AT_LOGS}",
+    RayOwnerDiedError: f"Try again: each connection starts on the head what is missing there. {_LOOK_AT_LOGS}",
     RayWaitTimeoutError: f"The cluster starts no process for a task. {_LOOK_AT_LOGS}",
     RayCheckpointNotFoundError: (
         "What the cluster writes cannot be seen from here: a file:// path must be a folder that all machines share."

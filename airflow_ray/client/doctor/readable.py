@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from rich import filesize
+
 
 def readable_bytes(count: float) -> str:
-    """Return a number of bytes with three digits, in powers of 1000.
+    """Return a number of bytes in powers of 1000.
 
     >>> readable_bytes(640_000_000)
-    '640 MB'
+    '640.0 MB'
     """
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"
+    return filesize.decimal(round(count))
 
 
 def readable_seconds(seconds: float) -> str:
@@ -29,10 +27,10 @@ def readable_seconds(seconds: float) -> str:
     return f"{seconds:,.1f} days"
 
 
-def counted(number: int, noun: str) -> str:
+def quantity(number: int, noun: str) -> str:
     """Return a number with what it counts.
 
-    >>> counted(1200, "object")
+    >>> quantity(1200, "object")
     '1,200 objects'
     """
     return f"{number:,} {noun}{'s' * (number != 1)}"

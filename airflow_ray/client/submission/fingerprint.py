@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import inspect
 from collections.abc import Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.client.submission.options import RemoteOptions
-from airflow_ray.client.submission.payload import pack
+from airflow_ray.client.submission.explanation import explanation
+from airflow_ray.client.submission.modules import local_modules, own_folder, sources_of
+from airflow_ray.exceptions import RayPicklingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import CodeType
+
+    from airflow_ray.client.submission.options import RemoteOptions
 
 
 _ATOMS = (str, bytes, int, float, complex, bool, type(None))
@@ -35,11 +37,7 @@ def fingerprint(
     :param sources: module name to file name and source text of the user's own modules; a changed comment counts.
     :param generation: tells work that is to be done again from a new try of the same.
     """
-    texts = {name: source for name, (_, source) in sources.items()}
-    digest = hashlib.sha256()
-    for part in _parts([function, args, kwargs, texts, dataclasses.asdict(options), generation]):
-        digest.update(f"{len(part)}:".encode() + part)
-    return digest.hexdigest()
+    return _digest([function, args, kwargs, _texts(sources), dict(options), generation])
 
 
 def experiment_name(code: Callable[..., Any], arguments: Sequence[Any], folders: Sequence[str], generation: str) -> str:
@@ -51,8 +49,25 @@ def experiment_name(code: Callable[..., Any], arguments: Sequence[Any], folders:
     :param generation: as for :func:`fingerprint`.
     :raises RayPicklingError: the code or an argument cannot be pickled.
     """
-    payload = pack(code, arguments, {}, folders)
-    return f"tune-{fingerprint(code, arguments, {}, payload.sources, RemoteOptions(), generation)[:16]}"
+    all_folders = [*own_folder(code), *folders]
+    sources = sources_of(local_modules(all_folders), all_folders)
+    # Not packed for it: that is done once, when the search is submitted.
+    try:
+        return f"tune-{_digest([code, arguments, _texts(sources), generation])[:16]}"
+    # What a user's __reduce__ raises is anything.
+    except Exception as error:
+        raise RayPicklingError(explanation(code, arguments, {}, error)) from error
+
+
+def _texts(sources: dict[str, tuple[str, str]]) -> dict[str, str]:
+    return {name: source for name, (_, source) in sources.items()}
+
+
+def _digest(value: Any) -> str:
+    digest = hashlib.sha256()
+    for part in _parts(value):
+        digest.update(f"{len(part)}:".encode() + part)
+    return digest.hexdigest()
 
 
 def _parts(value: Any) -> Iterator[bytes]:

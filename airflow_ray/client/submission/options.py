@@ -2,20 +2,75 @@
 
 from __future__ import annotations
 
-import ast
-import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SkipValidation,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from airflow_ray.client.submission.rendered import amount, amounts, is_nothing, mapping, value_or_none
+from airflow_ray.client.submission.result_policy import check_result
 from airflow_ray.exceptions import RayConfigurationError
 
-# Ours to set: a user's value would break the protocol with the owner.
+# Ours to set: a user's value would break the protocol with the cluster's side of this package.
 _RESERVED = frozenset({"num_returns", "num_cpus", "num_gpus", "memory", "runtime_env", "max_retries"})
 
 
-@dataclass(frozen=True)
-class RemoteOptions:
-    """How a callable is run on the cluster. A number may be a text, as a template leaves it.
+def _amount(value: Any, info: ValidationInfo) -> float:
+    return amount(str(info.field_name), value)
+
+
+def _optional_amount(value: Any, info: ValidationInfo) -> float | None:
+    return None if is_nothing(value) else _amount(value, info)
+
+
+def _bytes(value: Any, info: ValidationInfo) -> int | None:
+    count = _optional_amount(value, info)
+    return None if count is None else int(count)
+
+
+def _amounts(value: Any, info: ValidationInfo) -> dict[str, float]:
+    return amounts(str(info.field_name), value)
+
+
+def _max_retries(value: Any) -> int:
+    if type(value) is not int or value < -1:
+        raise RayConfigurationError(f"max_retries must be a whole number from -1 on, got {value!r}")
+    return value
+
+
+def _ray_options(value: Any) -> dict[str, Any]:
+    options = mapping("ray_options", value)
+    if reserved := _RESERVED.intersection(options):
+        raise RayConfigurationError(f"ray_options may not hold {', '.join(sorted(reserved))}")
+    if "resources" in options:
+        options["resources"] = amounts("ray_options['resources']", options["resources"])
+    return options
+
+
+def _runtime_env(value: Any) -> dict[str, Any]:
+    runtime_env = mapping("runtime_env", value)
+    if variables := mapping("runtime_env['env_vars']", runtime_env.pop("env_vars", None)):
+        # Native rendering makes a number of a text that looks like one, and Ray wants texts.
+        texts = {name: str(each) if isinstance(each, (int, float)) else each for name, each in variables.items()}
+        runtime_env["env_vars"] = texts
+    return runtime_env
+
+
+_Amount = Annotated[float, PlainValidator(_amount)]
+_Text = Annotated[str | None, BeforeValidator(value_or_none)]
+
+
+class RemoteOptions(BaseModel):
+    """How a callable is run on the cluster. A number or a mapping may be a text, as a template leaves it.
 
     :param num_cpus: CPUs to reserve.
     :param num_gpus: GPUs to reserve, a fraction too.
@@ -39,31 +94,36 @@ class RemoteOptions:
     :raises RayConfigurationError: a value is of the wrong type or out of range.
     """
 
-    num_cpus: float | str = 1
-    num_gpus: float | str = 0
-    memory: float | str | None = None
-    resources: dict[str, float | str] | str | None = None
-    runtime_env: dict[str, Any] | str | None = None
-    ray_options: dict[str, Any] | None = None
-    max_retries: int = 3
-    scheduling_timeout: float | None = None
-    result: Literal["ref", "value"] = "ref"
-    multiple_outputs: bool = False
-    checkpoint: bool | Literal["best-effort"] = False
-    checkpoint_source: str | None = None
-    checkpoint_path: str | None = None
-    storage_path: str | None = None
-    storage_conn_id: str | None = None
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
-    def __post_init__(self) -> None:
+    num_cpus: _Amount = 1
+    num_gpus: _Amount = 0
+    memory: Annotated[int | None, PlainValidator(_bytes)] = None
+    resources: Annotated[dict[str, float], PlainValidator(_amounts)] = {}
+    # Its variables may be secrets.
+    runtime_env: Annotated[dict[str, Any], PlainValidator(_runtime_env), Field(repr=False)] = {}
+    ray_options: Annotated[dict[str, Any], PlainValidator(_ray_options)] = {}
+    max_retries: Annotated[int, PlainValidator(_max_retries)] = 3
+    scheduling_timeout: Annotated[float | None, PlainValidator(_optional_amount)] = None
+    result: SkipValidation[Literal["ref", "value"]] = "ref"
+    multiple_outputs: bool = False
+    checkpoint: SkipValidation[bool | Literal["best-effort"]] = False
+    checkpoint_source: _Text = None
+    checkpoint_path: _Text = None
+    storage_path: _Text = None
+    storage_conn_id: _Text = None
+
+    def __init__(self, **options: Any) -> None:
+        try:
+            super().__init__(**options)
+        except ValidationError as error:
+            # Pydantic's own text shows what it was given, secrets too.
+            raise RayConfigurationError("; ".join(map(_message, error.errors()))) from None
+
+    @model_validator(mode="after")
+    def _check_result(self) -> RemoteOptions:
         check_result(self.result, self.checkpoint)
-        if type(self.max_retries) is not int or self.max_retries < -1:
-            raise RayConfigurationError(f"max_retries must be a whole number from -1 on, got {self.max_retries!r}")
-        if self.scheduling_timeout is not None:
-            _number("scheduling_timeout", self.scheduling_timeout)
-        if reserved := _RESERVED.intersection(self.ray_options or {}):
-            raise RayConfigurationError(f"ray_options may not hold {', '.join(sorted(reserved))}")
-        self.for_ray(None)
+        return self
 
     def for_ray(self, connection_runtime_env: dict[str, Any] | None) -> dict[str, Any]:
         """Return the arguments for ``RemoteFunction.options``.
@@ -71,65 +131,27 @@ class RemoteOptions:
         :param connection_runtime_env: the connection's runtime environment, which this one's keys override.
         """
         options: dict[str, Any] = {
-            **(self.ray_options or {}),
-            "num_cpus": _number("num_cpus", self.num_cpus),
-            "num_gpus": _number("num_gpus", self.num_gpus),
+            **self.ray_options,
+            "num_cpus": self.num_cpus,
+            "num_gpus": self.num_gpus,
             "max_retries": self.max_retries,
         }
-        if self.memory not in (None, "", "None"):
-            options["memory"] = int(_number("memory", self.memory))
-        resources = {**options.pop("resources", {}), **_mapping("resources", self.resources)}
-        if resources:
-            options["resources"] = {name: _number(f"resources[{name!r}]", n) for name, n in resources.items()}
-        runtime_env = _merged(connection_runtime_env or {}, _mapping("runtime_env", self.runtime_env))
-        if runtime_env:
+        if self.memory is not None:
+            options["memory"] = self.memory
+        if resources := {**self.ray_options.get("resources", {}), **self.resources}:
+            options["resources"] = resources
+        if runtime_env := _merged(connection_runtime_env or {}, self.runtime_env):
             options["runtime_env"] = runtime_env
         return options
 
 
-def check_result(result: str, checkpoint: bool | str) -> None:
-    """Check what is to become of the result; an operator does it when its DAG file is parsed.
-
-    :raises RayConfigurationError: one of them is not known, or the two do not go together.
-    """
-    if result not in ("ref", "value"):
-        raise RayConfigurationError(f"result must be 'ref' or 'value', got {result!r}")
-    check_checkpoint(checkpoint)
-    if checkpoint and result == "value":
-        raise RayConfigurationError("checkpoint is for an object in the cluster; with result='value' there is none")
-
-
-def check_checkpoint(checkpoint: bool | str) -> None:
-    """Check whether checkpoints are wanted.
-
-    :raises RayConfigurationError: what is said is not known.
-    """
-    if checkpoint not in (True, False, "best-effort"):
-        raise RayConfigurationError(f"checkpoint must be True, False or 'best-effort', got {checkpoint!r}")
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, bool) or not math.isfinite(number) or number < 0:
-        raise RayConfigurationError(f"{name} must be a number from 0 on, got {value!r}")
-    return int(number) if number == int(number) else number
-
-
-def _mapping(name: str, value: dict[str, Any] | str | None) -> dict[str, Any]:
-    parsed: Any = value
-    if isinstance(value, str):
-        try:
-            parsed = ast.literal_eval(value) if value.strip() else None
-        except (SyntaxError, ValueError):
-            parsed = value
-    if parsed is None:
-        return {}
-    if not isinstance(parsed, dict):
-        raise RayConfigurationError(f"{name} must be a mapping, got {value!r}")
-    return parsed
+def _message(error: Any) -> str:
+    """Return what is wrong with one option, without showing its value unless our own message does."""
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, RayConfigurationError):
+        return str(cause)
+    name = ".".join(map(str, error["loc"]))
+    return f"there is no option {name}" if error["type"] == "extra_forbidden" else f"{name}: {error['msg']}"
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

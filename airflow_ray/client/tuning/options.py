@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import ast
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_ray.client.submission.rendered import amounts, value_of, value_or_none, whole_limit
 from airflow_ray.cluster.tuning import space as search_space
 from airflow_ray.exceptions import RayConfigurationError, RaySearchSpaceError
 
 
-def natural(template: Any, rendered: Any) -> Any:
+def values_of_templates(template: Any, rendered: Any) -> Any:
     """Return ``rendered`` with the texts that templates rendered to as the numbers, lists or mappings they are.
 
     :param template: what ``rendered`` was before. A text in it that was no template stays a text.
     """
     if isinstance(template, str) and isinstance(rendered, str):
-        return _parsed(rendered) if "{{" in template or "{%" in template else rendered
+        return value_of(rendered) if _is_template(template) else rendered
     if isinstance(template, Mapping) and isinstance(rendered, Mapping):
-        return {key: natural(template.get(key), value) for key, value in rendered.items()}
+        return {key: values_of_templates(template.get(key), value) for key, value in rendered.items()}
     if isinstance(template, (list, tuple)) and isinstance(rendered, (list, tuple)):
-        return [natural(*pair) for pair in zip(template, rendered, strict=False)]
+        return [values_of_templates(*pair) for pair in zip(template, rendered, strict=False)]
     return rendered
-
-
-def _parsed(text: str) -> Any:
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            return parse(text)
-        except (SyntaxError, ValueError):
-            continue
-    return text
 
 
 def is_plain(space: Any) -> bool:
@@ -40,8 +30,11 @@ def is_plain(space: Any) -> bool:
         return all(map(is_plain, space.values()))
     if isinstance(space, (list, tuple)):
         return all(map(is_plain, space))
-    is_template = isinstance(space, str) and ("{{" in space or "{%" in space)
-    return not is_template and not hasattr(space, "resolve")
+    return not _is_template(space) and not hasattr(space, "resolve")
+
+
+def _is_template(value: Any) -> bool:
+    return isinstance(value, str) and ("{{" in value or "{%" in value)
 
 
 def check_space(space: Any, where: str = "param_space") -> None:
@@ -58,9 +51,11 @@ def check_space(space: Any, where: str = "param_space") -> None:
         raise RaySearchSpaceError(str(error)) from error
 
 
-def named(field: str, value: Any) -> Any:
+def algorithm(field: str, value: Any) -> Any:
     """Return a scheduler or search algorithm as it was given: an object, a name, or a name with its arguments.
 
+    :param field: what the message calls it.
+    :returns: None where nothing is said.
     :raises RayConfigurationError: a mapping is not of one name to its arguments.
     """
     if isinstance(value, Mapping):
@@ -68,47 +63,22 @@ def named(field: str, value: Any) -> Any:
             raise RayConfigurationError(f"{field} must be a name with its arguments, {{name: {{…}}}}, got {value!r}")
         check_space(value, field)
         return {name: dict(arguments) for name, arguments in value.items()}
-    return value or None
+    return value_or_none(value)
 
 
-def number(field: str, value: Any) -> float | None:
-    """Return a number over 0, or None for one that is left open, from what a template may have left as a text.
+def sample_count(value: Any) -> int:
+    """Return how many trials there shall be, -1 for no end of them, and 1 where nothing is said.
 
-    :raises RayConfigurationError: it is none; the message names the ``field``.
+    :raises RayConfigurationError: it is no whole number, or another one below 1.
     """
-    if value is None or value in ("", "None"):
-        return None
-    try:
-        parsed = float(value)
-    except (TypeError, ValueError):
-        parsed = 0.0
-    if not parsed > 0:
-        raise RayConfigurationError(f"{field} must be a number over 0, got {value!r}")
-    return parsed
+    return -1 if str(value).strip() == "-1" else whole_limit("num_samples", value) or 1
 
 
-def whole(field: str, value: Any) -> int | None:
-    """Return a whole number over 0, or None, as :func:`number` does."""
-    parsed = number(field, value)
-    if parsed is not None and parsed != int(parsed):
-        raise RayConfigurationError(f"{field} must be a whole number, got {value!r}")
-    return None if parsed is None else int(parsed)
-
-
-def amounts(resources: Any) -> dict[str, float] | None:
+def trial_resources(value: Any) -> dict[str, float] | None:
     """Return the resources of a trial, or None where nothing is said of them.
 
     :raises RayConfigurationError: they are no mapping of names to numbers.
     """
-    parsed = _parsed(resources) if isinstance(resources, str) else resources
-    if parsed in (None, ""):
-        return None
-    if not isinstance(parsed, Mapping):
-        raise RayConfigurationError(f"resources_per_trial must be a mapping, got {resources!r}")
-    checked = {name: _amount(f"resources_per_trial[{name!r}]", amount) for name, amount in parsed.items()}
+    asked = amounts("resources_per_trial", value)
     # Not to ask for any is to ask for one CPU.
-    return {name: amount for name, amount in checked.items() if amount or name.lower() == "cpu"}
-
-
-def _amount(field: str, value: Any) -> float:
-    return 0.0 if str(value) in ("0", "0.0") else number(field, value) or 0.0
+    return {name: amount for name, amount in asked.items() if amount or name.lower() == "cpu"} or None

@@ -9,8 +9,16 @@ from airflow_ray.cluster.checkpoints.arrow_columns import NotExactError
 from airflow_ray.cluster.checkpoints.pandas_arrow import read_pandas, write_pandas
 from airflow_ray.cluster.failures import CheckpointFailure
 from airflow_ray.cluster.protocol import FailureKind
-from airflow_ray.cluster.values.inner_objects import pickler_without_objects, unpickled_around
-from airflow_ray.cluster.values.modin_frames import modin_frames_kept
+from airflow_ray.cluster.values import (
+    ARRAY,
+    ARROW_TABLE,
+    PANDAS_FRAMES,
+    POLARS_FRAME,
+    kind_of,
+    modin_frames_kept,
+    pickler_without_objects,
+    unpickled_around,
+)
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -62,7 +70,7 @@ class _PandasFormat:
     name = "pandas"
 
     def holds(self, value: Any) -> bool:
-        return _is(value, "pandas", "DataFrame", "Series")
+        return kind_of(value) in PANDAS_FRAMES
 
     def dump(self, value: Any, streams: Streams) -> dict[str, Any]:
         return write_pandas(value, streams)
@@ -77,7 +85,7 @@ class _ArrowFormat:
     name = "arrow"
 
     def holds(self, value: Any) -> bool:
-        return _is(value, "pyarrow", "Table")
+        return kind_of(value) == ARROW_TABLE
 
     def dump(self, value: Any, streams: Streams) -> dict[str, Any]:
         _write_table(value, streams)
@@ -93,7 +101,7 @@ class _PolarsFormat:
     name = "polars"
 
     def holds(self, value: Any) -> bool:
-        return _is(value, "polars", "DataFrame")
+        return kind_of(value) == POLARS_FRAME
 
     def dump(self, value: Any, streams: Streams) -> dict[str, Any]:
         import polars as pl
@@ -121,7 +129,7 @@ class _NumpyFormat:
     name = "npy"
 
     def holds(self, value: Any) -> bool:
-        return _is(value, "numpy", "ndarray") and not value.dtype.hasobject and value.dtype.kind in "biufcmMSUV"
+        return kind_of(value) == ARRAY and not value.dtype.hasobject and value.dtype.kind in "biufcmMSUV"
 
     def dump(self, value: Any, streams: Streams) -> dict[str, Any]:
         import numpy as np
@@ -172,12 +180,6 @@ class _PickleFormat:
 
 
 FORMATS: list[Format] = [_PandasFormat(), _ArrowFormat(), _PolarsFormat(), _NumpyFormat(), _PickleFormat()]
-
-
-def _is(value: Any, package: str, *names: str) -> bool:
-    """Whether ``value`` is of exactly one of these classes, without importing the package."""
-    kind = type(value)
-    return kind.__module__.partition(".")[0] == package and kind.__name__ in names
 
 
 def _write_table(table: Any, streams: Streams) -> None:

@@ -31,11 +31,11 @@ class Experiment(NamedTuple):
         return self.parent_address + path.removeprefix(self.parent) if inside else path
 
 
-def open_experiment(work: RunContext, folder: str, name: str) -> Experiment:
+def open_experiment(context: RunContext, folder: str, name: str) -> Experiment:
     """Return where the experiment lies, when it is sure that it can be written there."""
     from pyarrow import fs
 
-    filesystem, root, address = work.storage() or _local_storage()
+    filesystem, root, address = context.storage() or _local_storage()
     parent = f"{root}/{folder}"
     experiment = Experiment(filesystem, parent, name, f"{address.rstrip('/')}/{folder}")
     probe = f"{experiment.path}/writable"

@@ -14,7 +14,7 @@ class Search(TypedDict):
     :param trainable: the user's function, class or trainer.
     :param data: further arguments for it.
     :param param_space: constants and search spaces, see :mod:`airflow_ray.cluster.tuning.space`.
-    :param folder: where under the work's storage the experiment lies.
+    :param folder: where under the storage of the task the experiment lies.
     :param name: of the experiment; the same for each try that may go on with it.
     :param scheduling_timeout: seconds to wait for a node that is large enough for a trial; None for not at all.
     :param with_history: also return the learning curves.

@@ -39,7 +39,7 @@ class Progress:
         :param total: number of trials, if it is known.
         """
         self._total = total
-        self._started = self._told = time.monotonic()
+        self._started = self._last_line_at = time.monotonic()
         self._ended_before: int | None = None
 
     def tell(self, trials: list[Any]) -> None:
@@ -49,9 +49,9 @@ class Progress:
         ended = states["TERMINATED"] + states["ERROR"]
         if self._ended_before is None:
             self._ended_before = ended
-        if now - self._told < PROGRESS_SECONDS:
+        if now - self._last_line_at < PROGRESS_SECONDS:
             return
-        self._told = now
+        self._last_line_at = now
         counts = ", ".join(f"{states[state]} {state.lower()}" for state in _STATES if states[state])
         parts = [f"Trials: {counts} of {self._total or len(trials)}", self._best(trials)]
         parts += [f"{now - self._started:.0f} s", self._rest(ended - self._ended_before, ended, now - self._started)]

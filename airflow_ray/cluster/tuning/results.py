@@ -84,19 +84,13 @@ def table_of(results: Any) -> Any:
 
 
 def _row(result: Any) -> dict[str, Any]:
+    from ray.tune.utils import flatten_dict
+
     metrics = metrics_of(result)
     row = {"trial_id": metrics.pop("trial_id", os.path.basename(result.path))}
     row["trial_error"] = None if result.error is None else error_text(result.error).splitlines()[-1]
     row |= {name: value for name, value in metrics.items() if value is None or isinstance(value, (int, float, str))}
-    return row | {f"config/{name}": value for name, value in _flat(result.config or {})}
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}/")
-        else:
-            yield f"{prefix}{key}", plain_json(value)
+    return row | {name: plain_json(value) for name, value in flatten_dict({"config": result.config or {}}).items()}
 
 
 def histories(results: Any, metric: str) -> Iterator[tuple[str, dict[str, list[Any]]]]:

@@ -35,29 +35,30 @@ NODES_SECONDS = 2.0
 _BUNDLES = {"cpu": "CPU", "gpu": "GPU"}
 
 
-def search(work: RunContext, wanted: Search) -> dict[str, Any]:
+def search(context: RunContext, order: Search) -> dict[str, Any]:
     """Search, or go on with an earlier search in the same place, and return what came of it.
 
     Ray keeps the data of a search for as long as this process, which is to end with it.
 
-    :param work: the work that this is.
+    :param context: of the process that it runs in.
+    :param order: what to search for, and where.
     :returns: ``summary``, plain JSON; ``trials``, a DataFrame with a row for each; ``best_object``, what the best
         checkpoint holds, if asked for; ``history``, for each trial its number of iterations and values of the metric.
     :raises WorkFailure: there is no result, or never will be.
     """
     started = time.monotonic()
-    resources = wanted["resources_per_trial"]
+    resources = order["resources_per_trial"]
     if resources:
-        _await_resources(resources, wanted["scheduling_timeout"] or 0.0)
-    experiment = open_experiment(work, wanted["folder"], wanted["name"])
-    trainable = prepare_trainable(wanted, work.sources, experiment)
-    metric, mode = wanted["metric"], wanted["mode"]
+        _await_resources(resources, order["scheduling_timeout"] or 0.0)
+    experiment = open_experiment(context, order["folder"], order["name"])
+    trainable = prepare_trainable(order, context.sources, experiment)
+    metric, mode = order["metric"], order["mode"]
     if has_state(experiment):
         print(f"Going on with the search in {experiment.address(experiment.path)}")
-        tuner = restored_tuner(wanted, trainable, experiment)
+        tuner = restored_tuner(order, trainable, experiment)
     else:
         print(f"The state of the search is in {experiment.address(experiment.path)}")
-        tuner = new_tuner(wanted, trainable, experiment)
+        tuner = new_tuner(order, trainable, experiment)
     results = fit(tuner, metric)
     best = best_result(results, metric, mode)
     checkpoint = checkpoint_of(best, experiment)
@@ -75,9 +76,9 @@ def search(work: RunContext, wanted: Search) -> dict[str, Any]:
         },
         "trials": table_of(results),
     }
-    if wanted["load_best_checkpoint"]:
-        outputs["best_object"] = load_checkpoint(checkpoint, wanted["load_best_checkpoint"])
-    if wanted["with_history"]:
+    if order["load_best_checkpoint"]:
+        outputs["best_object"] = load_checkpoint(checkpoint, order["load_best_checkpoint"])
+    if order["with_history"]:
         outputs["history"] = dict(histories(results, metric))
     print_table(outputs["trials"], metric, mode)
     return outputs

@@ -54,7 +54,7 @@ def check(space: Any, where: str = "param_space") -> None:
             check(value, f"{where}[{i}]")
 
 
-def built(space: Any) -> Any:
+def build(space: Any) -> Any:
     """Return ``space`` with what ``ray.tune`` makes of the search spaces in it."""
     from ray import tune
 
@@ -64,8 +64,8 @@ def built(space: Any) -> Any:
     if name is not None:
         return getattr(tune, name)(*space[name])
     if isinstance(space, dict):
-        return {key: built(value) for key, value in space.items()}
-    return [built(value) for value in space] if isinstance(space, list) else space
+        return {key: build(value) for key, value in space.items()}
+    return [build(value) for value in space] if isinstance(space, list) else space
 
 
 def _name(value: Any, where: str) -> str | None:

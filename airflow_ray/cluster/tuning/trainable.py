@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from airflow_ray.cluster.tuning.order import Search
 
 
-def prepare_trainable(wanted: Search, sources: dict[str, tuple[str, str]], experiment: Experiment) -> Any:
+def prepare_trainable(order: Search, sources: dict[str, tuple[str, str]], experiment: Experiment) -> Any:
     """Return the trainable with its modules, its data and what it reserves; that is a CPU where nothing is said."""
     from ray import tune
 
-    trainable = wanted["trainable"]
+    trainable = order["trainable"]
     if not callable(trainable):
         trainable = _trainer_function(trainable, experiment)
     trainable = _portable(trainable, sources)
-    if wanted["data"]:
-        trainable = tune.with_parameters(trainable, **wanted["data"])
-    if wanted["resources_per_trial"]:
-        trainable = tune.with_resources(trainable, wanted["resources_per_trial"])
+    if order["data"]:
+        trainable = tune.with_parameters(trainable, **order["data"])
+    if order["resources_per_trial"]:
+        trainable = tune.with_resources(trainable, order["resources_per_trial"])
     return trainable
 
 
@@ -62,7 +62,7 @@ def _trainer_function(trainer: Any, experiment: Experiment) -> Callable[[dict[st
 
         context = tune.get_context()
         # What the trainers of the frameworks add to it is in the configuration of their backend.
-        fitted = DataParallelTrainer(
+        copied_trainer = DataParallelTrainer(
             trainer.train_loop_per_worker,
             train_loop_config={**(trainer.train_loop_config or {}), **config},
             backend_config=trainer.backend_config,
@@ -78,6 +78,6 @@ def _trainer_function(trainer: Any, experiment: Experiment) -> Callable[[dict[st
                 callbacks=[*(trainer.run_config.callbacks or []), TuneReportCallback()],
             ),
         )
-        fitted.fit()
+        copied_trainer.fit()
 
     return fit_trainer

@@ -26,36 +26,36 @@ SNAPSHOT_SHARE = 0.2
 _SCHEDULERS = {"asha": "async_hyperband"}
 
 
-def new_tuner(wanted: Search, trainable: Any, experiment: Experiment) -> Any:
+def new_tuner(order: Search, trainable: Any, experiment: Experiment) -> Any:
     """Return a tuner that begins a search."""
     from ray import tune
 
-    callbacks = wanted["callbacks"]
-    made = callbacks() if callable(callbacks) else callbacks
+    callbacks = order["callbacks"]
+    users_callbacks = callbacks() if callable(callbacks) else callbacks
     return tune.Tuner(
         trainable,
-        param_space=space.built(wanted["param_space"]),
+        param_space=space.build(order["param_space"]),
         tune_config=tune.TuneConfig(
-            metric=wanted["metric"],
-            mode=wanted["mode"],
-            num_samples=wanted["num_samples"],
-            scheduler=_with_snapshots(_create(wanted["scheduler"] or "fifo", tune.create_scheduler)),
-            search_alg=_create(wanted["search_alg"], tune.create_searcher),
-            max_concurrent_trials=wanted["max_concurrent_trials"],
-            time_budget_s=wanted["time_budget_s"],
+            metric=order["metric"],
+            mode=order["mode"],
+            num_samples=order["num_samples"],
+            scheduler=_with_snapshots(_algorithm(order["scheduler"] or "fifo", tune.create_scheduler)),
+            search_alg=_algorithm(order["search_alg"], tune.create_searcher),
+            max_concurrent_trials=order["max_concurrent_trials"],
+            time_budget_s=order["time_budget_s"],
         ),
         run_config=tune.RunConfig(
             name=experiment.name,
             storage_path=experiment.parent,
             storage_filesystem=experiment.filesystem,
-            callbacks=[*made, _progress_callback(wanted["metric"], wanted["mode"])],
-            stop=wanted["stop"],
+            callbacks=[*users_callbacks, _progress_callback(order["metric"], order["mode"])],
+            stop=order["stop"],
             verbose=0,
         ),
     )
 
 
-def restored_tuner(wanted: Search, trainable: Any, experiment: Experiment) -> Any:
+def restored_tuner(order: Search, trainable: Any, experiment: Experiment) -> Any:
     """Return a tuner that goes on with an earlier search."""
     from ray import tune
 
@@ -64,25 +64,25 @@ def restored_tuner(wanted: Search, trainable: Any, experiment: Experiment) -> An
         trainable,
         resume_unfinished=True,
         resume_errored=True,
-        param_space=space.built(wanted["param_space"]),
+        param_space=space.build(order["param_space"]),
         storage_filesystem=experiment.filesystem,
     )
 
 
-def _create(wanted: Any, create: Callable[..., Any]) -> Any:
+def _algorithm(choice: Any, create: Callable[..., Any]) -> Any:
     """Return a scheduler or search algorithm: as given, or by its name, or as a name with its arguments."""
-    if wanted is None or not isinstance(wanted, (str, dict)):
-        return wanted
+    if choice is None or not isinstance(choice, (str, dict)):
+        return choice
     from ray import tune
 
-    ((name, given),) = wanted.items() if isinstance(wanted, dict) else ((wanted, {}),)
+    ((name, given),) = choice.items() if isinstance(choice, dict) else ((choice, {}),)
     # Population based training takes search spaces.
-    arguments = space.built(given)
+    arguments = space.build(given)
     try:
-        made = create(_SCHEDULERS.get(name, name), **arguments)
+        algorithm = create(_SCHEDULERS.get(name, name), **arguments)
         # Ray leaves out what it does not know.
-        inspect.signature(type(made).__init__).bind_partial(made, **arguments)
-        return made
+        inspect.signature(type(algorithm).__init__).bind_partial(algorithm, **arguments)
+        return algorithm
     # What the libraries behind them raise for an argument that they do not take.
     except (AssertionError, ImportError, TypeError, ValueError, tune.TuneError) as error:
         raise WorkFailure(FailureKind.TUNE_OPTION, name=name, message=str(error)) from error

@@ -7,6 +7,8 @@ import traceback
 from contextlib import suppress
 from typing import Any
 
+from airflow_ray.cluster.values.kinds import MATERIALIZED_DATASET, RAY_MATRIX, kinds_of
+
 _CLUSTER_CODE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
@@ -25,10 +27,10 @@ def describe_value(value: Any) -> dict[str, Any]:
 
 def _shape_of(value: Any) -> Any:
     """Return the shape of a table or array, as far as it is known without computing anything."""
-    kind = type(value).__name__
-    if kind == "MaterializedDataset":
+    kinds = set(kinds_of(value))
+    if MATERIALIZED_DATASET in kinds:
         return value.count(), len(value.columns())
-    if kind in ("RayDMatrix", "RayQuantileDMatrix", "RayDeviceQuantileDMatrix"):
+    if RAY_MATRIX in kinds:
         return getattr(value.loader.data, "shape", None) or (value.n,)
     return getattr(value, "shape", None)
 
@@ -47,5 +49,5 @@ def describe_exception(error: BaseException) -> dict[str, Any]:
 
 def type_name(value: Any) -> str:
     """Return the name of the class of ``value``, with its module unless built in."""
-    kind = type(value)
-    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    cls = type(value)
+    return f"{cls.__module__}.{cls.__qualname__}".removeprefix("builtins.")

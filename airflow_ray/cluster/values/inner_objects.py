@@ -12,28 +12,15 @@ import pickle
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.cluster.values.kinds import DATASET, MODIN_FRAMES, is_table, kinds_of
 from airflow_ray.cluster.values.modin_frames import modin_frames_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-_TABLES = {
-    "pandas": ("DataFrame", "Series"),
-    "pyarrow": ("Table",),
-    "polars": ("DataFrame", "Series"),
-    "numpy": ("ndarray",),
-}
-
-
 # The pickle, with a number for each object, and what it leaves outside. A class would have to travel with it.
 TakenApart = tuple[bytes, list[pickle.PickleBuffer]]
-
-
-def is_table(value: Any) -> bool:
-    """Return whether ``value`` is a table or an array of a kind that holds its data itself; nothing is imported."""
-    kind = type(value)
-    return kind.__name__ in _TABLES.get(kind.__module__.partition(".")[0], ())
 
 
 def take_apart(value: Any) -> tuple[TakenApart, list[Any]] | None:
@@ -106,10 +93,10 @@ def collected(value: Any) -> Any:
 
     A Ray Client cannot work with a Dataset, and not with a Modin frame once it has disconnected.
     """
-    package = type(value).__module__
-    if package.startswith("modin."):
+    kinds = set(kinds_of(value))
+    if MODIN_FRAMES & kinds:
         return value._to_pandas()
-    if package.startswith("ray.data."):
+    if DATASET in kinds:
         return value.to_pandas()
     if type(value) is dict:
         return {key: collected(part) for key, part in value.items()}

@@ -6,8 +6,20 @@ import itertools
 import reprlib
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.cluster.values.kinds import (
+    ARRAY,
+    ARROW_TABLE,
+    DATASET,
+    MODIN_FRAMES,
+    PANDAS_FRAMES,
+    POLARS_FRAME,
+    kinds_of,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from airflow_ray.cluster.values.kinds import Kind
 
 
 MAX_COLUMNS = 20
@@ -33,8 +45,7 @@ def preview(value: Any, rows: int, width: int) -> str:
 
 
 def _shower(value: Any) -> Callable[[Any, int, int], str] | None:
-    names = ((cls.__module__.partition(".")[0], cls.__name__) for cls in type(value).__mro__)
-    return next((_BY_CLASS[name] for name in names if name in _BY_CLASS), None)
+    return next((_BY_KIND[kind] for kind in kinds_of(value) if kind in _BY_KIND), None)
 
 
 def _pandas(frame: Any, rows: int, width: int) -> str:
@@ -90,16 +101,14 @@ def _shortened(value: Any, items: int) -> str:
     return shortener.repr(value)
 
 
-_BY_CLASS: dict[tuple[str, str], Callable[[Any, int, int], str]] = {
-    ("pandas", "DataFrame"): _pandas,
-    ("pandas", "Series"): _pandas,
-    ("modin", "DataFrame"): _modin,
-    ("modin", "Series"): _modin,
-    ("polars", "DataFrame"): _polars,
+_BY_KIND: dict[Kind, Callable[[Any, int, int], str]] = {
+    **dict.fromkeys(PANDAS_FRAMES, _pandas),
+    **dict.fromkeys(MODIN_FRAMES, _modin),
+    POLARS_FRAME: _polars,
     ("polars", "LazyFrame"): _polars,
     ("polars", "Series"): _polars,
-    ("pyarrow", "Table"): _arrow,
+    ARROW_TABLE: _arrow,
     ("pyarrow", "RecordBatch"): _arrow,
-    ("ray", "Dataset"): _dataset,
-    ("numpy", "ndarray"): _numpy,
+    DATASET: _dataset,
+    ARRAY: _numpy,
 }

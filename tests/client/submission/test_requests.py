@@ -73,4 +73,4 @@ def test_resources_of_ray_options_and_of_the_task_are_joined():
     [(None, None), ("{'cpu': 2, 'gpu': '0'}", {"cpu": 2}), ({"cpu": 0, "gpu": "0.5"}, {"cpu": 0, "gpu": 0.5})],
 )
 def test_resources_of_a_trial_are_parsed(given, amounts):
-    assert search_options.amounts(given) == amounts
+    assert search_options.trial_resources(given) == amounts
