@@ -16,27 +16,15 @@ from airflow_ray.cluster.protocol import FailureKind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-
 # pyarrow sends files below 10 MB in one request: there is no multipart upload that a crash could leave behind.
 MAX_FILE_BYTES = 8 * 1024 * 1024
-
-
 S3_ATTEMPTS = 5
-
-
 S3_CONNECT_SECONDS = 5.0
-
-
 GCS_RETRY_SECONDS = 30.0
-
-
 # The first that can write a file to S3 in one request.
 MIN_PYARROW = 21
 
-
 _AWS_ERROR = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))?")
-
-
 _NO_ACCESS = frozenset(
     {
         "ACCESS_DENIED",
@@ -50,8 +38,6 @@ _NO_ACCESS = frozenset(
         "UNRECOGNIZED_CLIENT",
     }
 )
-
-
 _NO_ACCESS_STATUS = frozenset({"301", "307", "400", "401", "403"})
 
 
