@@ -167,12 +167,11 @@ class RayObjectTrigger(BaseTrigger):
         storage: dict[str, Any] | None,
         required: bool,
     ) -> None:
-        from airflow_ray.client.checkpoints.location import CheckpointLocation
-        from airflow_ray.client.checkpoints.targets import targets_of
+        from airflow_ray.client.checkpoints import CheckpointLocation, targets
 
         of_outputs = CheckpointLocation(**checkpoint) if checkpoint else None
         of_work = CheckpointLocation(**storage) if storage else None
-        renewed = await sync_to_async(targets_of)(uri, of_outputs, of_work, required)
+        renewed = await sync_to_async(targets.targets_of)(uri, of_outputs, of_work, required)
         await asyncio.to_thread(watcher.call, "refresh_credentials", uri.record_id, **renewed)
 
 

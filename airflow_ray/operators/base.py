@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_ray.client.checkpoints.location import CheckpointLocation
+    from airflow_ray.client.checkpoints import CheckpointLocation
     from airflow_ray.client.client import Progress, RayClient
 
 # A task that is killed has 5 seconds before SIGKILL.
@@ -242,7 +242,7 @@ class RayOperator(BaseOperator):
         if progress.state != "SUCCEEDED":
             raise exception_for(uri, record)
         if self.checkpoint:
-            from airflow_ray.client.checkpoints.location import XCOM_KEY
+            from airflow_ray.client.checkpoints import XCOM_KEY
 
             context["ti"].xcom_push(XCOM_KEY, self._checkpoint_location().as_xcom())
         self._show_spilling(record)
@@ -272,7 +272,7 @@ class RayOperator(BaseOperator):
         self.defer(trigger=trigger, method_name="execute_complete")
 
     def _checkpoint_location(self) -> CheckpointLocation:
-        from airflow_ray.client.checkpoints.location import require_location
+        from airflow_ray.client.checkpoints import require_location
 
         return require_location(self.client.settings, self.checkpoint_path, self.checkpoint_source)
 

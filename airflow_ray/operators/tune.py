@@ -189,7 +189,7 @@ class RayTuneOperator(RayOperator):
         return {"folder": self._uri_of(context).record_id, "name": name}
 
     def _storage_location(self) -> dict[str, str | None] | None:
-        from airflow_ray.client.checkpoints.location import find_storage
+        from airflow_ray.client.checkpoints import find_storage
 
         location = find_storage(self.client.settings, self.storage_path, self.storage_conn_id)
         return None if location is None else location.as_xcom()
