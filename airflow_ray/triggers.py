@@ -148,23 +148,32 @@ class RayObjectTrigger(BaseTrigger):
         return settings_of(await BaseHook.aget_connection(conn_id))
 
     async def _keep_credentials(self, watchers: dict[str, Watcher]) -> None:
-        """Give the owner new credentials from time to time."""
+        """Let the work have new credentials from time to time."""
         from airflow_ray.client.checkpoints import targets
-        from airflow_ray.client.checkpoints.location import CheckpointLocation
 
-        if self.credentials is None:
-            return
-        named = self.credentials
-        checkpoint, storage = (named[key] and CheckpointLocation(**named[key]) for key in ("checkpoint", "storage"))
-        while True:
+        while self.credentials is not None:
             await asyncio.sleep(targets.REFRESH_SECONDS)
             for uri in map(ObjectURI.parse, self.object_uris):
                 try:
-                    made = await sync_to_async(targets.targets_of)(uri, checkpoint, storage, named["required"])
-                    call = watchers[uri.conn_id].call
-                    await asyncio.to_thread(call, "refresh_credentials", uri.record_id, **made)
-                except AirflowRayError as error:
-                    self.log.warning("No new credentials for %s, the earlier ones stay: %s", uri, error)
+                    await self._renew_credentials(uri, watchers[uri.conn_id], **self.credentials)
+                # Nobody waits for this task: whatever it raises would be seen by nobody, and be its last renewal.
+                except Exception as error:
+                    self.log.warning("%s", targets.not_renewed(uri, error))
+
+    async def _renew_credentials(
+        self,
+        uri: ObjectURI,
+        watcher: Watcher,
+        checkpoint: dict[str, Any] | None,
+        storage: dict[str, Any] | None,
+        required: bool,
+    ) -> None:
+        from airflow_ray.client.checkpoints import CheckpointLocation, targets
+
+        of_outputs = CheckpointLocation(**checkpoint) if checkpoint else None
+        of_work = CheckpointLocation(**storage) if storage else None
+        renewed = await sync_to_async(targets.targets_of)(uri, of_outputs, of_work, required)
+        await asyncio.to_thread(watcher.call, "refresh_credentials", uri.record_id, **renewed)
 
 
 def error_of(event: dict[str, Any]) -> AirflowRayError:

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client import errors
-from airflow_ray.client.checkpoints.recovery import has_checkpoint, restore
-from airflow_ray.client.checkpoints.targets import Targets
+from airflow_ray.client.checkpoints import Targets, has_checkpoint, restore
 from airflow_ray.client.connection.link import Link
 from airflow_ray.client.progress import Progress
 from airflow_ray.client.submission.fingerprint import fingerprint

@@ -6,8 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import BaseHook
-from airflow_ray.client.checkpoints.location import CheckpointLocation, resolve
-from airflow_ray.client.checkpoints.store import CheckpointStore
+from airflow_ray.client.checkpoints import CheckpointLocation, CheckpointStore, resolve
 from airflow_ray.exceptions import RayConfigurationError
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_ray.client.checkpoints.location import CheckpointLocation
+    from airflow_ray.client.checkpoints import CheckpointLocation
     from airflow_ray.client.client import RayClient
     from airflow_ray.client.progress import Progress
     from airflow_ray.client.submission.submitter import Submission
@@ -148,7 +148,7 @@ class RayOperator(RayArguments):
         if progress.state != State.SUCCEEDED:
             raise exception_for(uri, record)
         if self.checkpoint:
-            from airflow_ray.client.checkpoints.location import XCOM_KEY
+            from airflow_ray.client.checkpoints import XCOM_KEY
 
             context["ti"].xcom_push(XCOM_KEY, self._checkpoint_location().as_xcom())
         show_spilling(self.log, record["spilled_bytes"])
@@ -178,7 +178,7 @@ class RayOperator(RayArguments):
         self.defer(trigger=trigger, method_name="execute_complete")
 
     def _checkpoint_location(self) -> CheckpointLocation:
-        from airflow_ray.client.checkpoints.location import require_location
+        from airflow_ray.client.checkpoints import require_location
 
         path, source = map(value_or_none, (self.checkpoint_path, self.checkpoint_source))
         return require_location(self.client.settings, path, source)

@@ -199,7 +199,7 @@ class RayTuneOperator(RayOperator):
         return {"folder": self._uri_of(context).record_id, "name": name}
 
     def _storage_location(self) -> dict[str, str | None] | None:
-        from airflow_ray.client.checkpoints.location import find_storage
+        from airflow_ray.client.checkpoints import find_storage
 
         path, conn_id = map(value_or_none, (self.storage_path, self.storage_conn_id))
         location = find_storage(self.client.settings, path, conn_id)

@@ -1,1 +1,29 @@
-"""Checkpoints as the client sees them: where they lie, who may read them, and the way back."""
+"""Checkpoints as the client sees them: where they lie, who may read them, and the way back.
+
+What others use of this room is named here.
+"""
+
+from airflow_ray.client.checkpoints.location import (
+    XCOM_KEY,
+    CheckpointLocation,
+    find_location,
+    find_storage,
+    require_location,
+    resolve,
+)
+from airflow_ray.client.checkpoints.recovery import has_checkpoint, restore
+from airflow_ray.client.checkpoints.store import CheckpointStore
+from airflow_ray.client.checkpoints.targets import Targets
+
+__all__ = [
+    "XCOM_KEY",
+    "CheckpointLocation",
+    "CheckpointStore",
+    "Targets",
+    "find_location",
+    "find_storage",
+    "has_checkpoint",
+    "require_location",
+    "resolve",
+    "restore",
+]

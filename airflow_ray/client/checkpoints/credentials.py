@@ -41,7 +41,8 @@ def signing_keys(work: str) -> list[str]:
 def s3_options(aws_conn_id: str) -> dict[str, Any]:
     """Return the arguments of :class:`pyarrow.fs.S3FileSystem` for an AWS connection, credentials among them.
 
-    :raises RayConfigurationError: there is no such connection, or it switches the check of certificates off.
+    :raises RayConfigurationError: there is no such connection, it switches the check of certificates off, or it names
+        a certificate that cannot be read.
     :raises RayCheckpointAccessError: no credentials are found, or a role is refused.
     """
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -64,14 +65,23 @@ def s3_options(aws_conn_id: str) -> dict[str, Any]:
     if endpoint := hook.conn_config.get_service_endpoint_url("s3"):
         parts = urlsplit(endpoint)
         options |= {"scheme": parts.scheme, "endpoint_override": f"{parts.netloc}{parts.path}".rstrip("/")}
-    if hook.verify is False:
+    if isinstance(hook.verify, str):
+        options["tls_ca_pem"] = _certificate(aws_conn_id, Path(hook.verify))
+    elif hook.verify is False:
         raise RayConfigurationError(
             f"The AWS connection {aws_conn_id!r} has verify=False, which checkpoints do not offer: give a file with "
             "the certificate of the authority instead, as verify='/path/to/ca.pem'"
         )
-    if isinstance(hook.verify, str):
-        options["tls_ca_pem"] = Path(hook.verify).read_text()
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _certificate(aws_conn_id: str, path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeError) as error:
+        raise RayConfigurationError(
+            f"The certificate that the AWS connection {aws_conn_id!r} names in verify cannot be read here: {error}"
+        ) from error
 
 
 def aws_connection(conn_id: str) -> Any:

@@ -14,10 +14,7 @@ if TYPE_CHECKING:
     from airflow_ray.client.connection.settings import RaySettings
     from airflow_ray.object_uri import ObjectURI
 
-
 XCOM_KEY = "ray_checkpoint"
-
-
 SCHEMES = ("s3", "gs", "file")
 
 
@@ -41,6 +38,11 @@ class CheckpointLocation:
                 f"got {self.path!r}"
             )
         parts = urlsplit(self.path)
+        if {"@", ":"}.intersection(parts.netloc):
+            # Not shown, since it may hold a key.
+            raise RayConfigurationError(
+                "A checkpoint path names a bucket, without credentials before it: they belong in an AWS connection"
+            )
         if parts.scheme not in SCHEMES:
             raise RayConfigurationError(
                 f"The checkpoint path {self.path!r} starts with {parts.scheme}://: known are {', '.join(SCHEMES)}"

@@ -12,18 +12,16 @@ from airflow_ray.client import errors
 from airflow_ray.client.by_value import pickled_by_value
 from airflow_ray.client.checkpoints.credentials import signing_keys
 from airflow_ray.client.submission.modules import modules_around
-from airflow_ray.cluster.checkpoints import checkpoint
-from airflow_ray.cluster.checkpoints.storage import Storage
+from airflow_ray.cluster import checkpoints
 from airflow_ray.cluster.failures import CheckpointFailure
 from airflow_ray.cluster.protocol import FailureKind
-from airflow_ray.exceptions import RayCheckpointNotFoundError
+from airflow_ray.exceptions import ObjectURIError, RayCheckpointNotFoundError
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from airflow_ray.client.checkpoints.location import CheckpointLocation
-
 
 # As many as S3 deletes in one request.
 DELETED_AT_ONCE = 1000
@@ -48,7 +46,7 @@ class CheckpointStore:
         """
         uri = ObjectURI.parse(uri)
         with self._failures(uri), pickled_by_value([airflow_ray.cluster, *modules_around(value)]):
-            return checkpoint.save(self._storage, str(uri), value, signing_keys(uri.work))
+            return checkpoints.save(self._storage, str(uri), value, signing_keys(uri.work))
 
     def load(self, uri: ObjectURI | str) -> Any:
         """Return the value that was saved for ``uri``.
@@ -62,7 +60,7 @@ class CheckpointStore:
         """
         uri = ObjectURI.parse(uri)
         with self._failures(uri):
-            return checkpoint.load(self._storage, str(uri), signing_keys(uri.work))[0]
+            return checkpoints.load(self._storage, str(uri), signing_keys(uri.work))[0]
 
     def exists(self, uri: ObjectURI | str) -> bool:
         """Return whether there is a whole checkpoint of ``uri``, signed by this Airflow."""
@@ -82,7 +80,7 @@ class CheckpointStore:
         """
         uri = ObjectURI.parse(uri)
         with self._failures(uri):
-            return checkpoint.describe(self._storage, str(uri), signing_keys(uri.work))
+            return checkpoints.describe(self._storage, str(uri), signing_keys(uri.work))
 
     def list(self, prefix: str = "") -> list[ObjectURI]:
         """Return the object URIs of all checkpoints, in order.
@@ -90,13 +88,13 @@ class CheckpointStore:
         :param prefix: how they start, for example ``ray-object://ray_default/my_dag/``.
         """
         with self._failures(self.location.path):
-            return sorted(ObjectURI.parse(each["uri"]) for each in checkpoint.stored(self._storage, prefix))
+            return sorted(uri for uri, _ in self._stored(prefix))
 
     def delete(self, uri: ObjectURI | str) -> bool:
         """Delete the checkpoint of ``uri`` and return whether there were any files of it."""
         uri = ObjectURI.parse(uri)
         with self._failures(uri):
-            names = checkpoint.files_of(self._storage, str(uri))
+            names = checkpoints.files_of(self._storage, str(uri))
             self._delete(names)
         return bool(names)
 
@@ -108,17 +106,27 @@ class CheckpointStore:
         limit = datetime.now(timezone.utc) - older_than
         pruned = []
         with self._failures(self.location.path):
-            for each in list(checkpoint.stored(self._storage)):
-                if datetime.fromisoformat(each["created_at"]) < limit:
-                    self.delete(each["uri"])
-                    pruned.append(ObjectURI.parse(each["uri"]))
-            self._delete(checkpoint.orphans(self._storage))
+            # Each manifest is read right before its checkpoint is deleted: a newer one may have taken its place.
+            for uri, described in self._stored():
+                if datetime.fromisoformat(described["created_at"]) < limit:
+                    self.delete(uri)
+                    pruned.append(uri)
+            self._delete(checkpoints.orphans(self._storage))
         return sorted(pruned)
 
+    def _stored(self, prefix: str = "") -> Iterator[tuple[ObjectURI, dict[str, Any]]]:
+        for described in checkpoints.stored(self._storage, prefix):
+            try:
+                uri = ObjectURI.parse(described["uri"])
+            # It is of another program.
+            except ObjectURIError:
+                continue
+            yield uri, described
+
     @cached_property
-    def _storage(self) -> Storage:
+    def _storage(self) -> checkpoints.Storage:
         settings = self.location.storage()
-        return Storage(settings["path"], settings["options"])
+        return checkpoints.Storage(settings["path"], settings["options"])
 
     def _delete(self, names: Iterable[str]) -> None:
         """Delete files in order; on S3 many at once, and without the empty folders that pyarrow would leave there."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client.checkpoints.location import CheckpointLocation, require_location
 from airflow_ray.cluster.protocol import REFRESH_SECONDS as REFRESH_SECONDS
-from airflow_ray.exceptions import RayCheckpointAccessError
+from airflow_ray.exceptions import RayConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +41,16 @@ def have_expiring_credentials(targets: dict[str, Any]) -> bool:
     return any("session_token" in each["options"] for each in storages if each)
 
 
+def not_renewed(uri: ObjectURI, error: Exception) -> str:
+    """Return what a user is told where there are no new credentials."""
+    return (
+        f"The credentials with which the work for {uri} writes could not be renewed: {type(error).__name__}: {error}. "
+        "The work goes on with those that it has, which last about an hour; new ones are asked for again in "
+        f"{REFRESH_SECONDS / 60:.0f} minutes. Mend what the error names, which is most likely the AWS connection, "
+        "before that time is over."
+    )
+
+
 class Targets:
     """Where the work may write that one link has submitted.
 
@@ -70,11 +80,19 @@ class Targets:
         return uri.record_id in self._expiring
 
     def refresh(self, uri: ObjectURI) -> None:
-        """Give the owner new credentials in place of those that expire, while the work goes on."""
+        """Give the owner new credentials in place of those that expire, while the work goes on.
+
+        Where there are none the earlier ones stay, which a warning says once each time that they are asked for.
+        """
         renew, renewed_at = self._expiring.get(uri.record_id, (None, 0.0))
-        if renew is not None and time.monotonic() - renewed_at > REFRESH_SECONDS:
-            try:
-                self._link.call("refresh_credentials", uri.record_id, **renew())
-            except RayCheckpointAccessError as error:
-                log.warning("No new credentials for %s, the earlier ones stay: %s", uri, error)
-            self._expiring[uri.record_id] = renew, time.monotonic()
+        if renew is None or time.monotonic() - renewed_at <= REFRESH_SECONDS:
+            return
+        try:
+            self._link.call("refresh_credentials", uri.record_id, **renew())
+        except RayConnectionError:
+            # Whoever follows the work finds the link broken too, and makes another: then it is time again.
+            return
+        # A connection that was changed, boto, a file that is gone: none of it is a reason to fail work that goes on.
+        except Exception as error:
+            log.warning("%s", not_renewed(uri, error))
+        self._expiring[uri.record_id] = renew, time.monotonic()

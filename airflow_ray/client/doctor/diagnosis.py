@@ -11,8 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from airflow_ray._compat import AirflowNotFoundException, conf
-from airflow_ray.client.checkpoints.location import CheckpointLocation, find_location
-from airflow_ray.client.checkpoints.store import CheckpointStore
+from airflow_ray.client.checkpoints import CheckpointLocation, CheckpointStore, find_location
 from airflow_ray.client.doctor.errand import run_errand, temporary_uri
 from airflow_ray.client.doctor.readable import first_lines, quantity, readable_bytes
 from airflow_ray.cluster.worker.inspection import inspection

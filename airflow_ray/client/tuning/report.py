@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_ray.client.checkpoints.location import CheckpointLocation
-from airflow_ray.cluster.checkpoints.storage import Storage
+from airflow_ray.client.checkpoints import CheckpointLocation
+from airflow_ray.cluster.checkpoints import Storage
 from airflow_ray.cluster.failures import CheckpointFailure
 from airflow_ray.exceptions import RayConfigurationError, RayTuneStorageError
 

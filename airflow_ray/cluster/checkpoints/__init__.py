@@ -1,1 +1,20 @@
-"""Durable copies of outputs."""
+"""Durable copies of outputs: what others use of this room is named here."""
+
+from airflow_ray.cluster.checkpoints.checkpoint import describe, load, located, save
+from airflow_ray.cluster.checkpoints.inventory import files_of, orphans, stored
+from airflow_ray.cluster.checkpoints.manifest import folder_of
+from airflow_ray.cluster.checkpoints.storage import Storage, open_filesystem, scheme_and_root
+
+__all__ = [
+    "Storage",
+    "describe",
+    "files_of",
+    "folder_of",
+    "load",
+    "located",
+    "open_filesystem",
+    "orphans",
+    "save",
+    "scheme_and_root",
+    "stored",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.cluster.checkpoints.arrow_columns import NotExactError
+from airflow_ray.cluster.checkpoints.exactness import NotExactError
 from airflow_ray.cluster.checkpoints.formats import FORMATS
 from airflow_ray.cluster.checkpoints.parts import PartReader, PartWriter
 from airflow_ray.cluster.checkpoints.storage import Storage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_ray.cluster.checkpoints.arrow_columns import NotExactError
+from airflow_ray.cluster.checkpoints.exactness import NotExactError
 from airflow_ray.cluster.checkpoints.pandas_arrow import read_pandas, write_pandas
 from airflow_ray.cluster.failures import CheckpointFailure
 from airflow_ray.cluster.protocol import FailureKind
@@ -23,10 +23,7 @@ from airflow_ray.cluster.values import (
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-
 BATCH_BYTES = 4 * 1024 * 1024
-
-
 READ_BYTES = 1024 * 1024
 
 

@@ -11,17 +11,12 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.cluster.checkpoints.arrow_columns import (
-    NotExactError,
-    batch_rows,
-    decoder,
-    encoder,
-    identical,
-    is_plain,
-)
+from airflow_ray.cluster.checkpoints.column_decoders import decoder, is_plain
+from airflow_ray.cluster.checkpoints.column_encoders import batch_rows, encoder
+from airflow_ray.cluster.checkpoints.exactness import NotExactError, identical
 
 if TYPE_CHECKING:
-    from airflow_ray.cluster.checkpoints.arrow_columns import Encode, Spec
+    from airflow_ray.cluster.checkpoints.column_encoders import Encode, Spec
 
 
 def write_pandas(value: Any, streams: Any) -> dict[str, Any]:

@@ -16,27 +16,16 @@ from airflow_ray.cluster.protocol import FailureKind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-
 # pyarrow sends files below 10 MB in one request: there is no multipart upload that a crash could leave behind.
 MAX_FILE_BYTES = 8 * 1024 * 1024
-
-
 S3_ATTEMPTS = 5
-
-
 S3_CONNECT_SECONDS = 5.0
-
-
 GCS_RETRY_SECONDS = 30.0
-
-
 # The first that can write a file to S3 in one request.
 MIN_PYARROW = 21
 
-
 _AWS_ERROR = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))?")
-
-
+_MISSING = frozenset({"NO_SUCH_KEY", "RESOURCE_NOT_FOUND"})
 _NO_ACCESS = frozenset(
     {
         "ACCESS_DENIED",
@@ -50,8 +39,6 @@ _NO_ACCESS = frozenset(
         "UNRECOGNIZED_CLIENT",
     }
 )
-
-
 _NO_ACCESS_STATUS = frozenset({"301", "307", "400", "401", "403"})
 
 
@@ -101,14 +88,21 @@ class Storage:
             self._filesystem.move(self._full(new), self._full(name))
 
     def read(self, name: str) -> bytes | None:
-        """Return the content of a file, or None where there is none."""
+        """Return the content of a file, or None where there is none.
+
+        For S3, pyarrow asks for the size in one request and for that many bytes in another. Of a file that is replaced
+        in between this returns the beginning of the new one, or all of it and arbitrary bytes after it: who reads what
+        may be replaced must be able to tell, and read again.
+        """
         with self._translated(name):
             try:
                 with self._filesystem.open_input_file(self._full(name)) as file:
                     content: bytes = file.read()
                     return content
-            except FileNotFoundError:
-                return None
+            except OSError as error:
+                if _is_missing(error):
+                    return None
+                raise
 
     def files(self, folder: str = "") -> Iterator[StoredFile]:
         """Yield all files under ``folder``, at any depth."""
@@ -155,6 +149,12 @@ def scheme_and_root(path: str) -> tuple[str, str]:
     """Return how a path like that of a :class:`Storage` begins, and where its folder is in the file system."""
     scheme, _, rest = path.partition("://")
     return scheme, rest.rstrip("/") if scheme != "file" else f"/{rest.strip('/')}"
+
+
+def _is_missing(error: OSError) -> bool:
+    """Whether there is no such file, or no longer: it can go between the two requests for it."""
+    found = _AWS_ERROR.search(str(error))
+    return isinstance(error, FileNotFoundError) or (found is not None and found[1] in _MISSING)
 
 
 def _is_refusal(error: OSError) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from airflow_ray.cluster.checkpoints.storage import open_filesystem, scheme_and_root
+from airflow_ray.cluster.checkpoints import open_filesystem, scheme_and_root
 from airflow_ray.cluster.protocol import REFRESH_SECONDS
 
 

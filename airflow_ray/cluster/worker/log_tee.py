@@ -8,28 +8,26 @@ import select
 import sys
 import threading
 import time
-from contextlib import contextmanager
+import traceback
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-
 FLUSH_SECONDS = 0.25
-
-
+READ_BYTES = 64 * 1024
 MAX_BATCH_BYTES = 256 * 1024
-
-
 MAX_LINE_BYTES = 64 * 1024
-
-
 # A child process that outlives the callable may write on: its output is followed no longer than this.
 DRAIN_SECONDS = 2.0
 
 
 class _Pump(threading.Thread):
-    """Reads a pipe, writes it through to the worker's own log file and sends it on in batches of lines."""
+    """Reads a pipe, writes it through to the worker's own log file and sends it on in batches of lines.
+
+    Whatever becomes of either copy it reads on: once nobody reads the pipe, it fills up, and the callable hangs.
+    """
 
     def __init__(self, source: int, wake: int, through: int, send: Callable[[list[str]], None]) -> None:
         super().__init__(name="airflow-ray-log-pump", daemon=True)
@@ -45,11 +43,11 @@ class _Pump(threading.Thread):
         due = time.monotonic()
         while True:
             timeout = max(0.0, due - time.monotonic()) if self._lines else None
-            ready = select.select([self._source, self._wake], [], [], timeout)[0]
+            ready = _readable([self._source, self._wake], timeout)
             if self._wake in ready:
                 break
             if self._source in ready:
-                self._take(os.read(self._source, 65536))
+                self._take(os.read(self._source, READ_BYTES))
             if self._bytes >= MAX_BATCH_BYTES or (self._lines and time.monotonic() >= due):
                 self._flush()
                 due = time.monotonic() + FLUSH_SECONDS
@@ -60,14 +58,14 @@ class _Pump(threading.Thread):
     def _drain(self) -> None:
         """Read what is left, up to the end of the pipe unless a child process still holds it open."""
         deadline = time.monotonic() + DRAIN_SECONDS
-        while time.monotonic() < deadline and select.select([self._source], [], [], 0)[0]:
-            data = os.read(self._source, 65536)
+        while time.monotonic() < deadline and _readable([self._source], 0.0):
+            data = os.read(self._source, READ_BYTES)
             if not data:
                 return
             self._take(data)
 
     def _take(self, data: bytes) -> None:
-        os.write(self._through, data)
+        self._write_through(data)
         *complete, self._partial = (self._partial + data).split(b"\n")
         while len(self._partial) > MAX_LINE_BYTES:
             complete.append(self._partial[:MAX_LINE_BYTES])
@@ -78,8 +76,33 @@ class _Pump(threading.Thread):
 
     def _flush(self) -> None:
         if self._lines:
-            self._send(self._lines)
-            self._lines, self._bytes = [], 0
+            lines, self._lines, self._bytes = self._lines, [], 0
+            try:
+                self._send(lines)
+            # Whatever it is, these lines are in the worker's own log file, and so is the reason.
+            except Exception:
+                self._write_through(f"These lines reach no other log:\n{traceback.format_exc()}".encode())
+
+    def _write_through(self, data: bytes) -> None:
+        """Write to the worker's own log file as far as that takes it: a full disk costs this copy, not the callable."""
+        with suppress(OSError):
+            while data:
+                data = data[os.write(self._through, data) :]
+
+
+def _readable(descriptors: list[int], timeout: float | None) -> set[int]:
+    """Return which of these can be read, after at most ``timeout`` seconds; unlike ``select``, beyond 1,024 too."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in poll.poll(None if timeout is None else timeout * 1000)}
+
+
+def _flush_streams() -> None:
+    """Flush what ``print`` writes to: the callable may have closed it, or the disk of the log file be full."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
 
 
 @contextmanager
@@ -90,15 +113,13 @@ def _standard_streams() -> Iterator[None]:
     and goes on writing to whatever descriptors 1 and 2 then are.
     """
     streams = sys.stdout, sys.stderr
-    for stream in streams:
-        stream.flush()
+    _flush_streams()
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
     try:
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush_streams()
         sys.stdout, sys.stderr = streams
 
 
@@ -124,8 +145,8 @@ def tee_output(send: Callable[[list[str]], None]) -> Iterator[None]:
 
     A full pipe makes the writer wait, so a slow ``send`` slows the callable down and loses nothing.
 
-    :param send: called from a thread of its own with each batch of lines, the last before this
-        returns. It must not raise.
+    :param send: called from a thread of its own with each batch of lines, the last before this returns. Where it
+        raises, that batch stays in the worker's own log file only.
     """
     source, sink = os.pipe()
     wake, stop = os.pipe()
@@ -140,11 +161,11 @@ def tee_output(send: Callable[[list[str]], None]) -> Iterator[None]:
             with _root_logging():
                 yield
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            _flush_streams()
             os.dup2(saved[0], 1)
             os.dup2(saved[1], 2)
-            os.close(stop)
+            # To close it would not do: a child that the callable has forked holds it open.
+            os.write(stop, b"x")
             pump.join()
-            for descriptor in (source, wake, *saved):
+            for descriptor in (source, wake, stop, *saved):
                 os.close(descriptor)

@@ -6,14 +6,13 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.cluster.checkpoints import checkpoint
+from airflow_ray.cluster.checkpoints import folder_of, located, save
 from airflow_ray.cluster.failures import CheckpointFailure, WorkFailure, failure
 from airflow_ray.cluster.protocol import RETURN_VALUE, FailureKind
 from airflow_ray.cluster.values.description import describe_exception, describe_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
 
 MAX_JSON_BYTES = 1_000_000
 
@@ -51,9 +50,9 @@ def write_checkpoints(
     for key, value in outputs.items():
         started = time.monotonic()
         try:
-            storage, uri = checkpoint.located(target, key)
-            say(f"Writing the checkpoint {storage.where(checkpoint.folder_of(uri))}")
-            saved = checkpoint.save(storage, uri, value, target["keys"])
+            storage, uri = located(target, key)
+            say(f"Writing the checkpoint {storage.where(folder_of(uri))}")
+            saved = save(storage, uri, value, target["keys"])
             header["outputs"][key]["checkpoint"] = {**saved, "seconds": time.monotonic() - started}
         except CheckpointFailure as raised:
             header["outputs"][key]["checkpoint"] = {"error": raised.error}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.cluster.checkpoints import checkpoint
+from airflow_ray.cluster.checkpoints import load, located
 from airflow_ray.cluster.failures import CheckpointFailure, failure
 from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.values.description import describe_exception, describe_value
@@ -27,7 +27,7 @@ def restore(owner: Any, record_id: str, key: str) -> Iterator[Any]:
     target = ray.get(owner.restore_target.remote(record_id, key))
     value = description = error = None
     try:
-        value, saved = checkpoint.load(*checkpoint.located(target, key), target["keys"])
+        value, saved = load(*located(target, key), target["keys"])
         description = {**describe_value(value), "checkpoint": saved}
     except CheckpointFailure as raised:
         error = raised.error

@@ -1,0 +1,161 @@
+"""What a callable writes reaches its log, whatever becomes of the worker's own log file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from airflow_ray.cluster.worker.log_tee import _Pump
+
+# More than a pipe holds.
+LINES = 20_000
+TEE = """
+import os, sys
+from airflow_ray.cluster.worker.log_tee import tee_output
+
+def send(lines):
+    with open(sys.argv[1], "a") as file:
+        file.writelines(line + "\\n" for line in lines)
+
+"""
+
+
+def tee(script: str, log: Path, stdout: Any = subprocess.DEVNULL) -> str:
+    """Run a script in a process whose own log is ``stdout``, and return what its tee has sent to ``log``."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-c", TEE + script, str(log)]
+    # A callable that hangs is what these tests are about: whoever waits longer has found it.
+    subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, check=True, env=environment, timeout=60)
+    return log.read_text()
+
+
+def test_full_disk_of_the_log_file_neither_holds_up_the_callable_nor_costs_a_line(tmp_path):
+    script = f"with tee_output(send):\n    for number in range({LINES}):\n        print(number)\n"
+    with open("/dev/full", "w") as full:
+        sent = tee(script, tmp_path / "log", full)
+    assert sent.splitlines() == [str(number) for number in range(LINES)]
+
+
+def test_full_disk_does_not_fail_work_whose_worker_had_still_something_to_write(tmp_path):
+    script = "sys.stdout = open(1, 'w', buffering=4096, closefd=False)\nprint('before')\n"
+    script += "with tee_output(send):\n    print('within')\nos._exit(0)\n"
+    with open("/dev/full", "w") as full:
+        assert tee(script, tmp_path / "log", full) == "within\n"
+
+
+def test_lines_go_through_to_the_log_file_of_the_worker(tmp_path):
+    script = f"with tee_output(send):\n    for number in range({LINES}):\n        print(number)\n"
+    with (tmp_path / "own").open("w") as own:
+        sent = tee(script, tmp_path / "log", own)
+    assert (tmp_path / "own").read_text() == sent
+    assert len(sent.splitlines()) == LINES
+
+
+def test_callable_that_closes_stdout_does_not_fail_for_it(tmp_path):
+    script = "with tee_output(send):\n    print('before')\n    sys.stdout.close()\n    os.write(1, b'after\\n')\n"
+    assert tee(script, tmp_path / "log") == "before\nafter\n"
+
+
+def test_forked_child_that_lives_on_does_not_hold_up_the_end(tmp_path):
+    script = (
+        "with tee_output(send):\n"
+        "    print('of the callable', flush=True)\n"
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        "        sys.stdin.read()\n"
+        "        os._exit(0)\n"
+        "import signal\n"
+        "os.kill(child, signal.SIGKILL)\n"
+    )
+    reader, writer = os.pipe()
+    try:
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+        command = [sys.executable, "-c", TEE + script, str(tmp_path / "log")]
+        # The child waits for the end of its input, which comes when this test closes it.
+        subprocess.run(command, stdin=reader, stdout=subprocess.DEVNULL, check=True, env=environment, timeout=60)
+    finally:
+        os.close(writer)
+        os.close(reader)
+    assert (tmp_path / "log").read_text() == "of the callable\n"
+
+
+def test_worker_with_more_than_a_thousand_open_files_is_followed(tmp_path):
+    script = "import resource\n_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+    script += (
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))\nfiles = [open(os.devnull) for _ in range(1100)]\n"
+    )
+    script += f"with tee_output(send):\n    for number in range({LINES}):\n        print(number)\n"
+    assert len(tee(script, tmp_path / "log").splitlines()) == LINES
+
+
+class Followed:
+    """A pump over a pipe, what is written into that pipe, and what the pump has sent."""
+
+    def __init__(self, through: int, fail: Exception | None = None) -> None:
+        self.sent: list[str] = []
+        self._fail = fail
+        source, self._sink = os.pipe()
+        wake, self._stop = os.pipe()
+        self._pump = _Pump(source, wake, through, self._send)
+        self._pump.start()
+        self._descriptors = source, wake, self._stop
+
+    def _send(self, lines: list[str]) -> None:
+        fail, self._fail = self._fail, None
+        if fail is not None:
+            raise fail
+        self.sent += lines
+
+    def write(self, data: bytes) -> None:
+        """Write all, in a thread of its own: a pump that has ended lets it wait for ever."""
+        writer = threading.Thread(target=self._write, args=(data,), daemon=True)
+        writer.start()
+        writer.join(30)
+        assert not writer.is_alive(), "nobody reads what the callable writes"
+
+    def end(self) -> None:
+        os.close(self._sink)
+        os.write(self._stop, b"x")
+        self._pump.join(30)
+        assert not self._pump.is_alive()
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+
+    def _write(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._sink, data) :]
+
+
+def test_whatever_send_raises_later_lines_are_sent(tmp_path):
+    with (tmp_path / "own").open("w") as own:
+        followed = Followed(own.fileno(), RuntimeError("nobody listens"))
+        followed.write(b"first line\n" * 100_000)
+        followed.write(b"last line\n")
+        followed.end()
+    assert followed.sent[-1] == "last line"
+    assert "RuntimeError: nobody listens" in (tmp_path / "own").read_text()
+
+
+def test_what_is_written_through_piece_by_piece_is_whole(tmp_path, monkeypatch):
+    write = os.write
+    path = tmp_path / "own"
+    with path.open("w") as own:
+        followed = Followed(own.fileno())
+        monkeypatch.setattr(
+            os, "write", lambda descriptor, data: write(descriptor, data[:7] if descriptor == own.fileno() else data)
+        )
+        followed.write(b"a line of the callable\n" * 1000)
+        followed.end()
+    assert path.read_bytes() == b"a line of the callable\n" * 1000
+    assert followed.sent == ["a line of the callable"] * 1000
+
+
+def test_log_file_of_the_worker_that_was_closed_costs_no_line():
+    followed = Followed(-1)
+    followed.write(b"line\n" * LINES)
+    followed.end()
+    assert followed.sent == ["line"] * LINES
