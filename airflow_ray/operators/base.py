@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from abc import abstractmethod
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_ray._compat import AirflowTaskTimeout, BaseOperator, bundle_folders, conf
 from airflow_ray.client.connection.secrets import mask_runtime_env
+from airflow_ray.client.connection.threads import await_result, start_in_thread
+from airflow_ray.client.errors import NOT_CANCELLED
 from airflow_ray.client.submission.options import check_checkpoint
 from airflow_ray.exceptions import RayConfigurationError
 from airflow_ray.object_uri import ObjectURI
@@ -177,6 +178,8 @@ class RayOperator(BaseOperator):
 
         uri = self._uri_of(context)
         self._holder = event["resume"]["holder"]
+        # There is work to cancel before there is a connection.
+        self._uri = uri
         with self._connected(uri):
             if event["status"] == triggers.TIMEOUT:
                 raise AirflowTaskTimeout(f"The work had not ended within execution_timeout={self.execution_timeout}")
@@ -185,15 +188,20 @@ class RayOperator(BaseOperator):
             return self._completed(uri, context, event["resume"], offset=event["offset"], has_ended=True)
 
     def on_kill(self) -> None:
-        """Cancel the remote work."""
+        """Cancel the remote work, and say so in the log if that could not be done."""
         uri, self._uri = self._uri, None
         if uri is None:
             return
         self.log.info("Cancelling %s", uri)
         # A cluster that does not answer must not hold up the end of the task.
-        thread = threading.Thread(target=self.client.cancel, args=(uri, self._holder), daemon=True)
-        thread.start()
-        thread.join(KILL_SECONDS)
+        cancel = start_in_thread(lambda: self.client.link.call_from_aside("cancel", uri.record_id, self._holder))
+        try:
+            await_result(cancel, KILL_SECONDS)
+        except Exception as error:
+            reason = f"no answer within {KILL_SECONDS:g} seconds" if isinstance(error, TimeoutError) else str(error)
+            self.log.warning(NOT_CANCELLED, uri, reason, uri)
+            # Airflow may call once more, when the connection of the task is closed.
+            self._uri = uri
 
     def _uri_of(self, context: Context) -> ObjectURI:
         ti = context["ti"]
