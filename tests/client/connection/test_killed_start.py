@@ -40,7 +40,7 @@ def environment(tmp_path):
     run(environment, "-m", "airflow_ray.hooks.local_head", "stop")
     # What nobody knows of nobody stops.
     for each in started_in(tmp_path):
-        each.kill()
+        os.killpg(each.pid, signal.SIGKILL)
 
 
 def run(environment, *arguments: str) -> subprocess.CompletedProcess[str]:
