@@ -86,11 +86,15 @@ class RayObjectTrigger(BaseTrigger):
         """Cancel the work when a person ends the task; Airflow calls this from version 3.3 on."""
         if self.holder is None:
             return
+        from airflow_ray.client.errors import NOT_CANCELLED
         from airflow_ray.client.watcher import cancel
 
         for uri in map(ObjectURI.parse, self.object_uris):
             self.log.info("Cancelling %s", uri)
-            await asyncio.to_thread(cancel, uri, await self._settings(uri.conn_id), self.holder)
+            try:
+                await asyncio.to_thread(cancel, uri, await self._settings(uri.conn_id), self.holder)
+            except AirflowRayError as error:
+                self.log.warning(NOT_CANCELLED, uri, error, uri)
 
     async def _waited(self) -> dict[str, Any]:
         from airflow_ray.client.watcher import Subscription, watching

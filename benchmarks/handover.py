@@ -14,6 +14,7 @@ from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from benchmarks import frames
 from benchmarks.measure import REPEATS, Result, Target, at_most, in_turns, noise
+from benchmarks.plain_ray import run_by_ray
 from benchmarks.servers import CLIENT, DRIVER, ray_head
 from benchmarks.xcom_storage import PickleOnS3, XComStorage
 from tools.s3_server import S3Server
@@ -152,12 +153,12 @@ def _value(hook: RayHook, uri: ObjectURI) -> float:
 
 def _in_one_driver(hook: RayHook, make: _Maker) -> float:
     """Do the same with Ray alone, in the connection of the hook."""
-    return hook.client.link.session.run(lambda: _by_ray(make, through_worker=False)) - make.returned_at()
+    return run_by_ray(hook, lambda: _by_ray(make, through_worker=False)) - make.returned_at()
 
 
 def _by_worker(hook: RayHook, make: _Maker) -> float:
     """Let the table go through this process, the Airflow worker, as two tasks with a Ray Client each have it."""
-    return hook.client.link.session.run(lambda: _by_ray(make, through_worker=True)) - make.returned_at()
+    return run_by_ray(hook, lambda: _by_ray(make, through_worker=True)) - make.returned_at()
 
 
 def _by_ray(make: _Maker, through_worker: bool) -> float:

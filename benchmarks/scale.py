@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from benchmarks.measure import REPEATS, Result, at_least, noise, timed
+from benchmarks.plain_ray import run_by_ray
 from benchmarks.servers import DRIVER, ray_head
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _submitted_bare(hook: RayHook, submitter: Any, number: int) -> tuple[float, 
         ray.get(submitter.until_all_ended.remote())
         return submitted, time.perf_counter() - started
 
-    return hook.client.link.session.run(submit)
+    return run_by_ray(hook, submit)
 
 
 class BareSubmitter:
@@ -128,7 +129,7 @@ class BareSubmitter:
 def _bare_submitter(hook: RayHook) -> Any:
     import ray
 
-    return hook.client.link.session.run(lambda: ray.remote(num_cpus=0)(BareSubmitter).remote())
+    return run_by_ray(hook, lambda: ray.remote(num_cpus=0)(BareSubmitter).remote())
 
 
 def _unpickled_and_called(pickled: bytes) -> Any:

@@ -12,6 +12,7 @@ from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from benchmarks import frames
 from benchmarks.measure import REPEATS, Result, all_timed, at_least, at_most, in_turns, noise
+from benchmarks.plain_ray import run_by_ray
 from benchmarks.servers import CLIENT, DRIVER, ray_head
 from tools.peak import Peak
 
@@ -99,13 +100,13 @@ class _Moved:
         import ray
 
         self._ref = None
-        self._ref = self._hook.client.link.session.run(lambda: ray.put(self._frame))
+        self._ref = run_by_ray(self._hook, lambda: ray.put(self._frame))
 
     def get_by_ray(self) -> None:
         """Get the frame."""
         import ray
 
-        self._hook.client.link.session.run(lambda: ray.get(self._ref))
+        run_by_ray(self._hook, lambda: ray.get(self._ref))
 
     def upload(self) -> None:
         """Put the frame under the URI."""
@@ -151,7 +152,7 @@ def _memory(head: RayHead, megabytes: int) -> Iterator[Result]:
 
 def _cluster_bytes(head: RayHead, hook: RayHook) -> int:
     """Return what the object store holds, and what all processes of the head have for themselves."""
-    used: int = hook.client.link.session.run(_store_bytes)
+    used: int = run_by_ray(hook, _store_bytes)
     infos = [process.memory_info() for process in head.processes("")]
     return used + sum(info.rss - info.shared for info in infos)
 

@@ -17,7 +17,6 @@ from airflow_ray.client.submission.options import RemoteOptions
 from airflow_ray.client.submission.payload import pack
 from airflow_ray.client.submission.submitter import Submission, Submitter
 from airflow_ray.client.submission.uri_policy import require_allowed
-from airflow_ray.client.transfer.values import fetch, send, take_apart
 from airflow_ray.cluster.protocol import State
 from airflow_ray.cluster.tuning.search import search
 from airflow_ray.cluster.values.description import describe_value
@@ -199,14 +198,16 @@ class RayClient:
         reason = None
         with self.link.connect():
             for _ in range(RESTORE_ROUNDS):
-                refs, size, error = self.link.call("find", uri.record_id, uri.key, collect=self.link.is_client)
+                refs, size, error = self.link.call(
+                    "find", uri.record_id, uri.key, collect=self.link.session.copies_values
+                )
                 if error is not None and error["state"] in (None, State.LOST):
                     restore(self.link, [uri])
                 elif error is not None:
                     raise errors.exception_from(uri, error)
                 else:
                     try:
-                        return fetch(self.link, uri, refs[0], size)
+                        return self.link.fetch(uri, refs[0], size)
                     except RayObjectLostError as lost:
                         reason = str(lost)
                         self.link.call("forget_if_lost", uri.record_id, uri.key)
@@ -216,12 +217,12 @@ class RayClient:
         """Place ``value`` in the object store under ``uri``, in place of any earlier object there."""
         uri = self._own_uri(uri)
         with self.link.connect():
-            sent, objects = take_apart(self.link, value)
+            sent, objects = self.link.send(value)
             error = self.link.call(
                 "adopt",
                 uri.record_id,
                 uri.key,
-                [send(self.link, sent, in_pieces=not objects)],
+                [sent],
                 objects,
                 describe_value(value),
                 self.link.settings.object_ttl,

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 MAX_NODES = 5
 
 
+#: For the log of a task that is killed: URI, reason, and the URI once more.
+NOT_CANCELLED = (
+    "The work for %s could not be cancelled and may go on on the Ray cluster: %s. When the cluster answers again, stop "
+    "it with: airflow ray release %s"
+)
+
+
 def exception_for(uri: ObjectURI, record: dict[str, Any]) -> AirflowException:
     """Return the exception for a record that ended without success.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_ray.client.client import RayClient
-from airflow_ray.exceptions import RayConnectionError
+from airflow_ray.exceptions import RayConnectionError, RayOwnerDiedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 
 T = TypeVar("T")
@@ -20,38 +20,76 @@ T = TypeVar("T")
 LINGER_SECONDS = 10.0
 
 
-_lock = threading.RLock()
+class _KeptConnection:
+    """A connection to one cluster, which is made when it is needed and ends a while after its last use."""
+
+    def __init__(self, conn_id: str) -> None:
+        self._conn_id = conn_id
+        # A value that is read may itself lead to a call, in the same thread.
+        self._lock = threading.RLock()
+        self._stack = ExitStack()
+        self._client: RayClient | None = None
+        self._timer: threading.Timer | None = None
+
+    def call(self, function: Callable[[RayClient], T]) -> T:
+        """Return what ``function`` returns for a connected client."""
+        if not self._lock.acquire(blocking=False):
+            # Another thread uses it, perhaps for long: a connection belongs to one thread.
+            with RayClient(self._conn_id).connect() as client:
+                return function(client)
+        try:
+            self._stop_timer()
+            return self._called(function)
+        finally:
+            self._start_timer()
+            self._lock.release()
+
+    def close(self) -> None:
+        """End the connection, if there is one, when nobody uses it any more."""
+        with self._lock:
+            self._end()
+
+    def _called(self, function: Callable[[RayClient], T]) -> T:
+        while True:
+            # One that was idle may have been broken for long.
+            was_there = self._client is not None
+            try:
+                return function(self._connected())
+            except (RayConnectionError, RayOwnerDiedError):
+                self._end()
+                if not was_there:
+                    raise
+
+    def _connected(self) -> RayClient:
+        if self._client is None:
+            self._client = self._stack.enter_context(RayClient(self._conn_id).connect())
+        return self._client
+
+    def _start_timer(self) -> None:
+        self._stop_timer()
+        self._timer = threading.Timer(LINGER_SECONDS, self._end_if_idle)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _end_if_idle(self) -> None:
+        # Whoever uses it sets the timer again in the end.
+        if self._lock.acquire(blocking=False):
+            try:
+                self._end()
+            finally:
+                self._lock.release()
+
+    def _end(self) -> None:
+        self._stop_timer()
+        self._client = None
+        self._stack.close()
 
 
 _kept: dict[str, _KeptConnection] = {}
-
-
-class _KeptConnection:
-    """A connection that ends a while after its last use.
-
-    As a driver it stays until the process ends: what was read is not copied but seen where it lies, and Ray may use the
-    place again when the driver has gone.
-    """
-
-    def __init__(self, conn_id: str) -> None:
-        self._stack = ExitStack()
-        self.client = self._stack.enter_context(RayClient(conn_id).connect())
-        self._timer: threading.Timer | None = None
-
-    @contextmanager
-    def in_use(self) -> Iterator[RayClient]:
-        if self._timer is not None:
-            self._timer.cancel()
-        yield self.client
-        if self.client.settings.mode == "client":
-            self._timer = threading.Timer(LINGER_SECONDS, close, [self.client.conn_id])
-            self._timer.daemon = True
-            self._timer.start()
-
-    def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._stack.close()
 
 
 def call(conn_id: str, function: Callable[[RayClient], T]) -> T:
@@ -59,28 +97,11 @@ def call(conn_id: str, function: Callable[[RayClient], T]) -> T:
 
     :raises RayConnectionError: no connection could be made.
     """
-    with _lock:
-        is_kept = conn_id in _kept
-        try:
-            return _called(conn_id, function)
-        except RayConnectionError:
-            close(conn_id)
-            # One that was idle may have been broken for long.
-            if not is_kept:
-                raise
-            return _called(conn_id, function)
+    # In one step, so that two threads get the same one.
+    return _kept.setdefault(conn_id, _KeptConnection(conn_id)).call(function)
 
 
 def close(conn_id: str) -> None:
     """End the connection, if there is one."""
-    with _lock:
-        kept = _kept.pop(conn_id, None)
-        if kept is not None:
-            kept.close()
-
-
-def _called(conn_id: str, function: Callable[[RayClient], T]) -> T:
-    if conn_id not in _kept:
-        _kept[conn_id] = _KeptConnection(conn_id)
-    with _kept[conn_id].in_use() as client:
-        return function(client)
+    if conn_id in _kept:
+        _kept[conn_id].close()

@@ -12,14 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.client.connection.link import open_session
-from airflow_ray.exceptions import (
-    AirflowRayError,
-    RayAuthenticationError,
-    RayConnectionError,
-    RayOwnerDiedError,
-    RayVersionMismatchError,
-)
+from airflow_ray.client.connection.link import call_from_aside, open_persistently
+from airflow_ray.client.connection.retrying import FIRST_PAUSE_SECONDS, is_passing
+from airflow_ray.exceptions import AirflowRayError, RayConnectionError, RayOwnerDiedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -35,9 +30,6 @@ MIN_SECONDS_BETWEEN_CALLS = 0.25
 
 
 LINGER_SECONDS = 30.0
-
-
-MAX_BACK_OFF_SECONDS = 10.0
 
 
 STOP_SECONDS = 5.0
@@ -95,14 +87,8 @@ def cancel(uri: ObjectURI, settings: RaySettings, holder: str) -> None:
     """Stop the work of a holder with all it started, over the connection that is there or else a new one."""
     with _lock:
         watcher = _watchers.get(uri.conn_id)
-    try:
-        if watcher is not None:
-            watcher.call("cancel", uri.record_id, holder)
-            return
-    except RayConnectionError as error:
-        log.info("%s. Making another one to cancel %s", error, uri)
-    with open_session(settings) as session:
-        session.call("cancel", uri.record_id, holder)
+    session = None if watcher is None else watcher.session
+    call_from_aside(session, settings, "cancel", uri.record_id, holder)
 
 
 @cache
@@ -128,15 +114,14 @@ class Watcher(threading.Thread):
     def __init__(self, conn_id: str, settings: RaySettings) -> None:
         super().__init__(name=f"airflow-ray-watcher-{conn_id}", daemon=True)
         self._conn_id = conn_id
-        self._stopped = False
+        self._stopped = threading.Event()
         self._id = uuid.uuid4().hex
         self._settings = settings
         self._subscriptions: set[Subscription] = set()
         self._wake = threading.Event()
-        self._session: Session | None = None
+        #: The connection that is open at the moment.
+        self.session: Session | None = None
         self._call: Future[Any] | None = None
-        self._broken_at: float | None = None
-        self._failures = 0
 
     def subscribe(self, settings: RaySettings, subscriptions: Collection[Subscription]) -> None:
         """Take on subscriptions; the newest settings are those of the next connection."""
@@ -150,7 +135,7 @@ class Watcher(threading.Thread):
 
     def stop(self) -> None:
         """End the thread and its connection soon, whoever waits."""
-        self._stopped = True
+        self._stopped.set()
         self._wake.set()
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
@@ -158,7 +143,7 @@ class Watcher(threading.Thread):
 
         :raises RayConnectionError: there is no connection at the moment, or it breaks.
         """
-        session = self._session
+        session = self.session
         if session is None:
             raise RayConnectionError(f"There is no connection to the Ray cluster of {self._conn_id!r} at the moment")
         return session.call(method, *args, **kwargs)
@@ -168,24 +153,33 @@ class Watcher(threading.Thread):
         while self._waiting():
             try:
                 self._watch()
+            except RayOwnerDiedError as error:
+                # An object may be made again; the work that one follows has died with the owner.
+                self._fail([each for each in self._current() if each.follows], error)
             except AirflowRayError as error:
-                self._broke(error)
+                self._fail(self._current(), error)
             # Whatever it is, they wait: none may wait for a thread that has ended.
             except Exception as error:
                 log.exception("The watcher of %s failed", self._conn_id)
                 self._fail(self._current(), AirflowRayError(f"{type(error).__name__}: {error}"))
 
     def _watch(self) -> None:
-        with open_session(self._settings) as session:
+        with open_persistently(self._settings, self._stopped) as session:
             _stop_at_exit()
-            self._session = session
-            self._broken_at, self._failures = None, 0
+            self.session = session
             try:
                 while waiting := self._waiting():
                     self._ask(session, waiting)
                 self._end_call(session)
+                return
+            except RayConnectionError as error:
+                if not is_passing(error):
+                    raise
+                log.warning("%s Connecting again.", error)
             finally:
-                self._session = None
+                self.session = None
+        # It may break at once each time.
+        self._stopped.wait(FIRST_PAUSE_SECONDS)
 
     def _ask(self, session: Session, waiting: list[Subscription]) -> None:
         started = time.monotonic()
@@ -225,7 +219,7 @@ class Watcher(threading.Thread):
     def _waiting(self) -> list[Subscription]:
         """Return who waits, or after a while without anybody an empty list: then this thread ends."""
         self._wake.clear()
-        if self._stopped:
+        if self._stopped.is_set():
             return []
         if waiting := self._current():
             return waiting
@@ -240,24 +234,6 @@ class Watcher(threading.Thread):
     def _current(self) -> list[Subscription]:
         with _lock:
             return list(self._subscriptions)
-
-    def _broke(self, error: AirflowRayError) -> None:
-        """Tell those for whom there is nothing to wait for, and pause before the next connection."""
-        if isinstance(error, RayOwnerDiedError):
-            self._fail([each for each in self._current() if each.follows], error)
-            return
-        now = time.monotonic()
-        self._broken_at = self._broken_at or now
-        is_passing = isinstance(error, RayConnectionError) and not isinstance(
-            error, (RayAuthenticationError, RayVersionMismatchError)
-        )
-        if not is_passing or now - self._broken_at > self._settings.connect_timeout:
-            self._fail(self._current(), error)
-            self._broken_at = None
-            return
-        log.warning("%s Connecting again.", error)
-        time.sleep(min(2.0**self._failures, MAX_BACK_OFF_SECONDS))
-        self._failures += 1
 
     def _fail(self, subscriptions: list[Subscription], error: AirflowRayError) -> None:
         for each in subscriptions:

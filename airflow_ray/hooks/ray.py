@@ -129,6 +129,8 @@ class RayHook(BaseHook):
     def get(self, uri: ObjectURI | str) -> Any:
         """Return the object that ``uri`` names: without a copy where this process runs on its node.
 
+        This process then stays connected as long as it uses the object or a part of it.
+
         One that is lost is restored from its checkpoint, if it has one. Over Ray Client a Modin frame or a Ray Data
         Dataset arrives as a frame of pandas.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from abc import abstractmethod
@@ -11,6 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import AirflowTaskTimeout, bundle_folders
+from airflow_ray.client.connection.threads import await_result, start_in_thread
+from airflow_ray.client.errors import NOT_CANCELLED
 from airflow_ray.client.submission.rendered import value_or_none
 from airflow_ray.cluster.protocol import State
 from airflow_ray.object_uri import ObjectURI
@@ -82,6 +83,8 @@ class RayOperator(RayArguments):
 
         uri = self._uri_of(context)
         self._holder = event["resume"]["holder"]
+        # There is work to cancel before there is a connection.
+        self._uri = uri
         with self._connected(uri):
             if event["status"] == triggers.TIMEOUT:
                 raise AirflowTaskTimeout(f"The work had not ended within execution_timeout={self.execution_timeout}")
@@ -90,15 +93,20 @@ class RayOperator(RayArguments):
             return self._completed(uri, context, event["resume"], offset=event["offset"], has_ended=True)
 
     def on_kill(self) -> None:
-        """Cancel the remote work."""
+        """Cancel the remote work, and say so in the log if that could not be done."""
         uri, self._uri = self._uri, None
         if uri is None:
             return
         self.log.info("Cancelling %s", uri)
         # A cluster that does not answer must not hold up the end of the task.
-        thread = threading.Thread(target=self.client.cancel, args=(uri, self._holder), daemon=True)
-        thread.start()
-        thread.join(KILL_SECONDS)
+        cancel = start_in_thread(lambda: self.client.link.call_from_aside("cancel", uri.record_id, self._holder))
+        try:
+            await_result(cancel, KILL_SECONDS)
+        except Exception as error:
+            reason = f"no answer within {KILL_SECONDS:g} seconds" if isinstance(error, TimeoutError) else str(error)
+            self.log.warning(NOT_CANCELLED, uri, reason, uri)
+            # Airflow may call once more, when the connection of the task is closed.
+            self._uri = uri
 
     def _uri_of(self, context: Context) -> ObjectURI:
         ti = context["ti"]

@@ -1,4 +1,4 @@
-"""A connection as a Ray Client."""
+"""The way in as a Ray Client: from anywhere, over one port."""
 
 from __future__ import annotations
 
@@ -8,43 +8,54 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client.connection.probe import probe_client_server
-from airflow_ray.client.connection.session import Session
-from airflow_ray.client.connection.threads import call_within
-from airflow_ray.exceptions import RayConnectionError
+from airflow_ray.client.connection.ray_session import RaySession
+from airflow_ray.client.connection.retrying import tries
+from airflow_ray.client.connection.threads import connect_within, run_in_thread
+from airflow_ray.client.transfer import values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_ray.client.connection.authentication import Authentication
+    from airflow_ray.client.connection.session import ConnectAgain
+    from airflow_ray.client.connection.settings import RaySettings
+    from airflow_ray.object_uri import ObjectURI
 
 
-RETRY_SECONDS = 0.5
+GOODBYE_SECONDS = 5.0
 
 
 # Ray starts a process for each client; a crash while it starts is known and worth another try.
 CRASHED = ("Starting Ray client server failed", "session that has already been cleaned up")
 
 
-# Ray turns its client mode off when the last client disconnects, also while another one connects.
-_client_lock = threading.Lock()
+class ClientSession(RaySession):
+    """An open connection as a Ray Client."""
+
+    copies_values = True
+
+    def send(self, value: Any, connect_again: ConnectAgain) -> tuple[Any, list[Any]]:
+        """Copy a value to the cluster, a large one in pieces: a connection that breaks costs none that has arrived."""
+        apart, objects = values.take_apart(self, value)
+        # Ray's objects cannot be taken to pieces.
+        return values.send(self, apart, None if objects else connect_again), objects
+
+    def fetch(self, uri: ObjectURI, ref: Any, size: int, connect_again: ConnectAgain) -> Any:
+        """Copy an object from the cluster, a large one in pieces."""
+        return values.fetch(self, uri, ref, size, connect_again)
 
 
 @contextmanager
-def client_session(address: str, authentication: Authentication, namespace: str, timeout: float) -> Iterator[Session]:
+def open_session(settings: RaySettings) -> Iterator[ClientSession]:
     """Connect as a Ray Client.
 
-    :param address: host and port of the Ray Client server.
-    :param timeout: seconds until the connection must be there.
-    :raises RayConnectionError: it was not; the subclass and the text tell why.
+    :raises RayConnectionError: it did not come to that in time; the subclass and the text tell why.
     """
-    import ray
     from ray.util.client import ray as client_stub
 
-    deadline = time.monotonic() + timeout
-    probe_client_server(address, authentication, deadline)
-    with _client_lock:
-        context = _connected(address, authentication, namespace, deadline)
-    handler = context._context_to_restore
+    deadline = time.monotonic() + settings.connect_timeout
+    probe_client_server(settings.address, settings.authentication, deadline)
+    handler = _connected(settings.address, settings.authentication, settings.namespace, deadline)
 
     @contextmanager
     def active() -> Iterator[None]:
@@ -55,35 +66,83 @@ def client_session(address: str, authentication: Authentication, namespace: str,
             client_stub.set_context(previous)
 
     try:
-        yield Session(namespace, active, deadline)
+        yield ClientSession(settings.namespace, active, deadline)
     finally:
-        # A connection that broke cannot say goodbye.
-        with suppress(Exception), active(), _client_lock:
-            ray.util.client_connect.disconnect()
+        _disconnect(handler)
+
+
+class _ClientMode:
+    """Counts who needs Ray's client mode, a switch for the whole process.
+
+    Ray itself switches it off when the last client leaves, also while another one connects, whose calls would then go
+    to a driver. It would also let all others wait while one leaves or connects; this lock is only held for the count.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+
+    def need(self) -> None:
+        """Count one who is about to connect, and so switches it on."""
+        with self._lock:
+            self._users += 1
+
+    def leave(self, handler: Any = None) -> None:
+        """Count one less, and switch it off after the last one.
+
+        :param handler: Ray's own note of the connection that has ended.
+        """
+        from ray._private.client_mode_hook import _explicitly_disable_client_mode
+        from ray.util import client
+
+        with self._lock, client._lock:
+            self._users -= 1
+            client._all_contexts.discard(handler)
+            if not (self._users or client._all_contexts):
+                _explicitly_disable_client_mode()
+
+
+_client_mode = _ClientMode()
 
 
 def _connected(address: str, authentication: Authentication, namespace: str, deadline: float) -> Any:
+    """Return Ray's handler of a new connection."""
+
+    def connect() -> Any:
+        return connect_within(
+            max(0.1, deadline - time.monotonic()),
+            address,
+            lambda: _init_client(address, authentication, namespace),
+            _disconnect,
+        )
+
+    return tries(deadline - time.monotonic(), _is_crash)(connect)
+
+
+def _is_crash(error: BaseException) -> bool:
+    return any(sign in str(error) for sign in CRASHED)
+
+
+def _init_client(address: str, authentication: Authentication, namespace: str) -> Any:
     import ray
 
-    options = {
-        "namespace": namespace,
-        "allow_multiple": True,
-        "_credentials": authentication.credentials,
-        "_metadata": authentication.metadata,
-    }
-    crash: RayConnectionError | None = None
-    while True:
-        try:
-            return call_within(
-                max(0.1, deadline - time.monotonic()),
-                address,
-                lambda: ray.init(f"ray://{address}", **options),
-            )
-        except RayConnectionError as error:
-            crashed = any(sign in str(error) for sign in CRASHED)
-            crash = error if crashed else crash
-            if time.monotonic() > deadline and crash is not None:
-                raise crash from crash.__cause__
-            if not crashed:
-                raise
-        time.sleep(RETRY_SECONDS)
+    _client_mode.need()
+    try:
+        context = ray.init(
+            f"ray://{address}",
+            namespace=namespace,
+            allow_multiple=True,
+            _credentials=authentication.credentials,
+            _metadata=authentication.metadata,
+        )
+    except BaseException:
+        _client_mode.leave()
+        raise
+    return context._context_to_restore
+
+
+def _disconnect(handler: Any) -> None:
+    # A connection that broke cannot say goodbye, or only after long.
+    with suppress(Exception):
+        run_in_thread(handler.disconnect, GOODBYE_SECONDS)
+    _client_mode.leave(handler)

@@ -1,28 +1,65 @@
-"""A connection as a driver, on a machine that is a node of the cluster."""
+"""The way in as a driver, on a machine that is a node of the cluster."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow_ray.client.connection.authentication import Authentication, read_again
+from airflow_ray.client.connection.authentication import read_again
 from airflow_ray.client.connection.probe import probe_control_service
-from airflow_ray.client.connection.session import Session
-from airflow_ray.client.connection.threads import call_within
+from airflow_ray.client.connection.ray_session import RaySession
+from airflow_ray.client.connection.threads import connect_within, run_in_thread
+from airflow_ray.client.transfer import values
 from airflow_ray.exceptions import RayConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from airflow_ray.client.connection.authentication import Authentication
+    from airflow_ray.client.connection.session import ConnectAgain
+    from airflow_ray.client.connection.settings import RaySettings
+    from airflow_ray.object_uri import ObjectURI
+
+
+# Whoever waits for its turn says so itself, before it is given up.
+TURN_SECONDS = 1.0
+
+
+log = logging.getLogger(__name__)
+
+
+class DriverSession(RaySession):
+    """An open connection as a driver; it sees values where they lie in the object store."""
+
+    copies_values = False
+
+    def send(self, value: Any, connect_again: ConnectAgain) -> tuple[Any, list[Any]]:
+        """Put a value into the object store."""
+        apart, objects = values.take_apart(self, value)
+        return values.send(self, apart), objects
+
+    def fetch(self, uri: ObjectURI, ref: Any, size: int, connect_again: ConnectAgain) -> Any:
+        """Return an object without a copy: while it is in use, this process stays a driver."""
+        return values.fetch(self, uri, ref, size)
+
+
+def open_session(settings: RaySettings) -> AbstractContextManager[DriverSession]:
+    """Join the cluster that a connection names."""
+    return join(settings.address, settings.authentication, settings.namespace, settings.connect_timeout)
 
 
 @contextmanager
-def driver_session(address: str, authentication: Authentication, namespace: str, timeout: float) -> Iterator[Session]:
+def join(address: str, authentication: Authentication, namespace: str, timeout: float) -> Iterator[DriverSession]:
     """Join the cluster that this machine is a node of; the sessions of a process share one such connection.
+
+    It stays, also without a session, as long as the process uses a value that was read over it.
 
     :param address: host and port of the cluster's control service, or ``auto``.
     :param timeout: seconds until the connection must be there.
@@ -31,59 +68,124 @@ def driver_session(address: str, authentication: Authentication, namespace: str,
     from ray._private.client_mode_hook import disable_client_hook
 
     deadline = time.monotonic() + timeout
-    _driver.join(address, authentication, namespace, timeout)
+    if address != "auto" and not _driver.is_used_at(address):
+        probe_control_service(address, authentication, deadline)
+    left = max(0.1, deadline - time.monotonic())
+    connect_within(
+        left + TURN_SECONDS,
+        address,
+        lambda: _driver.join(address, authentication, namespace, left),
+        lambda _: _driver.leave(),
+    )
     try:
-        yield Session(namespace, disable_client_hook, deadline)
+        yield DriverSession(namespace, disable_client_hook, deadline)
     finally:
-        _driver.leave()
+        run_in_thread(_driver.leave)
 
 
 class _Driver:
-    """The one connection as a driver that Ray allows a process, open as long as a session uses it."""
+    """The one connection as a driver that Ray allows a process.
+
+    The lock is held by the thread that makes or ends the connection for as long as that takes, whoever has given it up
+    meanwhile: Ray itself knows of one connection only, also while it is in the making.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sessions = 0
+        # Empty while this process is no driver.
         self._address = ""
         self._files = ExitStack()
 
+    def is_used_at(self, address: str) -> bool:
+        """Return whether a session uses the cluster at this address."""
+        return self._sessions > 0 and self._address == address
+
     def join(self, address: str, authentication: Authentication, namespace: str, timeout: float) -> None:
-        with self._lock:
-            if self._sessions == 0:
-                if address != "auto":
-                    probe_control_service(address, authentication, time.monotonic() + timeout)
-                with ExitStack() as stack:
-                    folder = Path(stack.enter_context(TemporaryDirectory(prefix="airflow-ray-")))
-                    with authentication.prepare_driver(folder):
-                        call_within(timeout, address, lambda: _init_driver(address, namespace))
-                    self._files = stack.pop_all()
+        """Let one more session use the cluster.
+
+        :param timeout: seconds to wait until another thread has joined or left.
+        """
+        if not self._lock.acquire(timeout=timeout):
+            raise RayConnectionError(
+                f"Cannot connect to the Ray cluster at {address}: for {timeout:.3g} seconds this process has been "
+                "joining or leaving a cluster in mode driver or local, and Ray does only one of that at a time. Does "
+                "that other cluster answer?"
+            )
+        try:
+            if self._address and address != self._address:
+                self._end_for(address)
+            if not self._address:
+                self._files = _init_driver(address, authentication, namespace)
                 self._address = address
-            elif address != self._address:
-                raise RayConnectionError(
-                    f"This process is a driver of the Ray cluster at {self._address} and cannot join {address} too: "
-                    "Ray allows one cluster for each process in the modes driver and local"
-                )
             self._sessions += 1
+        finally:
+            self._lock.release()
 
     def leave(self) -> None:
+        """Let one session less use the cluster; after the last one the connection ends, unless it is still needed."""
+        with self._lock:
+            self._sessions -= 1
+            if self._sessions:
+                return
+            if _sees_object_store():
+                log.info("Values that were read without a copy are in use: still connected to %s", self._address)
+            else:
+                self._end()
+
+    def _end_for(self, address: str) -> None:
+        """End the connection so that this process can join the cluster at another address.
+
+        :raises RayConnectionError: it is still needed.
+        """
+        only_one = (
+            f"This process is a driver of the Ray cluster at {self._address} and cannot join {address} too: "
+            "Ray allows one cluster for each process in the modes driver and local"
+        )
+        if self._sessions:
+            raise RayConnectionError(only_one)
+        if _sees_object_store():
+            raise RayConnectionError(
+                f"{only_one}. No connection is open, but values that were read there without a copy are still in use: "
+                "copy what you need of them and delete them before, or use mode client for one of both"
+            )
+        self._end()
+
+    def _end(self) -> None:
         import ray
         from ray._private.client_mode_hook import disable_client_hook
 
-        with self._lock:
-            self._sessions -= 1
-            if self._sessions == 0:
-                with disable_client_hook():
-                    ray.shutdown()
-                read_again()
-                self._files.close()
+        with disable_client_hook():
+            ray.shutdown()
+        read_again()
+        self._address = ""
+        self._files.close()
 
 
 _driver = _Driver()
 
 
-def _init_driver(address: str, namespace: str) -> None:
+def _sees_object_store() -> bool:
+    """Return whether a value in this process lies in the object store, which may use the place again after a shutdown.
+
+    Each such value holds on to a buffer of Ray's.
+    """
+    return _has_buffers() and (gc.collect(), _has_buffers())[1]
+
+
+def _has_buffers() -> bool:
+    from ray._raylet import SubBuffer  # type: ignore[attr-defined]
+
+    return any(type(each) is SubBuffer for each in gc.get_objects())
+
+
+def _init_driver(address: str, authentication: Authentication, namespace: str) -> ExitStack:
+    """Become a driver, and return what holds the files that Ray needs as long as this is one."""
     import ray
     from ray._private.client_mode_hook import disable_client_hook
 
-    with disable_client_hook():
-        ray.init(address, namespace=namespace, log_to_driver=False, logging_level=logging.WARNING)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="airflow-ray-")))
+        with authentication.prepare_driver(folder), disable_client_hook():
+            ray.init(address, namespace=namespace, log_to_driver=False, logging_level=logging.WARNING)
+        return stack.pop_all()

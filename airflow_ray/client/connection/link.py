@@ -5,51 +5,80 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import BaseHook
-from airflow_ray.client.connection import local_head
-from airflow_ray.client.connection.as_client import client_session
-from airflow_ray.client.connection.as_driver import driver_session
-from airflow_ray.client.connection.authentication import Authentication
+from airflow_ray.client.connection import as_client, as_driver, local_head
+from airflow_ray.client.connection.retrying import tries
 from airflow_ray.client.connection.settings import settings_of
-from airflow_ray.exceptions import RayAuthenticationError, RayConnectionError, RayVersionMismatchError
+from airflow_ray.exceptions import RayConnectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import threading
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from airflow_ray.client.connection.session import Session
     from airflow_ray.client.connection.settings import RaySettings
+    from airflow_ray.object_uri import ObjectURI
 
-RECONNECT_SECONDS = 1.0
+
+#: The way in of each mode.
+OPENERS: dict[str, Callable[[RaySettings], AbstractContextManager[Session]]] = {
+    "client": as_client.open_session,
+    "driver": as_driver.open_session,
+    "local": local_head.open_session,
+}
+
 
 log = logging.getLogger(__name__)
 
 
-@contextmanager
-def open_session(settings: RaySettings) -> Iterator[Session]:
+def open_session(settings: RaySettings) -> AbstractContextManager[Session]:
     """Connect as an Airflow connection says.
 
     :raises RayConnectionError: as :meth:`airflow_ray.hooks.ray.RayHook.connect`.
     """
-    namespace, timeout = settings.namespace, settings.connect_timeout
+    return OPENERS[settings.mode](settings)
+
+
+@contextmanager
+def open_persistently(settings: RaySettings, stopped: threading.Event | None = None) -> Iterator[Session]:
+    """Connect to a cluster that may come back, trying again until ``connect_timeout`` is over.
+
+    :param stopped: gives it up.
+    :raises RayConnectionError: as :func:`open_session`, when the time is over.
+    """
+    deadline = time.monotonic() + settings.connect_timeout
     with ExitStack() as stack:
-        if settings.mode == "client":
-            opened = client_session(settings.address, settings.authentication, namespace, timeout)
-        elif settings.mode == "driver":
-            opened = driver_session(settings.address, settings.authentication, namespace, timeout)
-        else:
-            head = local_head.ensure(timeout)
-            opened = driver_session(head.address, Authentication(local_head.token()), namespace, timeout)
-        yield stack.enter_context(opened)
+
+        def connect() -> Session:
+            left = max(1.0, deadline - time.monotonic())
+            return stack.enter_context(open_session(settings.model_copy(update={"connect_timeout": left})))
+
+        yield tries(settings.connect_timeout, stopped=stopped)(connect)
+
+
+def call_from_aside(session: Session | None, settings: RaySettings, method: str, *args: Any) -> Any:
+    """Call a method of the owner beside the thread that a connection belongs to, and return its answer.
+
+    :param session: of that thread; None, or one that breaks, leads to a connection for this call alone.
+    :raises RayConnectionError: that could not be made, or broke too.
+    """
+    if session is not None:
+        try:
+            return session.call(method, *args)
+        except RayConnectionError as error:
+            log.info("%s Connecting once more for %s.", error, method)
+    with open_session(settings) as own:
+        return own.call(method, *args)
 
 
 class Link:
-    """Calls the owner over a connection that it opens when it is needed, and opens again when it breaks.
+    """Calls the owner and moves values over a connection that it opens when it is needed, and again when it breaks.
 
-    It belongs to the thread that uses it.
+    It belongs to the thread that uses it; only :meth:`call_from_aside` may be called by another one.
 
     :param conn_id: Airflow connection of type ``ray``.
     """
@@ -66,11 +95,6 @@ class Link:
         :raises RayConfigurationError: a field of the connection is wrong.
         """
         return settings_of(BaseHook.get_connection(self.conn_id))
-
-    @property
-    def is_client(self) -> bool:
-        """Whether values are copied on their way, and nothing of Ray's can be used in this process."""
-        return self.settings.mode == "client"
 
     @property
     def session(self) -> Session:
@@ -91,35 +115,25 @@ class Link:
         if self._session is not None:
             yield
             return
-        with ExitStack() as self._connection:
-            self._session = self._connection.enter_context(open_session(self.settings))
+        with ExitStack() as stack:
+            self._session = stack.enter_context(open_session(self.settings))
+            outer, self._connection = self._connection, stack
             try:
                 yield
             finally:
-                self._session = None
+                self._session, self._connection = None, outer
 
-    def connect_again(self, broken: RayConnectionError) -> None:
-        """Open a new connection in place of one that broke.
+    def connect_again(self, broken: RayConnectionError) -> Session:
+        """Open a new connection in place of one that broke, and return it.
 
         :raises RayConnectionError: there was none within ``connect_timeout``.
         """
         log.warning("%s Connecting again.", broken)
+        self._session = None
         self._connection.close()
-        deadline = time.monotonic() + self.settings.connect_timeout
-        while True:
-            left = max(1.0, deadline - time.monotonic())
-            try:
-                opened = open_session(replace(self.settings, connect_timeout=left))
-                self._session = self._connection.enter_context(opened)
-            except (RayAuthenticationError, RayVersionMismatchError):
-                raise
-            except RayConnectionError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(RECONNECT_SECONDS)
-            else:
-                log.info("Connected again")
-                return
+        self._session = self._connection.enter_context(open_persistently(self.settings))
+        log.info("Connected again")
+        return self._session
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the owner and return its answer.
@@ -129,3 +143,15 @@ class Link:
         """
         with self.connect():
             return self.session.call(method, *args, **kwargs)
+
+    def call_from_aside(self, method: str, *args: Any) -> Any:
+        """Do the same for a signal handler or another thread, whatever this link's own thread is doing meanwhile."""
+        return call_from_aside(self._session, self.settings, method, *args)
+
+    def send(self, value: Any) -> tuple[Any, list[Any]]:
+        """Bring a value to the cluster over the connection that is open, as :meth:`Session.send` does."""
+        return self.session.send(value, self.connect_again)
+
+    def fetch(self, uri: ObjectURI, ref: Any, size: int) -> Any:
+        """Return an object of the cluster over the connection that is open, as :meth:`Session.fetch` does."""
+        return self.session.fetch(uri, ref, size, self.connect_again)

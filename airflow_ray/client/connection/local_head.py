@@ -1,4 +1,4 @@
-"""One embedded Ray head for this machine and user, started when it is first needed.
+"""The way in to the one embedded Ray head of this machine and user, started when it is first needed.
 
 ``python -m airflow_ray.hooks.local_head stop`` stops it, ``status`` tells where it is.
 """
@@ -6,53 +6,47 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import secrets
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from airflow_ray._compat import conf
+from airflow_ray.client.connection import as_driver
+from airflow_ray.client.connection.authentication import Authentication
+from airflow_ray.client.connection.head_process import LocalHead, is_ready, log_of, noted_head, start_head
 from airflow_ray.exceptions import RayConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from airflow_ray.client.connection.as_driver import DriverSession
+    from airflow_ray.client.connection.settings import RaySettings
+
 
 STOP_SECONDS = 20.0
 
 
-@dataclass(frozen=True)
-class LocalHead:
-    """Where the head is.
+POLL_SECONDS = 0.05
 
-    :param pid: process id of ``ray start --block``, which ends all processes of the head when it ends.
-    :param started: when that process started, in clock ticks since boot: tells it from a later one
-        with the same id.
-    :param address: of the cluster's control service, for drivers.
-    :param client_port: of its Ray Client server, on this machine.
-    :param temp_dir: Ray's session folder.
+
+@contextmanager
+def open_session(settings: RaySettings) -> Iterator[DriverSession]:
+    """Start the head if none runs, and join it as a driver.
+
+    :raises RayConnectionError: it did not come to that in time; the text says why.
     """
-
-    pid: int
-    started: str
-    address: str
-    client_port: int
-    temp_dir: str
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process still runs."""
-        return _start_time(self.pid) == self.started
+    deadline = time.monotonic() + settings.connect_timeout
+    head = ensure(settings.connect_timeout)
+    left = max(1.0, deadline - time.monotonic())
+    with as_driver.join(head.address, Authentication(token()), settings.namespace, left) as session:
+        yield session
 
 
 def state_folder() -> Path:
@@ -85,40 +79,54 @@ def token() -> str:
 
 
 def running() -> LocalHead | None:
-    """Return the head if it runs."""
-    head = _written_down()
-    return head if head is not None and head.alive else None
+    """Return the head if it runs and takes connections."""
+    head = noted_head(state_folder())
+    return head if head is not None and head.alive and is_ready(state_folder()) else None
 
 
 def ensure(timeout: float) -> LocalHead:
     """Return the head, which is started if none runs; safe when many processes call it at once.
 
+    One that a process has begun to start which was killed meanwhile is taken over.
+
     :param timeout: seconds until the head must answer.
     :raises RayConnectionError: it did not start; the text says why.
     """
     deadline = time.monotonic() + timeout
-    with _locked(deadline):
-        return running() or _start(deadline)
+    with _locked(deadline) as lock:
+        folder = state_folder()
+        head = noted_head(folder)
+        if head is None or not head.alive:
+            _forget(head)
+            token_path().touch(mode=0o600)
+            token_path().write_text(secrets.token_hex(32))
+            head = start_head(folder, token_path(), lock.fileno())
+        while not is_ready(folder):
+            if not head.alive or time.monotonic() > deadline:
+                _kill(head)
+                raise RayConnectionError(
+                    f"The local Ray head did not start:\n{log_of(folder).read_text(errors='replace')[-4000:]}"
+                )
+            time.sleep(POLL_SECONDS)
+        return head
 
 
 def stop() -> bool:
     """Stop the head with all its processes and return whether one ran."""
     with _locked(time.monotonic() + STOP_SECONDS):
-        head = running()
-        if head is None:
+        head = noted_head(state_folder())
+        if head is None or not head.alive:
             return False
         os.kill(head.pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
         while head.alive and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if head.alive:
-            os.killpg(head.pid, signal.SIGKILL)
-        _forget(head)
+            time.sleep(POLL_SECONDS)
+        _kill(head)
         return True
 
 
 @contextmanager
-def _locked(deadline: float) -> Iterator[None]:
+def _locked(deadline: float) -> Iterator[TextIO]:
     with open(state_folder() / "lock", "w") as lock:
         while True:
             try:
@@ -129,88 +137,21 @@ def _locked(deadline: float) -> Iterator[None]:
                     raise RayConnectionError(
                         f"Another process holds {lock.name} and has not started or stopped the local Ray head in time"
                     ) from None
-                time.sleep(0.05)
-        yield
+                time.sleep(POLL_SECONDS)
+        yield lock
 
 
-def _written_down() -> LocalHead | None:
-    with suppress(FileNotFoundError, ValueError, TypeError):
-        return LocalHead(**json.loads((state_folder() / "head.json").read_text()))
-    return None
+def _kill(head: LocalHead) -> None:
+    """End the processes of a head, which may be gone already, and what it has left."""
+    if head.alive:
+        os.killpg(head.pid, signal.SIGKILL)
+    _forget(head)
 
 
-def _forget(head: LocalHead) -> None:
-    shutil.rmtree(head.temp_dir, ignore_errors=True)
-    (state_folder() / "head.json").unlink()
-
-
-def _start(deadline: float) -> LocalHead:
-    if (dead := _written_down()) is not None:
-        _forget(dead)
-    folder = state_folder()
-    token_path().touch(mode=0o600)
-    token_path().write_text(secrets.token_hex(32))
-    # Ray's sockets lie in this folder and their paths may not be longer than 107 bytes.
-    temp_dir = tempfile.mkdtemp(prefix="airflow-ray-")
-    gcs_port, client_port = _free_ports(2)
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
-    command += [
-        "--node-ip-address=127.0.0.1",
-        f"--port={gcs_port}",
-        f"--ray-client-server-port={client_port}",
-    ]
-    command += ["--min-worker-port=0", "--max-worker-port=0", "--include-dashboard=false"]
-    command += ["--disable-usage-stats", f"--temp-dir={temp_dir}"]
-    environment = {
-        # The head outlives the task that starts it, and Airflow bars a task's environment from the database.
-        **{name: value for name, value in os.environ.items() if "AIRFLOW_" not in name or name == "AIRFLOW_HOME"},
-        # The client proxy forks while gRPC runs: with gRPC's own fork handlers the child crashes at times.
-        "GRPC_ENABLE_FORK_SUPPORT": "0",
-        # The owner is never idle, so waiting for the node to become idle would only delay the stop.
-        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token_path()),
-    }
-    log = folder / "head.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            cwd="/",
-        )
-    while b"now block forever" not in log.read_bytes():
-        if process.poll() is not None or time.monotonic() > deadline:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-            shutil.rmtree(temp_dir, ignore_errors=True)
-            raise RayConnectionError(f"The local Ray head did not start:\n{log.read_text(errors='replace')[-4000:]}")
-        time.sleep(0.05)
-    head = LocalHead(process.pid, _start_time(process.pid), f"127.0.0.1:{gcs_port}", client_port, temp_dir)
-    written = folder / "head.json.new"
-    written.write_text(json.dumps(asdict(head)))
-    written.replace(folder / "head.json")
-    return head
-
-
-def _start_time(pid: int) -> str:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return ""
-    state, *fields = stat.rpartition(")")[2].split()
-    return "" if state == "Z" else fields[18]
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+def _forget(head: LocalHead | None) -> None:
+    if head is not None:
+        shutil.rmtree(head.temp_dir, ignore_errors=True)
+    (state_folder() / "head.json").unlink(missing_ok=True)
 
 
 def main() -> None:

@@ -1,128 +1,71 @@
-"""One open connection to a Ray cluster: as a Ray Client or as a driver."""
+"""What every way into a cluster offers once it is open."""
 
 from __future__ import annotations
 
-import time
-from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_ray.client.build import own_build
-from airflow_ray.client.by_value import pickled_by_value
-from airflow_ray.client.connection.threads import T, await_result, start_in_thread
-from airflow_ray.cluster.protocol import OWNER_PREFIX
-from airflow_ray.exceptions import RayConnectionError, RayOwnerDiedError
+from airflow_ray.client.connection.threads import start_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from concurrent.futures import Future
 
+    from airflow_ray.exceptions import RayConnectionError
+    from airflow_ray.object_uri import ObjectURI
 
-# A Ray Client whose server has died may get a new one, which knows none of its objects.
-NOT_FOUND = "not found for client"
-# Owners of releases before builds were told apart: they do not answer the questions of newer ones.
-UNKNOWN_OWNER_PREFIX = f"{OWNER_PREFIX}v"
+    # Takes what a connection broke with, and returns the session to go on with.
+    ConnectAgain = Callable[[RayConnectionError], Any]
 
 
-class Session:
-    """An open connection with the owner of one namespace.
+class Session(ABC):
+    """An open connection to the owner of one namespace, whatever the way in."""
 
-    :param owner: the owner's handle, good within :meth:`active` only.
-    :param active: makes this connection the one that ``ray`` uses in the calling thread.
-    """
-
-    def __init__(self, namespace: str, active: Callable[[], Any], deadline: float) -> None:
-        self.active = active
-        self._namespace = namespace
-        try:
-            self.owner = self.run(self._find_owner, max(0.1, deadline - time.monotonic()))
-        except TimeoutError:
-            raise RayConnectionError(
-                "Connected, but the owner actor did not start on the Ray head in time: the head may be out of memory"
-            ) from None
-        except RuntimeError as error:
-            raise RayConnectionError(f"The owner actor could not be started on the Ray head: {error}") from error
+    #: Whether values are copied on their way, and nothing of Ray's can be used in this process.
+    copies_values: ClassVar[bool]
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the owner and return its answer.
 
         :raises RayOwnerDiedError: the owner has died; the next connection makes a new one.
-        :raises RayConnectionError: the connection broke and could not be made again by Ray.
+        :raises RayConnectionError: the connection broke.
         """
         return self.begin(method, *args, **kwargs).result()
 
     def begin(self, method: str, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Call a method of the owner and return at once; the future raises what :meth:`call` does."""
+        """Call a method of the owner and return at once; the future raises what :meth:`call` does.
 
-        return self.start(lambda: self._answer(method, *args, **kwargs))
+        Any thread may do so at any time.
+        """
+        return start_in_thread(lambda: self._answer(method, *args, **kwargs))
 
+    @abstractmethod
     def _answer(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        import ray
+        """Call a method of the owner in this thread, and return its answer."""
 
-        with self.errors_translated():
-            return ray.get(getattr(self.owner, method).remote(*args, **kwargs))
+    @abstractmethod
+    def send(self, value: Any, connect_again: ConnectAgain) -> tuple[Any, list[Any]]:
+        """Bring a value to the cluster.
 
-    @contextmanager
-    def errors_translated(self) -> Iterator[None]:
-        """Raise what :meth:`call` does in place of what Ray raises when the owner dies or the connection breaks."""
-        import grpc
-        from ray.exceptions import OutOfMemoryError, RayActorError
-
-        try:
-            yield
-        except (RayActorError, OutOfMemoryError) as error:
-            raise RayOwnerDiedError(
-                f"The owner actor of namespace {self._namespace!r} on the Ray head has died, and with it the work "
-                "it ran and the objects it held. Try this task again, and clear the tasks whose objects it needs. "
-                f"Ray says: {error}"
-            ) from error
-        except (ConnectionError, ValueError, grpc.RpcError) as error:
-            if isinstance(error, ValueError) and NOT_FOUND not in str(error):
-                raise
-            raise RayConnectionError(f"The connection to the Ray cluster broke: {error}.") from error
-
-    def start(self, function: Callable[[], T]) -> Future[T]:
-        """Run ``function``, which may use ``ray``, in a thread of its own, and return at once."""
-
-        def target() -> T:
-            with self.active():
-                return function()
-
-        return start_in_thread(target)
-
-    def run(self, function: Callable[[], T], timeout: float | None = None) -> T:
-        """Return what ``function`` returns, which may use ``ray``.
-
-        It runs in a thread of its own: a signal handler that raises, as Airflow's for a timeout does,
-        must not interrupt Ray's own code, which then loses the exception or a lock.
-
-        :param timeout: seconds to wait; None waits without limit.
-        :raises TimeoutError: it had not returned by then.
+        :param connect_again: for a connection that breaks on the way.
+        :returns: what the owner knows it by, and what the owner is to hold for it: Ray's objects inside it.
+        :raises RayPicklingError: it cannot be pickled, or not be unpickled on the cluster.
+        :raises RayConnectionError: the connection broke, and could not be made again.
         """
 
-        return await_result(self.start(function), timeout)
+    @abstractmethod
+    def fetch(self, uri: ObjectURI, ref: Any, size: int, connect_again: ConnectAgain) -> Any:
+        """Return an object of the cluster.
 
+        :param uri: its name, for errors.
+        :param ref: its ref, as the owner tells it to this session.
+        :param size: in bytes, as far as it is known.
+        :param connect_again: for a connection that breaks on the way.
+        :raises RayObjectLostError: it is gone.
+        :raises RayPicklingError: it cannot be unpickled in this process.
+        :raises RayConnectionError: the connection broke, and could not be made again.
+        """
+
+    @abstractmethod
     def owners_of_other_versions(self) -> list[str]:
         """Return the names of owners in the same namespace that speak another protocol, which nobody here talks to."""
-        import ray
-
-        names = self.run(ray.util.list_named_actors)
-        return sorted(name for name in names if name.startswith(UNKNOWN_OWNER_PREFIX))
-
-    def _find_owner(self) -> Any:
-        import airflow_ray.cluster
-        from airflow_ray.cluster.owner.keeper import owner_handle
-
-        by_value = partial(pickled_by_value, [airflow_ray.cluster])
-        return _knowing_methods(owner_handle(self._namespace, own_build(), by_value))
-
-
-def _knowing_methods(owner: Any) -> Any:
-    """Return a handle whose methods are known: a Ray Client would start a worker process to ask for them."""
-    from ray.util.client.common import ClientActorClass, ClientActorHandle
-
-    from airflow_ray.cluster.owner.actor import Owner
-
-    if isinstance(owner, ClientActorHandle):
-        return ClientActorHandle(owner.actor_ref, ClientActorClass(Owner))
-    return owner

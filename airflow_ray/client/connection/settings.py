@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from airflow_ray.client.connection.authentication import Authentication, Tls
 from airflow_ray.client.connection.secrets import mask_authentication, mask_runtime_env
 from airflow_ray.exceptions import RayConfigurationError
 
-MODES = ("client", "driver", "local")
+Mode = Literal["client", "driver", "local"]
 
 
 CLIENT_PORT = 10001
@@ -25,37 +27,8 @@ CONTROL_PORT = 6379
 CONNECT_TIMEOUT = 60.0
 
 
-TLS_FIELDS = ("tls_ca_cert", "tls_cert", "tls_key")
-
-
-@dataclass(frozen=True)
-class RaySettings:
-    """What an Airflow connection of type ``ray`` says.
-
-    :param conn_id: its name.
-    :param mode: ``client``, ``driver`` or ``local``.
-    :param address: host and port, or ``auto`` for a driver; empty for ``local``.
-    :param namespace: the Ray namespace of the owner.
-    :param connect_timeout: seconds until a connection must be there.
-    :param runtime_env: Ray runtime environment of all work, under that of the task.
-    :param checkpoint_path: where checkpoints go, unless the task says.
-    :param checkpoint_conn_id: AWS connection with the credentials for them, unless the task says.
-    :param dashboard_url: where people open the Ray dashboard; None for what the cluster says of itself.
-    :param object_ttl: seconds after their last use in which objects are released; None keeps them.
-    :param authentication: token and TLS.
-    """
-
-    conn_id: str
-    mode: str
-    address: str
-    namespace: str = "airflow"
-    connect_timeout: float = CONNECT_TIMEOUT
-    runtime_env: dict[str, Any] = field(default_factory=dict, repr=False)
-    checkpoint_path: str | None = None
-    checkpoint_conn_id: str | None = None
-    dashboard_url: str | None = None
-    object_ttl: float | None = None
-    authentication: Authentication = field(default_factory=Authentication)
+# Tells errors that name their field from pydantic's own.
+OWN_ERROR = "field"
 
 
 def settings_of(connection: Any) -> RaySettings:
@@ -63,86 +36,143 @@ def settings_of(connection: Any) -> RaySettings:
 
     :raises RayConfigurationError: a field of it is wrong.
     """
-    extra = connection.extra_dejson
-    mode = extra.get("mode") or ("client" if connection.host else "local")
-    if mode not in MODES:
-        raise _wrong(connection, "mode", f"one of {', '.join(MODES)}", mode)
-    if mode == "client" and not connection.host:
-        raise _wrong(connection, "host", "set in mode client", connection.host)
-    default_port = CLIENT_PORT if mode == "client" else CONTROL_PORT
-    authentication = Authentication(connection.password or None, _tls(connection, extra, mode))
-    runtime_env = _runtime_env(connection, extra.get("runtime_env") or {})
-    mask_authentication(authentication)
-    mask_runtime_env(runtime_env)
-    return RaySettings(
-        connection.conn_id,
-        mode,
-        f"{connection.host}:{connection.port or default_port}" if connection.host else "auto",
-        extra.get("namespace") or "airflow",
-        _seconds(connection, "connect_timeout", extra.get("connect_timeout") or CONNECT_TIMEOUT),
-        runtime_env,
-        extra.get("checkpoint_path") or None,
-        extra.get("checkpoint_conn_id") or None,
-        extra.get("dashboard_url") or None,
-        _seconds(connection, "object_ttl", extra["object_ttl"]) if extra.get("object_ttl") else None,
-        authentication,
-    )
-
-
-def _tls(connection: Any, extra: dict[str, Any], mode: str) -> Tls | None:
-    pems = [_pem(connection, name, extra[name]) if extra.get(name) else None for name in TLS_FIELDS]
-    if not (_flag(connection, "tls", extra.get("tls")) or any(pems)):
-        return None
-    tls = Tls(*pems)
-    if (tls.cert is None) != (tls.key is None):
-        raise _wrong(connection, "tls_cert", "set together with tls_key", "only one of them")
-    if mode == "driver" and None in pems:
-        raise _wrong(connection, "tls", "accompanied by tls_ca_cert, tls_cert and tls_key in mode driver", "less")
-    return tls
-
-
-def _pem(connection: Any, name: str, value: Any) -> bytes:
-    """Return what is PEM itself, or the name of a file with it; a field of a form has no line breaks."""
-    text = str(value).replace("\\n", "\n").strip()
-    if text.startswith("-----BEGIN"):
-        return text.encode()
+    standard = {"conn_id": connection.conn_id, "host": connection.host, "port": connection.port}
+    fields = {**connection.extra_dejson, **standard, "password": connection.password}
     try:
-        return Path(text).read_bytes()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no name of a file"
-        raise RayConfigurationError(
-            f"Connection {connection.conn_id!r}: {name} must be a file in PEM on this machine, or its text: {reason}"
-        ) from None
+        # A field that is left empty in a form says nothing.
+        settings = RaySettings.model_validate({name: value for name, value in fields.items() if value})
+    except ValidationError as errors:
+        first = errors.errors(include_url=False)[0]
+        field = "" if first["type"] == OWN_ERROR else f"{'.'.join(map(str, first['loc']))}: "
+        raise RayConfigurationError(f"Connection {connection.conn_id!r}: {field}{first['msg']}") from None
+    mask_authentication(settings.authentication)
+    mask_runtime_env(settings.runtime_env)
+    return settings
 
 
-def _flag(connection: Any, name: str, value: Any) -> bool:
-    flags = {"": False, "none": False, "false": False, "0": False, "true": True, "1": True}
-    flag = flags.get(str("" if value is None else value).strip().lower())
+def _must_be(field: str, shape: str, value: Any) -> PydanticCustomError:
+    return _wrong(f"{field} must be {shape}, got {value!r}")
+
+
+def _wrong(problem: str) -> PydanticCustomError:
+    return PydanticCustomError(OWN_ERROR, "{problem}", {"problem": problem})
+
+
+def _mode(value: Any) -> Any:
+    if value not in get_args(Mode):
+        raise _must_be("mode", f"one of {', '.join(get_args(Mode))}", value)
+    return value
+
+
+def _seconds(name: str) -> BeforeValidator:
+    def seconds(value: Any) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not (math.isfinite(number) and number > 0):
+            raise _must_be(name, "a number of seconds", value)
+        return number
+
+    return BeforeValidator(seconds)
+
+
+def _flag(value: Any) -> bool:
+    flags = {"none": False, "false": False, "0": False, "true": True, "1": True}
+    flag = flags.get(str(value).strip().lower())
     if flag is None:
-        raise _wrong(connection, name, "true or false", value)
+        raise _must_be("tls", "true or false", value)
     return flag
 
 
-def _seconds(connection: Any, name: str, value: Any) -> float:
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise _wrong(connection, name, "a number of seconds", value)
-    return seconds
-
-
-def _runtime_env(connection: Any, value: Any) -> dict[str, Any]:
+def _runtime_env(value: Any) -> Any:
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except ValueError:
             value = None
     if not isinstance(value, dict):
-        raise _wrong(connection, "runtime_env", "a JSON object", "something else")
+        raise _must_be("runtime_env", "a JSON object", "something else")
     return value
 
 
-def _wrong(connection: Any, name: str, wanted: str, value: Any) -> RayConfigurationError:
-    return RayConfigurationError(f"Connection {connection.conn_id!r}: {name} must be {wanted}, got {value!r}")
+def _pem(name: str) -> BeforeValidator:
+    def pem(value: Any) -> bytes:
+        """Return what is PEM itself, or the name of a file with it; a field of a form has no line breaks."""
+        text = str(value).replace("\\n", "\n").strip()
+        if text.startswith("-----BEGIN"):
+            return text.encode()
+        try:
+            return Path(text).read_bytes()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no name of a file"
+            raise _wrong(f"{name} must be a file in PEM on this machine, or its text: {reason}") from None
+
+    return BeforeValidator(pem)
+
+
+class RaySettings(BaseModel):
+    """What an Airflow connection of type ``ray`` says.
+
+    :param conn_id: its name.
+    :param host: of the Ray head; None for the cluster of this machine.
+    :param port: of the Ray Client server, or of the cluster's control service; None for the usual one.
+    :param password: the cluster's token.
+    :param mode: the way in; None goes by ``host``.
+    :param namespace: the Ray namespace of the owner.
+    :param connect_timeout: seconds until a connection must be there.
+    :param runtime_env: Ray runtime environment of all work, under that of the task.
+    :param checkpoint_path: where checkpoints go, unless the task says.
+    :param checkpoint_conn_id: AWS connection with the credentials for them, unless the task says.
+    :param dashboard_url: where people open the Ray dashboard; None for what the cluster says of itself.
+    :param object_ttl: seconds after their last use in which objects are released; None keeps them.
+    :param tls: whether the cluster speaks TLS; the fields after it, each in PEM, imply it.
+    """
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, coerce_numbers_to_str=True)
+
+    conn_id: str
+    host: str | None = None
+    port: int | None = None
+    password: SecretStr | None = None
+    mode: Annotated[Mode, BeforeValidator(_mode)]
+    namespace: str = "airflow"
+    connect_timeout: Annotated[float, _seconds("connect_timeout")] = CONNECT_TIMEOUT
+    runtime_env: Annotated[dict[str, Any], BeforeValidator(_runtime_env)] = Field(default_factory=dict, repr=False)
+    checkpoint_path: str | None = None
+    checkpoint_conn_id: str | None = None
+    dashboard_url: str | None = None
+    object_ttl: Annotated[float, _seconds("object_ttl")] | None = None
+    tls: Annotated[bool, BeforeValidator(_flag)] = False
+    tls_ca_cert: Annotated[bytes, _pem("tls_ca_cert")] | None = Field(default=None, repr=False)
+    tls_cert: Annotated[bytes, _pem("tls_cert")] | None = Field(default=None, repr=False)
+    tls_key: Annotated[bytes, _pem("tls_key")] | None = Field(default=None, repr=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_mode(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        return {"mode": "client" if fields.get("host") else "local", **fields}
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> RaySettings:
+        if self.mode == "client" and not self.host:
+            raise _must_be("host", "set in mode client", self.host)
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise _must_be("tls_cert", "set together with tls_key", "only one of them")
+        pems = self.tls_ca_cert, self.tls_cert, self.tls_key
+        if self.mode == "driver" and self.authentication.tls and None in pems:
+            raise _must_be("tls", "accompanied by tls_ca_cert, tls_cert and tls_key in mode driver", "less")
+        return self
+
+    @property
+    def address(self) -> str:
+        """Host and port, or ``auto`` for the cluster of this machine."""
+        default_port = CLIENT_PORT if self.mode == "client" else CONTROL_PORT
+        return f"{self.host}:{self.port or default_port}" if self.host else "auto"
+
+    @property
+    def authentication(self) -> Authentication:
+        """Token and TLS."""
+        pems = self.tls_ca_cert, self.tls_cert, self.tls_key
+        token = self.password.get_secret_value() if self.password else None
+        return Authentication(token, Tls(*pems) if self.tls or any(pems) else None)

@@ -18,21 +18,37 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def call_within(timeout: float, address: str, connect: Callable[[], T]) -> T:
-    """Return the connection that ``connect`` makes.
+def connect_within(timeout: float, address: str, connect: Callable[[], T], close: Callable[[T], None]) -> T:
+    """Return the connection that ``connect`` makes in a thread of its own.
 
-    :raises RayConnectionError: there was none after ``timeout`` seconds, or what Ray says of it.
+    :param timeout: seconds until it must be there.
+    :param address: of the cluster, for errors.
+    :param close: ends a connection that comes when nobody waits for it any more.
+    :raises RayConnectionError: there was none in time, or what Ray says of it.
     """
+    future = start_in_thread(connect)
     try:
         with _quiet_loggers():
-            return run_in_thread(connect, timeout)
-    except TimeoutError:
-        raise RayConnectionError(
-            f"No connection to the Ray cluster at {address} within {timeout:.3g} seconds"
-        ) from None
-    # Ray raises whatever it likes here, down to plain Exception.
-    except Exception as error:
+            return await_result(future, timeout)
+    except BaseException as error:
+        # Also if this one was interrupted: by a signal handler that raises.
+        _close_when_there(future, close)
+        if isinstance(error, AirflowRayError) or not isinstance(error, Exception):
+            raise
+        if isinstance(error, TimeoutError):
+            raise RayConnectionError(
+                f"No connection to the Ray cluster at {address} within {timeout:.3g} seconds"
+            ) from None
+        # Ray raises whatever it likes here, down to plain Exception.
         raise _connection_failure(address, error) from error
+
+
+def _close_when_there(future: Future[T], close: Callable[[T], None]) -> None:
+    def close_if_there(done: Future[T]) -> None:
+        if done.exception() is None:
+            start_in_thread(lambda: close(done.result()))
+
+    future.add_done_callback(close_if_there)
 
 
 def run_in_thread(function: Callable[[], T], timeout: float | None = None) -> T:

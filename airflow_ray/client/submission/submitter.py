@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray.client import errors
 from airflow_ray.client.checkpoints.recovery import restore
-from airflow_ray.client.transfer.values import send
 
 if TYPE_CHECKING:
     from airflow_ray.client.connection.link import Link
@@ -64,7 +63,7 @@ class Submitter:
             answer = self._link.call("attach", self._uri.record_id, **self._attempt)
         if not answer:
             # As a ref in a list, it stays out of the heap of the owner.
-            payload = [send(self._link, pickled)] if is_large else pickled
+            payload = [self._link.send(pickled)[0]] if is_large else pickled
             answer = self._begin({"payload": payload, **work, **self._attempt})
         if error := answer.get("error"):
             missing = self._inputs.get((error.get("record_id", ""), error.get("key", "")))

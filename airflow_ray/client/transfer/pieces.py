@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from airflow_ray.client.connection.session import Session
+    from airflow_ray.client.connection.ray_session import RaySession
     from airflow_ray.object_uri import ObjectURI
 
 
@@ -61,7 +61,7 @@ class Transfer(ABC):
         self.moved = 0
         self._say = say
 
-    def run(self, session: Session) -> bool:
+    def run(self, session: RaySession) -> bool:
         """Move what is missing and return whether this can be done in pieces at all.
 
         :raises RayConnectionError: the connection broke; over another one it goes on.
@@ -80,13 +80,13 @@ class Transfer(ABC):
             stopped.set()
 
     @abstractmethod
-    def _move(self, session: Session, stopped: Event) -> bool: ...
+    def _move(self, session: RaySession, stopped: Event) -> bool: ...
 
     @abstractmethod
     def _failure(self, error: dict[str, Any]) -> AirflowRayError | None:
         """Return the exception for an error that only this kind of transfer has."""
 
-    def _call(self, session: Session, step: str, *args: Any) -> Any:
+    def _call(self, session: RaySession, step: str, *args: Any) -> Any:
         answer = session.call("transfer", step, self.name, *args)
         if not isinstance(answer, dict) or "error" not in answer:
             return answer
@@ -124,7 +124,7 @@ class Upload(Transfer):
         self._compressed = False
         self._lock = Lock()
 
-    def _move(self, session: Session, stopped: Event) -> bool:
+    def _move(self, session: RaySession, stopped: Event) -> bool:
         pieces = self._departing.pieces
         known = self._call(session, "upload", self._departing.sizes)
         self._compressed, taken = known["compressed"], known["taken"]
@@ -137,7 +137,7 @@ class Upload(Transfer):
                 raise RayConnectionError("The cluster has heard nothing of this upload for too long.")
         return True
 
-    def _send(self, session: Session, stopped: Event, waiting: deque[int]) -> None:
+    def _send(self, session: RaySession, stopped: Event, waiting: deque[int]) -> None:
         """Offer one batch after another, each while the one before is taken."""
         import ray
 
@@ -198,7 +198,7 @@ class Download(Transfer):
         arriving, self._arriving = self._arriving, None
         return arriving.value() if arriving else None
 
-    def _move(self, session: Session, stopped: Event) -> bool:
+    def _move(self, session: RaySession, stopped: Event) -> bool:
         refs, self._refs = self._refs, []
         header = self._call(session, "download", refs)
         if header is None:
@@ -215,7 +215,7 @@ class Download(Transfer):
         self._watch([session.start(lambda: self._receive(session, stopped, pieces))], pieces)
         return True
 
-    def _receive(self, session: Session, stopped: Event, pieces: Pieces) -> None:
+    def _receive(self, session: RaySession, stopped: Event, pieces: Pieces) -> None:
         """Ask for all that the owner tells of, and copy one batch after another to where it belongs."""
         poll = session.begin("transfer", "offered", self.name)
         offers: deque[tuple[int, int, list[Any]]] = deque()
@@ -240,7 +240,7 @@ class Download(Transfer):
         # Ray cannot be shut down under a call.
         wait([poll], STOP_SECONDS)
 
-    def _known(self, session: Session, offers: Any) -> list[tuple[int, int, list[Any]]]:
+    def _known(self, session: RaySession, offers: Any) -> list[tuple[int, int, list[Any]]]:
         if offers is None:
             # The transfer has ended, and the owner knows why.
             self._call(session, "download", [])

@@ -15,33 +15,32 @@ from airflow_ray.cluster.values.pieces import Departing
 from airflow_ray.exceptions import RayConnectionError, RayPicklingError
 
 if TYPE_CHECKING:
-    from airflow_ray.client.connection.link import Link
+    from airflow_ray.client.connection.ray_session import RaySession
+    from airflow_ray.client.connection.session import ConnectAgain
     from airflow_ray.object_uri import ObjectURI
 
 log = logging.getLogger(__name__)
 
 
-def send(link: Link, value: Any, in_pieces: bool = True) -> Any:
+def send(session: RaySession, value: Any, connect_again: ConnectAgain | None = None) -> Any:
     """Return what the owner knows a value by: its ref, or the name of its upload.
 
-    :param in_pieces: whether it may be taken to pieces, which Ray's objects inside it cannot.
+    :param connect_again: for a connection that breaks under an upload in pieces; None puts the value at once.
     :raises RayPicklingError: it cannot be pickled, or not be unpickled on the cluster.
     """
     import ray
 
-    in_pieces = in_pieces and link.is_client
-
     def put() -> Any:
         with pickled_by_value(modules_around(value)):
-            departing = Departing(value) if in_pieces else None
+            departing = Departing(value) if connect_again else None
             return departing if departing and departing.pieces.bytes >= LARGE_UPLOAD_BYTES else ray.put(value)
 
     try:
-        sent = link.session.run(put)
-        if not isinstance(sent, Departing):
+        sent = session.run(put)
+        if connect_again is None or not isinstance(sent, Departing):
             return sent
         upload = Upload(sent, type(value).__name__, log.info)
-        _move(link, upload)
+        move(session, upload, connect_again)
         return upload.name
     except (TypeError, AttributeError, ValueError) as error:
         raise RayPicklingError(
@@ -56,10 +55,11 @@ def send(link: Link, value: Any, in_pieces: bool = True) -> Any:
         ) from error
 
 
-def fetch(link: Link, uri: ObjectURI, ref: Any, size: int) -> Any:
+def fetch(session: RaySession, uri: ObjectURI, ref: Any, size: int, connect_again: ConnectAgain | None = None) -> Any:
     """Return the object of a ref.
 
     :param size: in bytes, as far as it is known.
+    :param connect_again: for a connection that breaks under a download in pieces; None gets the value at once.
     :raises RayObjectLostError: it is gone.
     :raises RayPicklingError: it cannot be unpickled in this process.
     """
@@ -67,11 +67,12 @@ def fetch(link: Link, uri: ObjectURI, ref: Any, size: int) -> Any:
     from ray.exceptions import ObjectLostError, RaySystemError
 
     try:
-        if link.is_client and size >= LARGE_DOWNLOAD_BYTES:
+        if connect_again and size >= LARGE_DOWNLOAD_BYTES:
             download = Download(uri, ref, log.info)
-            if _move(link, download):
-                return link.session.run(download.value)
-        return link.session.run(lambda: ray.get(ref))
+            session, is_there = move(session, download, connect_again)
+            if is_there:
+                return session.run(download.value)
+        return session.run(lambda: ray.get(ref))
     except ObjectLostError as lost:
         raise errors.object_lost(uri, str(lost)) from lost
     except (RaySystemError, ImportError) as unreadable:
@@ -80,24 +81,30 @@ def fetch(link: Link, uri: ObjectURI, ref: Any, size: int) -> Any:
         ) from unreadable
 
 
-def take_apart(link: Link, value: Any) -> tuple[Any, list[Any]]:
+def take_apart(session: RaySession, value: Any) -> tuple[Any, list[Any]]:
     """Return a value without the Ray objects inside it, which end with this connection, and their refs."""
+    # A large payload, say, which need not be pickled once more to know this.
+    if isinstance(value, bytes):
+        return value, []
 
     def apart() -> tuple[Any, list[Any]]:
         with pickled_by_value([airflow_ray.cluster, *modules_around(value)]):
             return without_objects(value)
 
-    return link.session.run(apart)
+    return session.run(apart)
 
 
-def _move(link: Link, transfer: Transfer) -> bool:
-    """Run a transfer over as many connections as it takes, if each of them gets on with it."""
+def move(session: RaySession, transfer: Transfer, connect_again: ConnectAgain) -> tuple[RaySession, bool]:
+    """Run a transfer over as many connections as it takes, if each of them gets on with it.
+
+    :returns: the last of them, and whether the value could be moved in pieces at all.
+    """
     moved = -1
     while True:
         try:
-            return transfer.run(link.session)
+            return session, transfer.run(session)
         except RayConnectionError as error:
             if transfer.moved == moved:
                 raise
             moved = transfer.moved
-            link.connect_again(error)
+            session = connect_again(error)

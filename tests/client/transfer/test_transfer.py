@@ -204,8 +204,9 @@ def test_slow_transfer_tells_how_far_it_is(client_hook, monkeypatch):
     monkeypatch.setattr(hook_transfer, "PROGRESS_SECONDS", 0.02)
     said = []
     upload = Upload(Departing(FLOATS), "ndarray", lambda line, *args: said.append(line % args))
-    values._move(client_hook.client.link, upload)
-    client_hook.client.link.call("transfer", "drop", upload.name)
+    link = client_hook.client.link
+    values.move(link.session, upload, link.connect_again)
+    link.call("transfer", "drop", upload.name)
     assert said[0].startswith("Uploaded ")
     assert {line.partition(" of ")[2] for line in said} == {f"{FLOATS.nbytes / 1e6:.0f} MB"}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from airflow_ray.client.connection import session
+from airflow_ray.client.connection import ray_session
 from airflow_ray.cluster.owner.keeper import Build
 from airflow_ray.exceptions import AirflowRayError
 from airflow_ray.hooks.ray import RayHook
@@ -38,13 +38,13 @@ def _wait_for(path):
 @pytest.fixture
 def connections(head, monkeypatch, tmp_path):
     monkeypatch.setenv("AIRFLOW_CONN_RAY_BUILDS", f"{head.driver_uri}&namespace={tmp_path.name}")
-    monkeypatch.setattr(session, "own_build", lambda: OLD)
+    monkeypatch.setattr(ray_session, "own_build", lambda: OLD)
     with RayHook("ray_builds").connect() as old:
         yield lambda: _newer(old, monkeypatch)
 
 
 def _newer(old, monkeypatch):
-    monkeypatch.setattr(session, "own_build", lambda: NEW)
+    monkeypatch.setattr(ray_session, "own_build", lambda: NEW)
     new = RayHook("ray_builds")
     return Connections(old, new)
 

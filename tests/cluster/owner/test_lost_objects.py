@@ -47,7 +47,7 @@ def test_work_of_a_try_that_was_killed_before_it_submitted_does_not_begin(hook, 
 
 def test_payload_of_a_try_that_attaches_is_not_sent(hook, uri, monkeypatch):
     sent = []
-    monkeypatch.setattr("airflow_ray.client.submission.submitter.send", lambda *args: sent.append(args))
+    monkeypatch.setattr(hook.client.link, "send", sent.append)
     monkeypatch.setattr("airflow_ray.client.submission.submitter.LARGE_PAYLOAD_BYTES", 10**9)
     hook.submit(len, b"x" * 2_000_000, uri=uri, generation="0", holder="first")
     monkeypatch.setattr("airflow_ray.client.submission.submitter.LARGE_PAYLOAD_BYTES", 1_000_000)

@@ -1,0 +1,119 @@
+"""What the two ways in have in common that go through Ray itself."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.client.build import own_build
+from airflow_ray.client.by_value import pickled_by_value
+from airflow_ray.client.connection.session import Session
+from airflow_ray.client.connection.threads import T, await_result, start_in_thread
+from airflow_ray.cluster.protocol import OWNER_PREFIX
+from airflow_ray.exceptions import RayConnectionError, RayOwnerDiedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+    from contextlib import AbstractContextManager
+
+# A Ray Client whose server has died may get a new one, which knows none of its objects.
+NOT_FOUND = "not found for client"
+# Owners of releases before builds were told apart: they do not answer the questions of newer ones.
+UNKNOWN_OWNER_PREFIX = f"{OWNER_PREFIX}v"
+
+
+class RaySession(Session):
+    """An open connection through Ray.
+
+    :param namespace: that of the owner.
+    :param active: makes this connection the one that ``ray`` uses in the calling thread.
+    :param deadline: until when the owner must be there, by the monotonic clock.
+    :raises RayConnectionError: the owner was not there by then.
+
+    ``owner`` is the owner's handle, good within :meth:`active` only.
+    """
+
+    def __init__(self, namespace: str, active: Callable[[], AbstractContextManager[Any]], deadline: float) -> None:
+        self.active = active
+        self._namespace = namespace
+        try:
+            self.owner = self.run(self._find_owner, max(0.1, deadline - time.monotonic()))
+        except TimeoutError:
+            raise RayConnectionError(
+                "Connected, but the owner actor did not start on the Ray head in time: the head may be out of memory"
+            ) from None
+        except RuntimeError as error:
+            raise RayConnectionError(f"The owner actor could not be started on the Ray head: {error}") from error
+
+    @contextmanager
+    def errors_translated(self) -> Iterator[None]:
+        """Raise what :meth:`call` does in place of what Ray raises when the owner dies or the connection breaks."""
+        import grpc
+        from ray.exceptions import OutOfMemoryError, RayActorError
+
+        try:
+            yield
+        except (RayActorError, OutOfMemoryError) as error:
+            raise RayOwnerDiedError(
+                f"The owner actor of namespace {self._namespace!r} on the Ray head has died, and with it the work "
+                "it ran and the objects it held. Try this task again, and clear the tasks whose objects it needs. "
+                f"Ray says: {error}"
+            ) from error
+        except (ConnectionError, ValueError, grpc.RpcError) as error:
+            if isinstance(error, ValueError) and NOT_FOUND not in str(error):
+                raise
+            raise RayConnectionError(f"The connection to the Ray cluster broke: {error}.") from error
+
+    def start(self, function: Callable[[], T]) -> Future[T]:
+        """Run ``function``, which may use ``ray``, in a thread of its own, and return at once."""
+
+        def target() -> T:
+            with self.active():
+                return function()
+
+        return start_in_thread(target)
+
+    def run(self, function: Callable[[], T], timeout: float | None = None) -> T:
+        """Return what ``function`` returns, which may use ``ray``.
+
+        It runs in a thread of its own: a signal handler that raises, as Airflow's for a timeout does,
+        must not interrupt Ray's own code, which then loses the exception or a lock.
+
+        :param timeout: seconds to wait; None waits without limit.
+        :raises TimeoutError: it had not returned by then.
+        """
+        return await_result(self.start(function), timeout)
+
+    def owners_of_other_versions(self) -> list[str]:
+        """Return the names of owners in the same namespace that speak another protocol, which nobody here talks to."""
+        import ray
+
+        names = self.run(ray.util.list_named_actors)
+        return sorted(name for name in names if name.startswith(UNKNOWN_OWNER_PREFIX))
+
+    def _answer(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        import ray
+
+        with self.active(), self.errors_translated():
+            return ray.get(getattr(self.owner, method).remote(*args, **kwargs))
+
+    def _find_owner(self) -> Any:
+        import airflow_ray.cluster
+        from airflow_ray.cluster.owner.keeper import owner_handle
+
+        by_value = partial(pickled_by_value, [airflow_ray.cluster])
+        return _knowing_methods(owner_handle(self._namespace, own_build(), by_value))
+
+
+def _knowing_methods(owner: Any) -> Any:
+    """Return a handle whose methods are known: a Ray Client would start a worker process to ask for them."""
+    from ray.util.client.common import ClientActorClass, ClientActorHandle
+
+    from airflow_ray.cluster.owner.actor import Owner
+
+    if isinstance(owner, ClientActorHandle):
+        return ClientActorHandle(owner.actor_ref, ClientActorClass(Owner))
+    return owner

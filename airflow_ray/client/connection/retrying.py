@@ -1,0 +1,58 @@
+"""The one way in which this package tries again to connect."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+import tenacity
+
+from airflow_ray.exceptions import RayAuthenticationError, RayConnectionError, RayVersionMismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+FIRST_PAUSE_SECONDS = 0.5
+
+
+LONGEST_PAUSE_SECONDS = 5.0
+
+
+log = logging.getLogger(__name__)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether another try may end better than this error."""
+    lasting = RayAuthenticationError, RayVersionMismatchError
+    return isinstance(error, RayConnectionError) and not isinstance(error, lasting)
+
+
+def tries(
+    seconds: float,
+    is_worth_it: Callable[[BaseException], bool] = is_passing,
+    stopped: threading.Event | None = None,
+) -> tenacity.Retrying:
+    """Return what calls a function again while it fails, with pauses that grow, and raises its last error in the end.
+
+    :param seconds: no call begins later than this after the first one.
+    :param is_worth_it: tells for which errors it is called again.
+    :param stopped: ends a pause, and it is not called again.
+    """
+    event = stopped or threading.Event()
+    return tenacity.Retrying(
+        sleep=tenacity.sleep_using_event(event),
+        stop=tenacity.stop_any(tenacity.stop_before_delay(seconds), tenacity.stop_when_event_set(event)),
+        wait=tenacity.wait_exponential(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
+        # Many may wait for one head that comes back.
+        + tenacity.wait_random(0.0, FIRST_PAUSE_SECONDS),
+        retry=tenacity.retry_if_exception(is_worth_it),
+        before_sleep=_tell,
+        reraise=True,
+    )
+
+
+def _tell(state: tenacity.RetryCallState) -> None:
+    error = state.outcome and state.outcome.exception()
+    log.warning("%s Trying again in %.1f s.", error, state.upcoming_sleep)

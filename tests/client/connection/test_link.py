@@ -1,0 +1,133 @@
+"""One link over one connection after another, with connections that are only noted, not made."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import get_args
+
+import pytest
+
+from airflow_ray.client.connection import link as link_module
+from airflow_ray.client.connection import retrying
+from airflow_ray.client.connection.link import OPENERS, Link
+from airflow_ray.client.connection.session import Session
+from airflow_ray.client.connection.settings import Mode
+from airflow_ray.exceptions import RayAuthenticationError, RayConnectionError
+
+
+class FakeSession(Session):
+    """Answers with what it was asked, and knows whether it is open."""
+
+    copies_values = True
+
+    def __init__(self) -> None:
+        self.is_open = True
+
+    def _answer(self, method, *args, **kwargs):
+        return method, args
+
+    def send(self, value, connect_again):
+        return connect_again(RayConnectionError("It broke.")), []
+
+    def fetch(self, uri, ref, size, connect_again):
+        return ref
+
+    def owners_of_other_versions(self):
+        return []
+
+
+class Cluster:
+    """Lets sessions be opened, each after the errors that are left."""
+
+    def __init__(self) -> None:
+        self.errors: list[Exception] = []
+        self.sessions: list[FakeSession] = []
+        self.timeouts: list[float] = []
+
+    @contextmanager
+    def open_session(self, settings):
+        self.timeouts.append(settings.connect_timeout)
+        if self.errors:
+            raise self.errors.pop(0)
+        session = FakeSession()
+        self.sessions.append(session)
+        try:
+            yield session
+        finally:
+            session.is_open = False
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    cluster = Cluster()
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_HERE", "ray://here?connect_timeout=30")
+    monkeypatch.setitem(OPENERS, "client", cluster.open_session)
+    monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 0.01)
+    return cluster
+
+
+def test_each_mode_has_its_way_in():
+    assert set(OPENERS) == set(get_args(Mode))
+
+
+def test_call_without_a_connection_has_one_of_its_own(cluster):
+    assert Link("ray_here").call("describe", 1) == ("describe", (1,))
+    assert [each.is_open for each in cluster.sessions] == [False]
+
+
+def test_broken_connection_is_closed_before_the_next_one_is_open(cluster):
+    link = Link("ray_here")
+    with link.connect():
+        again = link.connect_again(RayConnectionError("It broke."))
+        assert [each.is_open for each in cluster.sessions] == [False, True]
+        assert link.session is again
+    assert not again.is_open
+
+
+def test_cluster_that_comes_back_is_waited_for(cluster):
+    link = Link("ray_here")
+    with link.connect():
+        cluster.errors = [RayConnectionError("not yet")] * 3
+        assert link.connect_again(RayConnectionError("It broke.")).is_open
+
+
+def test_tries_share_the_time_of_one_connection(cluster):
+    link = Link("ray_here")
+    with link.connect():
+        cluster.errors = [RayConnectionError("not yet")] * 3
+        link.connect_again(RayConnectionError("It broke."))
+    again = cluster.timeouts[1:]
+    assert again == sorted(again, reverse=True)
+    assert again[0] <= 30
+
+
+def test_error_that_stays_is_raised_at_once(cluster):
+    link = Link("ray_here")
+    with link.connect():
+        cluster.errors = [RayAuthenticationError("no token"), RayConnectionError("never seen")]
+        with pytest.raises(RayAuthenticationError):
+            link.connect_again(RayConnectionError("It broke."))
+
+
+def test_link_that_could_not_connect_again_has_no_closed_connection(cluster):
+    link = Link("ray_here")
+    with link.connect():
+        cluster.errors = [RayAuthenticationError("no token")]
+        with pytest.raises(RayAuthenticationError):
+            link.connect_again(RayConnectionError("It broke."))
+        assert link.call("describe") == ("describe", ())
+        assert link.connect_again(RayConnectionError("It broke.")).is_open
+    assert not any(each.is_open for each in cluster.sessions)
+
+
+def test_value_goes_on_over_the_next_connection(cluster):
+    link = Link("ray_here")
+    with link.connect():
+        session, _ = link.send("value")
+        assert session is link.session is cluster.sessions[1]
+
+
+def test_call_from_aside_leaves_the_link_as_it_is(cluster):
+    link = Link("ray_here")
+    assert link_module.call_from_aside(None, link.settings, "cancel") == ("cancel", ())
+    assert link._session is None

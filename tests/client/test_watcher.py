@@ -1,0 +1,115 @@
+"""Who waits in one process over one connection, with connections that are only noted, not made."""
+
+from __future__ import annotations
+
+import queue
+import time
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+import pytest
+
+from airflow_ray.client import watcher
+from airflow_ray.client.connection import retrying
+from airflow_ray.client.connection.link import OPENERS
+from airflow_ray.client.connection.settings import RaySettings
+from airflow_ray.client.watcher import Subscription, watching
+from airflow_ray.exceptions import RayAuthenticationError, RayConnectionError, RayOwnerDiedError
+from airflow_ray.object_uri import ObjectURI
+
+URI = ObjectURI("ray_here", "dag", "run", "task")
+ENDED = {"ended": True, "state": "SUCCEEDED", "lines": [], "skipped": 0, "offset": 0}
+
+
+class FakeCluster:
+    """Answers, or fails to, as the list says: each item is an error of the connection, or of the call, or news."""
+
+    def __init__(self) -> None:
+        self.connecting: list[Exception] = []
+        self.answers: list[Exception | dict] = []
+        self.opened = 0
+
+    @contextmanager
+    def open_session(self, settings):
+        if self.connecting:
+            raise self.connecting.pop(0)
+        self.opened += 1
+        yield self
+
+    def begin(self, method, watcher_id, asked, interval):
+        answer = self.answers.pop(0) if self.answers else None
+        future: Future = Future()
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result([answer] * len(asked))
+        return future
+
+    def call(self, method, *args):
+        return None
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    cluster = FakeCluster()
+    monkeypatch.setitem(OPENERS, "client", cluster.open_session)
+    monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(watcher, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(watcher, "MIN_SECONDS_BETWEEN_CALLS", 0.0)
+    yield cluster
+    watcher.stop_all()
+
+
+def news_of(follows: bool = True, timeout: float = 30.0) -> dict:
+    """Return the first news for one who waits."""
+    news: queue.Queue[dict] = queue.Queue()
+    settings = RaySettings(conn_id="ray_here", host="here", connect_timeout=timeout)
+    with watching("ray_here", settings, [Subscription(URI, follows, 10.0, news.put)]):
+        return news.get(timeout=30)
+
+
+def test_news_comes_over_the_connection_after_one_that_broke(cluster):
+    cluster.answers = [RayConnectionError("It broke."), ENDED]
+    assert news_of() is ENDED
+    assert cluster.opened == 2
+
+
+def test_cluster_that_comes_back_is_waited_for(cluster):
+    cluster.connecting = [RayConnectionError("not yet")] * 3
+    cluster.answers = [ENDED]
+    assert news_of() is ENDED
+
+
+def test_cluster_that_does_not_come_back_is_told(cluster):
+    cluster.connecting = [RayConnectionError("not yet")] * 1000
+    assert "not yet" in str(news_of(timeout=0.1)["error"])
+
+
+def test_error_that_stays_is_told_at_once(cluster):
+    cluster.connecting = [RayAuthenticationError("no token")]
+    assert "no token" in str(news_of()["error"])
+    assert cluster.connecting == []
+
+
+def test_owner_that_died_is_told_to_those_who_follow_work(cluster):
+    cluster.answers = [RayOwnerDiedError("dead")]
+    assert "dead" in str(news_of()["error"])
+
+
+def test_owner_that_died_is_waited_for_by_those_who_wait_for_an_object(cluster):
+    cluster.answers = [RayOwnerDiedError("dead"), ENDED]
+    assert news_of(follows=False) is ENDED
+
+
+def test_watcher_that_is_stopped_while_it_connects_ends(cluster, monkeypatch):
+    monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 600)
+    monkeypatch.setattr(retrying, "LONGEST_PAUSE_SECONDS", 600)
+    cluster.connecting = [RayConnectionError("not yet")] * 1000
+    settings = RaySettings(conn_id="ray_here", host="here", connect_timeout=3000)
+    with watching("ray_here", settings, []) as waiting:
+        waiting.subscribe(settings, [Subscription(URI, True, 10.0, lambda news: None)])
+        while len(cluster.connecting) == 1000:
+            time.sleep(0.01)
+        watcher.stop_all()
+        waiting.join(30)
+        assert not waiting.is_alive()
