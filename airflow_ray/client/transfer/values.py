@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-import airflow_ray.cluster
 from airflow_ray.client import errors
 from airflow_ray.client.by_value import pickled_by_value
-from airflow_ray.client.submission.modules import modules_around
+from airflow_ray.client.submission.identity import keep_identities
+from airflow_ray.client.submission.modules import importable_modules_of_user
 from airflow_ray.client.transfer.pieces import LARGE_DOWNLOAD_BYTES, LARGE_UPLOAD_BYTES, Download, Transfer, Upload
 from airflow_ray.cluster.values.inner_objects import without_objects
 from airflow_ray.cluster.values.pieces import Departing
@@ -32,7 +32,7 @@ def send(link: Link, value: Any, in_pieces: bool = True) -> Any:
     in_pieces = in_pieces and link.is_client
 
     def put() -> Any:
-        with pickled_by_value(modules_around(value)):
+        with pickled_by_value(importable_modules_of_user()):
             departing = Departing(value) if in_pieces else None
             return departing if departing and departing.pieces.bytes >= LARGE_UPLOAD_BYTES else ray.put(value)
 
@@ -66,6 +66,7 @@ def fetch(link: Link, uri: ObjectURI, ref: Any, size: int) -> Any:
     import ray
     from ray.exceptions import ObjectLostError, RaySystemError
 
+    keep_identities()
     try:
         if link.is_client and size >= LARGE_DOWNLOAD_BYTES:
             download = Download(uri, ref, log.info)
@@ -84,7 +85,7 @@ def take_apart(link: Link, value: Any) -> tuple[Any, list[Any]]:
     """Return a value without the Ray objects inside it, which end with this connection, and their refs."""
 
     def apart() -> tuple[Any, list[Any]]:
-        with pickled_by_value([airflow_ray.cluster, *modules_around(value)]):
+        with pickled_by_value(importable_modules_of_user()):
             return without_objects(value)
 
     return link.session.run(apart)
