@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from airflow_ray.client.submission.modules import is_installed, loaded_source, modules_of_user
-from airflow_ray.cluster.values.identity import id_of, own_classes, place_of, track, whole_classes
+from airflow_ray.cluster.values.identity import id_of, look_for_classes, own_classes, place_of, track, whole_classes
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -21,7 +21,8 @@ def keep_identities() -> None:
 
     What is unpickled is then of these classes, and leaves their attributes as they are.
     """
-    whole = whole_classes(_import_module_of_user)
+    look_for_classes(_import_module_of_user)
+    whole = whole_classes()
     new = {cls: module for module in modules_of_user() for cls in own_classes(module) if cls not in whole}
     for cls in new:
         _identify(cls, new)

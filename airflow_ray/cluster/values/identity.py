@@ -57,7 +57,10 @@ def own_classes(module: ModuleType) -> Iterator[type]:
 
 def is_own_class(module: str, name: str, value: Any) -> bool:
     """Return whether ``value`` is the class that a module has under that name, and not one from elsewhere."""
-    return issubclass(type(value), type) and value.__module__ == module and value.__qualname__ == name
+    # The classes of a metaclass with an ``__eq__`` of its own may have no hash, which all bookkeeping needs.
+    if not issubclass(type(value), type) or type(value).__hash__ is None:
+        return False
+    return getattr(value, "__module__", None) == module and value.__qualname__ == name
 
 
 def inner_classes(cls: type) -> Iterator[type]:
@@ -99,12 +102,10 @@ def track(cls: type, class_id: str) -> None:
     whole_classes().add(cls)
 
 
-def whole_classes(find: Callable[[str], None] | None = None) -> WeakSet[type]:
+def whole_classes() -> WeakSet[type]:
     """Return the classes that stay as they are when they are unpickled; from the first call on, a known one does.
 
     Ray's pickler would fill it again, with what its attributes were where it was pickled.
-
-    :param find: takes the name of the module of a class that is not known, and may import it.
     """
     from ray.cloudpickle import cloudpickle
 
@@ -123,32 +124,42 @@ def whole_classes(find: Callable[[str], None] | None = None) -> WeakSet[type]:
         return cls
 
     fill_once.whole = whole  # type: ignore[attr-defined]
+    fill_once.find_module = None  # type: ignore[attr-defined]
     cloudpickle._class_setstate = fill_once
     for name, module_in in (("_make_skeleton_class", _module_of_class), ("_make_skeleton_enum", _module_of_enum)):
-        setattr(cloudpickle, name, _unless_known(getattr(cloudpickle, name), module_in, find))
+        setattr(cloudpickle, name, _unless_known(getattr(cloudpickle, name), module_in))
     return whole
 
 
-def fill_with_code(cls: type, state: Any) -> type:
-    """Fill a class, or give one that is whole the code of ``state`` and leave its data; in place of :data:`FILLER`.
+def look_for_classes(find_module: Callable[[str], None]) -> None:
+    """Look for a class that is not known when it is unpickled.
 
-    What runs is then the code of the process that sent the work, with what its modules held there.
+    :param find_module: takes the name of its module, and may import that and track what is in it.
     """
     from ray.cloudpickle import cloudpickle
 
-    if cls in whole_classes():
-        for name, value in state[0].items():
-            if isinstance(value, _CODE):
-                setattr(cls, name, value)
-    else:
-        cloudpickle._class_setstate(cls, state)
+    whole_classes()
+    cloudpickle._class_setstate.find_module = find_module
+
+
+def fill_anew(cls: type, state: Any) -> type:
+    """Fill a class, also one that is whole; in place of :data:`FILLER` where a piece of work begins.
+
+    It begins with its classes as they were, and with what their code refers to, in the process that sent it.
+    """
+    from ray.cloudpickle import cloudpickle
+
+    fill = cloudpickle._class_setstate
+    getattr(fill, "__wrapped__", fill)(cls, state)
+    whole_classes().add(cls)
     return cls
 
 
 def adopt_code(known: type, fresh: type) -> None:
     """Give a class the code of another one, which was made of the same source just now, and of those inside it."""
     for name, value in list(vars(fresh).items()):
-        if isinstance(value, _CODE):
+        # What is around a function says so, as functools.lru_cache does.
+        if isinstance(value, _CODE) or hasattr(value, "__wrapped__"):
             for function in _functions_in(value):
                 _point_at(function, fresh, known)
             setattr(known, name, value)
@@ -169,19 +180,19 @@ def _base_id(base: type) -> str:
     return known or f"{base.__module__}.{base.__qualname__}"
 
 
-def _unless_known(
-    make: Callable[..., type], module_in: Callable[..., str], find: Callable[[str], None] | None
-) -> Callable[..., type]:
+def _unless_known(make: Callable[..., type], module_in: Callable[..., str]) -> Callable[..., type]:
     """Return a function that makes a class of Ray's pickler, unless the class of that id is there already.
 
     The one that it would make and drop would be seen by the ``__init_subclass__`` of its bases.
     """
+    from ray.cloudpickle import cloudpickle
 
     @functools.wraps(make)
     def known_or_new(*args: Any) -> type:
         class_id = args[-2]
-        if find is not None and known_class(class_id) is None:
-            find(module_in(*args))
+        find_module = cloudpickle._class_setstate.find_module
+        if find_module is not None and known_class(class_id) is None:
+            find_module(module_in(*args))
         known = known_class(class_id)
         return make(*args) if known is None else known
 

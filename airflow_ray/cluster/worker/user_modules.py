@@ -55,7 +55,9 @@ class _SourceFinder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 
         filename, source = self._sources[module.__name__]
         module.__file__ = filename
-        exec(compile(source, filename, "exec"), module.__dict__, _Names(module, filename, source))
+        # Without dont_inherit its annotations would be texts, as they are in this file.
+        code = compile(source, filename, "exec", dont_inherit=True)
+        exec(code, module.__dict__, _Names(module, filename, source))
         # What the callable itself puts into the store, or sends to other tasks, is read where there is no such module.
         cloudpickle.register_pickle_by_value(module)
 
