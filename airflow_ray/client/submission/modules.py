@@ -6,11 +6,11 @@ import ast
 import functools
 import inspect
 import os
+import pkgutil
 import sys
 import sysconfig
 import threading
 import tokenize
-from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -150,15 +150,17 @@ def _located(name: str, folders: Iterable[str]) -> Iterator[tuple[str, str, str 
     if not parts[0]:
         return
     for folder in folders:
-        path: Any = [folder]
+        path = folder
         for end in range(1, len(parts) + 1):
             inner = ".".join(parts[:end])
-            spec = PathFinder.find_spec(inner, path)
+            # Not by importlib.util.find_spec, which would import the packages around it.
+            finder: Any = pkgutil.get_importer(path)
+            spec = finder and finder.find_spec(inner)
             # Most of what a module imports is not in its folder, and neither is what that holds.
-            if spec is None:
+            if not spec:
                 break
-            if spec.has_location and str(spec.origin).endswith(".py"):
-                yield inner, str(spec.origin), _source(spec.loader, inner, str(spec.origin))
-            path = spec.submodule_search_locations
-            if path is None:
+            if str(spec.origin).endswith(".py"):
+                yield inner, spec.origin, _source(spec.loader, inner, spec.origin)
+            if not spec.submodule_search_locations:
                 break
+            path = spec.submodule_search_locations[0]
