@@ -6,6 +6,10 @@ import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+import airflow_ray.cluster
+from airflow_ray.client.submission.identity import keep_identities
+from airflow_ray.cluster.values.portable import portable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import ModuleType
@@ -16,12 +20,17 @@ _pickling_lock = threading.RLock()
 
 @contextmanager
 def pickled_by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
-    """Make Ray's pickler copy what belongs to ``modules`` instead of naming it."""
+    """Make Ray's pickler copy what belongs to ``modules`` instead of naming it.
+
+    The classes among it get the ids that they have in every process.
+    """
     from ray import cloudpickle
 
+    keep_identities()
     with _pickling_lock, ExitStack() as stack:
-        for module in modules:
+        for module in (airflow_ray.cluster, *modules):
             if module.__name__ not in cloudpickle.list_registry_pickle_by_value():
                 cloudpickle.register_pickle_by_value(module)
                 stack.callback(cloudpickle.unregister_pickle_by_value, module)
+        stack.enter_context(portable())
         yield

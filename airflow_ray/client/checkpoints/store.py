@@ -7,11 +7,11 @@ from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import airflow_ray.cluster
 from airflow_ray.client import errors
 from airflow_ray.client.by_value import pickled_by_value
 from airflow_ray.client.checkpoints.credentials import signing_keys
-from airflow_ray.client.submission.modules import modules_around
+from airflow_ray.client.submission.identity import keep_identities
+from airflow_ray.client.submission.modules import importable_modules_of_user
 from airflow_ray.cluster import checkpoints
 from airflow_ray.cluster.failures import CheckpointFailure
 from airflow_ray.cluster.protocol import FailureKind
@@ -45,7 +45,7 @@ class CheckpointStore:
         :raises RayPicklingError: the value cannot be pickled.
         """
         uri = ObjectURI.parse(uri)
-        with self._failures(uri), pickled_by_value([airflow_ray.cluster, *modules_around(value)]):
+        with self._failures(uri), pickled_by_value(importable_modules_of_user()):
             return checkpoints.save(self._storage, str(uri), value, signing_keys(uri.work))
 
     def load(self, uri: ObjectURI | str) -> Any:
@@ -59,6 +59,7 @@ class CheckpointStore:
         :raises RayCheckpointStorageError: the storage does not answer or breaks off.
         """
         uri = ObjectURI.parse(uri)
+        keep_identities()
         with self._failures(uri):
             return checkpoints.load(self._storage, str(uri), signing_keys(uri.work))[0]
 

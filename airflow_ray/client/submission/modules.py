@@ -6,10 +6,11 @@ import ast
 import functools
 import inspect
 import os
+import pkgutil
 import sys
 import sysconfig
 import threading
-from pathlib import Path
+import tokenize
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,16 +32,50 @@ _installed: set[str] = set()
 _parsing_lock = threading.Lock()
 
 
-def modules_around(value: Any) -> list[ModuleType]:
-    """Return the loaded modules of the folder that the class of ``value`` comes from, unless it is installed."""
-    return local_modules(own_folder(type(value)))
+# Under the name of a module, what it was imported by and its source then: the file may have been changed since.
+_sources: dict[str, tuple[Any, str | None]] = {}
+
+
+def modules_of_user() -> list[ModuleType]:
+    """Return the loaded modules that are not installed but come from a source file of the user's own."""
+    loaded = [(name, module) for name, module in list(sys.modules.items()) if name not in _installed]
+    return [module for name, module in loaded if _is_of_user(name, module)]
+
+
+def importable_modules_of_user() -> list[ModuleType]:
+    """Return :func:`modules_of_user` without the one that was run as a script: it has no name elsewhere."""
+    return [module for module in modules_of_user() if module.__name__ != "__main__"]
 
 
 def local_modules(folders: Iterable[str]) -> list[ModuleType]:
     """Return the loaded modules of ``folders``."""
     prefixes = tuple(f"{folder}/" for folder in folders)
-    loaded = [(name, module) for name, module in list(sys.modules.items()) if name not in _installed]
-    return [module for name, module in loaded if _is_local(name, module, prefixes)]
+    return [module for module in importable_modules_of_user() if str(module.__file__).startswith(prefixes)]
+
+
+def loaded_source(module: ModuleType) -> str | None:
+    """Return the source of a loaded module, as it was when this was first asked for; None if there is none."""
+    spec = getattr(module, "__spec__", None)
+    loader = getattr(spec, "loader", None) or getattr(module, "__loader__", None)
+    # A module that is loaded again gets a new one of these.
+    imported_by = spec or module
+    known = _sources.get(module.__name__)
+    if known is None or known[0] is not imported_by:
+        name = spec.name if spec else module.__name__
+        known = imported_by, _source(loader, name, str(module.__file__))
+        _sources[module.__name__] = known
+    return known[1]
+
+
+def _source(loader: Any, name: str, filename: str) -> str | None:
+    try:
+        if hasattr(loader, "get_source"):
+            source: str | None = loader.get_source(name)
+            return source
+        with tokenize.open(filename) as file:
+            return file.read()
+    except (OSError, ImportError, SyntaxError, UnicodeDecodeError):
+        return None
 
 
 def unwrap(function: Callable[..., Any]) -> Any:
@@ -57,33 +92,30 @@ def own_folder(function: Callable[..., Any]) -> list[str]:
     """Return the folder of the module that ``function`` is of, in a list, unless it is installed."""
     module = sys.modules.get(getattr(unwrap(function), "__module__", None) or "")
     filename = getattr(module, "__file__", None)
-    return [os.path.dirname(filename)] if filename and not _is_installed(filename) else []
+    return [os.path.dirname(filename)] if filename and not is_installed(filename) else []
 
 
-def _is_installed(filename: str) -> bool:
+def is_installed(filename: str) -> bool:
+    """Return whether a file is of an installed package or of Python itself."""
     return "/site-packages/" in filename or "/dist-packages/" in filename or filename.startswith(_STDLIB)
 
 
-def _is_local(loaded_as: str, module: ModuleType, prefixes: tuple[str, ...]) -> bool:
+def _is_of_user(loaded_as: str, module: ModuleType) -> bool:
     filename = getattr(module, "__file__", None) or ""
-    if _is_installed(filename):
+    if is_installed(filename):
         _installed.add(loaded_as)
         return False
-    if not filename.startswith(prefixes):
-        return False
-    name = module.__name__
-    return name != "__main__" and name.partition(".")[0] != _PACKAGE
+    return filename.endswith(".py") and module.__name__.partition(".")[0] != _PACKAGE
 
 
 def sources_of(modules: Iterable[ModuleType], folders: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Return the source of ``modules`` and of the modules of ``folders`` that they import while they run."""
+    """Return file name and source of ``modules`` and of the modules of ``folders`` that they import while they run."""
     sources: dict[str, tuple[str, str]] = {}
-    waiting = [(module.__name__, str(module.__file__)) for module in modules]
+    waiting = [(module.__name__, str(module.__file__), loaded_source(module)) for module in modules]
     while waiting:
-        name, filename = waiting.pop()
-        if name in sources or not filename.endswith(".py"):
+        name, filename, source = waiting.pop()
+        if name in sources or source is None:
             continue
-        source = Path(filename).read_text(encoding="utf-8", errors="replace")
         sources[name] = filename, source
         for imported in _imported_names(source, name):
             waiting += _located(imported, folders)
@@ -112,18 +144,23 @@ def _names_in_imports(source: str, module: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _located(name: str, folders: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield name and file of a module of ``folders`` and of the packages around it."""
+def _located(name: str, folders: Iterable[str]) -> Iterator[tuple[str, str, str | None]]:
+    """Yield name, file and source of a module and of the packages around it; a folder may be a zip file."""
     parts = name.split(".")
     if not parts[0]:
         return
     for folder in folders:
+        path = folder
         for end in range(1, len(parts) + 1):
-            base = os.path.join(folder, *parts[:end])
-            if os.path.isfile(f"{base}.py"):
-                yield ".".join(parts[:end]), f"{base}.py"
+            inner = ".".join(parts[:end])
+            # Not by importlib.util.find_spec, which would import the packages around it.
+            finder: Any = pkgutil.get_importer(path)
+            spec = finder and finder.find_spec(inner)
             # Most of what a module imports is not in its folder, and neither is what that holds.
-            if not os.path.isdir(base):
+            if not spec:
                 break
-            if os.path.isfile(f"{base}/__init__.py"):
-                yield ".".join(parts[:end]), f"{base}/__init__.py"
+            if str(spec.origin).endswith(".py"):
+                yield inner, spec.origin, _source(spec.loader, inner, spec.origin)
+            if not spec.submodule_search_locations:
+                break
+            path = spec.submodule_search_locations[0]

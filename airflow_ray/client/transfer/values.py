@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-import airflow_ray.cluster
 from airflow_ray.client import errors
 from airflow_ray.client.by_value import pickled_by_value
-from airflow_ray.client.submission.modules import modules_around
+from airflow_ray.client.submission.identity import keep_identities
+from airflow_ray.client.submission.modules import importable_modules_of_user
 from airflow_ray.client.transfer.pieces import LARGE_DOWNLOAD_BYTES, LARGE_UPLOAD_BYTES, Download, Transfer, Upload
 from airflow_ray.cluster.values.inner_objects import without_objects
 from airflow_ray.cluster.values.pieces import Departing
@@ -31,7 +31,7 @@ def send(session: RaySession, value: Any, connect_again: ConnectAgain | None = N
     import ray
 
     def put() -> Any:
-        with pickled_by_value(modules_around(value)):
+        with pickled_by_value(importable_modules_of_user()):
             departing = Departing(value) if connect_again else None
             return departing if departing and departing.pieces.bytes >= LARGE_UPLOAD_BYTES else ray.put(value)
 
@@ -66,6 +66,7 @@ def fetch(session: RaySession, uri: ObjectURI, ref: Any, size: int, connect_agai
     import ray
     from ray.exceptions import ObjectLostError, RaySystemError
 
+    keep_identities()
     try:
         if connect_again and size >= LARGE_DOWNLOAD_BYTES:
             download = Download(uri, ref, log.info)
@@ -88,7 +89,7 @@ def take_apart(session: RaySession, value: Any) -> tuple[Any, list[Any]]:
         return value, []
 
     def apart() -> tuple[Any, list[Any]]:
-        with pickled_by_value([airflow_ray.cluster, *modules_around(value)]):
+        with pickled_by_value(importable_modules_of_user()):
             return without_objects(value)
 
     return session.run(apart)

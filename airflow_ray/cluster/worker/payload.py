@@ -11,6 +11,7 @@ from airflow_ray.cluster.failures import WorkFailure
 from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.tuning.search import search
 from airflow_ray.cluster.values.description import describe_exception
+from airflow_ray.cluster.values.identity import FILLER, fill_anew
 
 if TYPE_CHECKING:
     from airflow_ray.cluster.worker.context import RunContext
@@ -26,6 +27,9 @@ class _PayloadUnpickler(pickle.Unpickler):
         super().__init__(io.BytesIO(payload))
         self._inputs = inputs
         self._functions = {search.__name__: functools.partial(search, work)}
+
+    def find_class(self, module: str, name: str) -> Any:
+        return fill_anew if (module, name) == FILLER else super().find_class(module, name)
 
     def persistent_load(self, pid: int | str) -> Any:
         return self._functions[pid] if isinstance(pid, str) else self._inputs[pid]

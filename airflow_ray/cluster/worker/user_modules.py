@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.abc
 import importlib.util
 import sys
+from collections import UserDict
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.cluster.values.identity import (
+    adopt_code,
+    id_of,
+    inner_classes,
+    is_own_class,
+    known_class,
+    place_of,
+    track,
+    whole_classes,
+)
+from airflow_ray.cluster.values.portable import make_portable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,9 +51,50 @@ class _SourceFinder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         return self._sources[fullname][1]
 
     def exec_module(self, module: ModuleType) -> None:
+        from ray import cloudpickle
+
         filename, source = self._sources[module.__name__]
         module.__file__ = filename
-        exec(compile(source, filename, "exec"), module.__dict__)
+        # Without dont_inherit its annotations would be texts, as they are in this file.
+        code = compile(source, filename, "exec", dont_inherit=True)
+        exec(code, module.__dict__, _Names(module, filename, source))
+        # What the callable itself puts into the store, or sends to other tasks, is read where there is no such module.
+        cloudpickle.register_pickle_by_value(module)
+
+
+class _Names(UserDict[str, Any]):
+    """The names of a module while its source is run, each class among them the one that is known here already.
+
+    It may have come with an input, before the callable imported its module.
+
+    :param module: whose names they are.
+    :param filename: where its source came from.
+    :param source: what is run.
+    """
+
+    def __init__(self, module: ModuleType, filename: str, source: str) -> None:
+        super().__init__()
+        self.data = vars(module)
+        self._module = module.__name__
+        self._place = place_of(self._module, filename)
+        self._source = source
+        self._new: set[str] = set()
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.data[name] = self._class(value) if is_own_class(self._module, name, value) else value
+
+    def _class(self, cls: type) -> type:
+        class_id = id_of(cls, self._place, self._source)
+        known = known_class(class_id)
+        # A module may replace a class that it has just made, by a decorated one for example.
+        if known is None or class_id in self._new:
+            self._new.add(class_id)
+            track(cls, class_id)
+            for inner in inner_classes(cls):
+                track(inner, id_of(inner, self._place, self._source))
+            return cls
+        adopt_code(known, cls)
+        return known
 
 
 @contextmanager
@@ -47,8 +102,11 @@ def importable(sources: dict[str, tuple[str, str]]) -> Iterator[None]:
     """Make ``sources`` importable for as long as one callable runs.
 
     What was imported is forgotten afterwards: the next task on this worker may bring another
-    version, and values of these classes then travel by value to readers that lack the module.
+    version, and values of these classes then travel by value to readers that lack the module. The
+    classes themselves stay known as long as something is of them.
     """
+    whole_classes()
+    make_portable()
     finder = _SourceFinder(sources)
     hidden = {name: sys.modules.pop(name) for name in sources if name in sys.modules}
     sys.meta_path.insert(0, finder)
@@ -57,5 +115,13 @@ def importable(sources: dict[str, tuple[str, str]]) -> Iterator[None]:
     finally:
         sys.meta_path.remove(finder)
         for name in sources:
-            sys.modules.pop(name, None)
+            _forget(name)
         sys.modules.update(hidden)
+
+
+def _forget(name: str) -> None:
+    from ray import cloudpickle
+
+    module = sys.modules.pop(name, None)
+    if module is not None and name in cloudpickle.list_registry_pickle_by_value():
+        cloudpickle.unregister_pickle_by_value(module)

@@ -1,0 +1,59 @@
+"""The same ids for the classes of the user's own modules in each of Airflow's processes and on the cluster."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from airflow_ray.client.submission.modules import is_installed, loaded_source, modules_of_user
+from airflow_ray.cluster.values.identity import id_of, look_for_classes, own_classes, place_of, track, whole_classes
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+log = logging.getLogger(__name__)
+
+
+def keep_identities() -> None:
+    """Let this process know its classes by their ids, before it pickles or unpickles something.
+
+    What is unpickled is then of these classes, and leaves their attributes as they are.
+    """
+    look_for_classes(_import_module_of_user)
+    whole = whole_classes()
+    new = {cls: module for module in modules_of_user() for cls in own_classes(module) if cls not in whole}
+    for cls in new:
+        _identify(cls, new)
+
+
+def _identify(cls: type, new: dict[type, ModuleType]) -> None:
+    """Track a class after those of ``new`` that its id is made of."""
+    for base in (*cls.__bases__, type(cls)):
+        if base in new:
+            _identify(base, new)
+    module = new[cls]
+    source = loaded_source(module)
+    # Without it, nobody can tell whether the class is the same elsewhere.
+    if source is not None:
+        track(cls, id_of(cls, place_of(module.__name__, str(module.__file__)), source))
+
+
+def _import_module_of_user(name: str) -> None:
+    """Import a module that an unpickled class is of, if it is one of the user's own.
+
+    A callable that imports it later would otherwise get a class that its value is not of.
+    """
+    package = name.partition(".")[0]
+    if name in sys.modules or package == __name__.partition(".")[0]:
+        return
+    try:
+        spec = importlib.util.find_spec(package)
+        if spec is None or is_installed(spec.origin or "".join([*(spec.submodule_search_locations or [])][:1])):
+            return
+        importlib.import_module(name)
+    # What a module raises while it is imported is anything. The pickle has a copy of the class.
+    except Exception as error:
+        log.debug("Module %s of an unpickled class cannot be imported here: %s", name, error)
+    keep_identities()
