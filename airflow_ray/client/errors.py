@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_NODES = 5
-
-
 #: For the log of a task that is killed: URI, reason, and the URI once more.
 NOT_CANCELLED = (
     "The work for %s could not be cancelled and may go on on the Ray cluster: %s. When the cluster answers again, stop "
@@ -96,6 +94,10 @@ class _Row:
         return self.exception(f"{text}\n\n{error['traceback']}" if self.shows_traceback else text)
 
 
+def _of_checkpoint(exception: type[AirflowException], remedy: str) -> _Row:
+    return _Row(exception, "The checkpoint of {uri} failed at {where}: {message}.", remedy)
+
+
 def _resources(amounts: dict[str, float]) -> str:
     return ", ".join(f"{name} {amount:g}" for name, amount in sorted(amounts.items())) or "nothing"
 
@@ -135,8 +137,6 @@ def _unknown(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
         f"{error.get('type')}: {error.get('message')}. Upgrade airflow-ray on this Airflow worker."
     )
 
-
-_CHECKPOINT = "The checkpoint of {uri} failed at {where}: {message}."
 
 _TABLE: dict[str, Callable[[Any, dict[str, Any]], AirflowException]] = {
     FailureKind.CALLABLE: _callable,
@@ -216,7 +216,7 @@ _TABLE: dict[str, Callable[[Any, dict[str, Any]], AirflowException]] = {
     ),
     FailureKind.RETIRED: _Row(
         exceptions.RayVersionMismatchError,
-        "The Ray cluster is served by a newer release of airflow-ray, which alone starts new work there.",
+        "airflow-ray {newer_release} serves the Ray cluster and alone starts new work there; this is {release}.",
         "Upgrade airflow-ray on this Airflow worker.",
     ),
     FailureKind.INPUT_LOST: _Row(
@@ -261,37 +261,33 @@ _TABLE: dict[str, Callable[[Any, dict[str, Any]], AirflowException]] = {
         "Report a checkpoint in the trainable, or give load_best_checkpoint a function that takes the folder of the "
         "checkpoint and returns what it holds.",
     ),
-    FailureKind.CHECKPOINT_NOT_FOUND: _Row(
-        exceptions.RayCheckpointNotFoundError, _CHECKPOINT, "Clear the task that makes it, with checkpoint=True."
+    FailureKind.CHECKPOINT_NOT_FOUND: _of_checkpoint(
+        exceptions.RayCheckpointNotFoundError, "Clear the task that makes it, with checkpoint=True."
     ),
-    FailureKind.CHECKPOINT_ACCESS: _Row(
+    FailureKind.CHECKPOINT_ACCESS: _of_checkpoint(
         exceptions.RayCheckpointAccessError,
-        _CHECKPOINT,
         "Check bucket, region and endpoint, and what the credentials allow.",
     ),
-    FailureKind.CHECKPOINT_STORAGE: _Row(
-        exceptions.RayCheckpointStorageError, _CHECKPOINT, "Try again when the storage answers and has room."
+    FailureKind.CHECKPOINT_STORAGE: _of_checkpoint(
+        exceptions.RayCheckpointStorageError, "Try again when the storage answers and has room."
     ),
-    FailureKind.CHECKPOINT_CORRUPT: _Row(
-        exceptions.RayCheckpointCorruptError, _CHECKPOINT, "Delete this checkpoint and clear the task that makes it."
+    FailureKind.CHECKPOINT_CORRUPT: _of_checkpoint(
+        exceptions.RayCheckpointCorruptError, "Delete this checkpoint and clear the task that makes it."
     ),
-    FailureKind.CHECKPOINT_SIGNATURE: _Row(
+    FailureKind.CHECKPOINT_SIGNATURE: _of_checkpoint(
         exceptions.RayCheckpointSignatureError,
-        _CHECKPOINT,
         "It was written by an Airflow with another [core] fernet_key, or by somebody else. Give all workers the same "
         "key, keep earlier keys after the current one, or clear the task that makes it.",
     ),
-    FailureKind.CHECKPOINT_VERSION: _Row(
-        exceptions.RayCheckpointVersionError, _CHECKPOINT, "Install the release of airflow-ray that wrote it."
+    FailureKind.CHECKPOINT_VERSION: _of_checkpoint(
+        exceptions.RayCheckpointVersionError, "Install the release of airflow-ray that wrote it."
     ),
-    FailureKind.CHECKPOINT_NOT_PICKLABLE: _Row(
+    FailureKind.CHECKPOINT_NOT_PICKLABLE: _of_checkpoint(
         exceptions.RayPicklingError,
-        _CHECKPOINT,
         "What a checkpoint cannot hold, such as a lock or an actor, must stay out of the result.",
     ),
-    FailureKind.CHECKPOINT_PACKAGE: _Row(
+    FailureKind.CHECKPOINT_PACKAGE: _of_checkpoint(
         exceptions.RayPicklingError,
-        _CHECKPOINT,
         "The cluster needs the packages that the value was made with; its manifest tells their versions.",
     ),
     FailureKind.RAY: _Row(

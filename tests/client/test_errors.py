@@ -23,6 +23,8 @@ DETAILS = {
     "where": "s3://bucket/x",
     "bytes": 2_000_000,
     "limit": 1_000_000,
+    "release": "0.1.0",
+    "newer_release": "0.2.0",
     "asked": {"CPU": 64.0},
     "nodes": [{"CPU": 4.0}, {"CPU": 2.0, "gadget": 1.0}],
     "seconds": 30.0,
