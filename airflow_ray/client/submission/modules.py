@@ -24,8 +24,8 @@ _STDLIB = sysconfig.get_path("stdlib")
 _PACKAGE = __name__.partition(".")[0]
 
 
-# Names of loaded modules that are: nearly all of them, and there may be thousands.
-_installed: set[str] = set()
+# Names of loaded modules that are installed, or of this package: nearly all of them, and there may be thousands.
+_not_of_user: set[str] = set()
 
 
 # Python 3.11 and 3.12 may raise SystemError where two threads make syntax trees at once (CPython issue 106905).
@@ -38,8 +38,8 @@ _sources: dict[str, tuple[Any, str | None]] = {}
 
 def modules_of_user() -> list[ModuleType]:
     """Return the loaded modules that are not installed but come from a source file of the user's own."""
-    loaded = [(name, module) for name, module in list(sys.modules.items()) if name not in _installed]
-    return [module for name, module in loaded if _is_of_user(name, module)]
+    loaded = {name: sys.modules.get(name) for name in set(sys.modules).difference(_not_of_user)}
+    return [module for name, module in loaded.items() if module is not None and _is_of_user(name, module)]
 
 
 def importable_modules_of_user() -> list[ModuleType]:
@@ -102,10 +102,10 @@ def is_installed(filename: str) -> bool:
 
 def _is_of_user(loaded_as: str, module: ModuleType) -> bool:
     filename = getattr(module, "__file__", None) or ""
-    if is_installed(filename):
-        _installed.add(loaded_as)
+    if is_installed(filename) or loaded_as.partition(".")[0] == _PACKAGE:
+        _not_of_user.add(loaded_as)
         return False
-    return filename.endswith(".py") and module.__name__.partition(".")[0] != _PACKAGE
+    return filename.endswith(".py")
 
 
 def sources_of(modules: Iterable[ModuleType], folders: Iterable[str]) -> dict[str, tuple[str, str]]:
