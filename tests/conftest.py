@@ -45,12 +45,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def head() -> Iterator[RayHead]:
+    import ray
+    from ray._private.client_mode_hook import disable_client_hook
+
     head = RayHead()
     os.environ["AIRFLOW_CONN_RAY_CLIENT"] = head.client_uri
     os.environ["AIRFLOW_CONN_RAY_DRIVER"] = head.driver_uri
     yield head
-    # Ray ends a driver's process when the cluster goes away under it.
+    # Ray ends a driver's process when the cluster goes away under it, and a test that failed may still hold a value.
     watcher.stop_all()
+    with disable_client_hook():
+        ray.shutdown()
     head.stop()
 
 

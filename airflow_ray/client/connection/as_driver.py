@@ -47,6 +47,7 @@ class DriverSession(RaySession):
 
     def fetch(self, uri: ObjectURI, ref: Any, size: int, connect_again: ConnectAgain) -> Any:
         """Return an object without a copy: while it is in use, this process stays a driver."""
+        _driver.has_read = True
         return values.fetch(self, uri, ref, size)
 
 
@@ -96,6 +97,8 @@ class _Driver:
         # Empty while this process is no driver.
         self._address = ""
         self._files = ExitStack()
+        #: Whether a value was read over this connection: to look for those in use takes some hundredths of a second.
+        self.has_read = False
 
     def is_used_at(self, address: str) -> bool:
         """Return whether a session uses the cluster at this address."""
@@ -128,7 +131,7 @@ class _Driver:
             self._sessions -= 1
             if self._sessions:
                 return
-            if _sees_object_store():
+            if self.has_read and _sees_object_store():
                 log.info("Values that were read without a copy are in use: still connected to %s", self._address)
             else:
                 self._end()
@@ -144,7 +147,7 @@ class _Driver:
         )
         if self._sessions:
             raise RayConnectionError(only_one)
-        if _sees_object_store():
+        if self.has_read and _sees_object_store():
             raise RayConnectionError(
                 f"{only_one}. No connection is open, but values that were read there without a copy are still in use: "
                 "copy what you need of them and delete them before, or use mode client for one of both"
@@ -158,7 +161,7 @@ class _Driver:
         with disable_client_hook():
             ray.shutdown()
         read_again()
-        self._address = ""
+        self._address, self.has_read = "", False
         self._files.close()
 
 

@@ -81,7 +81,7 @@ def test_connection_ends_with_its_last_session(fake_ray):
 
 def test_connection_stays_while_values_lie_in_the_object_store(fake_ray):
     fake_ray.answers.set()
-    fake_ray.memory_in_use = True
+    as_driver._driver.has_read = fake_ray.memory_in_use = True
     connect(HERE)
     connect(HERE)
     assert (fake_ray.joined, fake_ray.left.is_set()) == ([HERE], False)
@@ -89,7 +89,7 @@ def test_connection_stays_while_values_lie_in_the_object_store(fake_ray):
 
 def test_other_cluster_is_refused_while_values_lie_in_the_object_store_of_one(fake_ray):
     fake_ray.answers.set()
-    fake_ray.memory_in_use = True
+    as_driver._driver.has_read = fake_ray.memory_in_use = True
     connect(HERE)
     with pytest.raises(RayConnectionError, match="copy what you need of them"):
         connect(THERE)
@@ -97,7 +97,7 @@ def test_other_cluster_is_refused_while_values_lie_in_the_object_store_of_one(fa
 
 def test_other_cluster_is_joined_when_no_value_is_in_use_any_more(fake_ray):
     fake_ray.answers.set()
-    fake_ray.memory_in_use = True
+    as_driver._driver.has_read = fake_ray.memory_in_use = True
     connect(HERE)
     fake_ray.memory_in_use = False
     connect(THERE)
