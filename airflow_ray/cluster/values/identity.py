@@ -114,16 +114,19 @@ def whole_classes() -> WeakSet[type]:
         whole: WeakSet[type] = fill.whole
         return whole
     whole = WeakSet(list(cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS))
+    # A class that this process pickled itself comes back under its id too, and was never empty.
+    empty: WeakSet[type] = WeakSet()
 
     # The names of those that they replace are what a pickle has.
     @functools.wraps(fill)
     def fill_once(cls: type, state: Any) -> type:
-        if cls not in whole:
+        if cls in empty:
             fill(cls, state)
+            empty.discard(cls)
             whole.add(cls)
         return cls
 
-    fill_once.whole = whole  # type: ignore[attr-defined]
+    fill_once.whole, fill_once.empty = whole, empty  # type: ignore[attr-defined]
     fill_once.find_module = None  # type: ignore[attr-defined]
     cloudpickle._class_setstate = fill_once
     for name, module_in in (("_make_skeleton_class", _module_of_class), ("_make_skeleton_enum", _module_of_enum)):
@@ -150,8 +153,9 @@ def fill_anew(cls: type, state: Any) -> type:
     from ray.cloudpickle import cloudpickle
 
     fill = cloudpickle._class_setstate
-    getattr(fill, "__wrapped__", fill)(cls, state)
     whole_classes().add(cls)
+    cloudpickle._class_setstate.empty.discard(cls)
+    getattr(fill, "__wrapped__", fill)(cls, state)
     return cls
 
 
@@ -194,7 +198,10 @@ def _unless_known(make: Callable[..., type], module_in: Callable[..., str]) -> C
         if find_module is not None and known_class(class_id) is None:
             find_module(module_in(*args))
         known = known_class(class_id)
-        return make(*args) if known is None else known
+        if known is None:
+            known = make(*args)
+            cloudpickle._class_setstate.empty.add(known)
+        return known
 
     return known_or_new
 
