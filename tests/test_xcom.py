@@ -17,6 +17,7 @@ from airflow.sdk.execution_time.comms import XComResult
 
 from airflow_ray import xcom
 from airflow_ray.client import kept as kept_connection
+from airflow_ray.client.client import RayClient
 from airflow_ray.decorators import ray_task
 from airflow_ray.exceptions import RayConfigurationError, RayObjectLostError, RayPicklingError
 from airflow_ray.hooks.ray import RayHook
@@ -76,7 +77,7 @@ def test_frame_goes_from_a_plain_task_to_ray_and_back(dag):
 
 
 def test_worker_does_not_fetch_what_a_ray_task_receives(dag, mocker):
-    fetched = mocker.spy(RayHook, "get")
+    fetched = mocker.spy(RayClient, "get")
     with dag:
         ray_task(total, result="value")(task(make_frame)())
     assert run_dag(dag).xcom("total") == 45
@@ -239,7 +240,7 @@ def test_sensor_gets_the_uri(dag):
 
 @pytest.mark.parametrize("on_ray", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_mapped_tasks_get_an_item_each_of_a_plain_list_of_frames(dag, on_ray, mocker):
-    fetched = mocker.spy(RayHook, "get")
+    fetched = mocker.spy(RayClient, "get")
 
     @task
     def give():
