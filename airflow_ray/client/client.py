@@ -184,6 +184,8 @@ class RayClient:
             if not has_checkpoint(self.link, uri):
                 raise errors.object_lost(uri, "it was lost with the node that held it, and it has no checkpoint")
             return True
+        if state == State.SUCCEEDED and record["is_restored"] and uri.key not in record["outputs"]:
+            return has_checkpoint(self.link, uri)
         if state == State.SUCCEEDED and uri.key not in record["outputs"]:
             raise errors.object_lost(uri, "the task has no output of that name")
         return state == State.SUCCEEDED or (state == State.LOST and has_checkpoint(self.link, uri))

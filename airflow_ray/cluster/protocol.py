@@ -76,6 +76,10 @@ class FailureKind(str, Enum):
     RAY = "ray"
 
 
+# Of the user's own modules, by name: file name, source text, and the digest of that with all that it imports of them.
+Sources = dict[str, tuple[str, str, str]]
+
+
 class DashboardPage(TypedDict):
     """The parts of the address of a task's page; ``address`` is empty where the cluster runs no dashboard."""
 

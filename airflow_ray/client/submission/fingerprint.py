@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.client.by_value import pickled_by_value
 from airflow_ray.client.submission.explanation import explanation
 from airflow_ray.client.submission.modules import local_modules, own_folder, sources_of
 from airflow_ray.exceptions import RayPicklingError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from types import CodeType
 
     from airflow_ray.client.submission.options import RemoteOptions
+    from airflow_ray.cluster.protocol import Sources
 
 
 _ATOMS = (str, bytes, int, float, complex, bool, type(None))
@@ -26,7 +28,7 @@ def fingerprint(
     function: Callable[..., Any],
     args: Sequence[Any],
     kwargs: dict[str, Any],
-    sources: dict[str, tuple[str, str]],
+    sources: Sources,
     options: RemoteOptions,
     generation: str,
 ) -> str:
@@ -59,8 +61,8 @@ def experiment_name(code: Callable[..., Any], arguments: Sequence[Any], folders:
         raise RayPicklingError(explanation(code, arguments, {}, error)) from error
 
 
-def _texts(sources: dict[str, tuple[str, str]]) -> dict[str, str]:
-    return {name: source for name, (_, source) in sources.items()}
+def _texts(sources: Sources) -> dict[str, str]:
+    return {name: source for name, (_, source, _) in sources.items()}
 
 
 def _digest(value: Any) -> str:
@@ -142,5 +144,6 @@ def _code(code: CodeType) -> bytes:
 def _pickled(value: Any) -> bytes:
     from ray import cloudpickle
 
-    pickled: bytes = cloudpickle.dumps(value)
+    with pickled_by_value(()):
+        pickled: bytes = cloudpickle.dumps(value)
     return pickled

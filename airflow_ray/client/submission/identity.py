@@ -7,7 +7,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-from airflow_ray.client.submission.modules import is_installed, loaded_source, modules_of_user
+from airflow_ray.client.submission.modules import code_of, is_installed, modules_of_user
 from airflow_ray.cluster.values.identity import id_of, look_for_classes, own_classes, place_of, track, whole_classes
 
 if TYPE_CHECKING:
@@ -24,20 +24,24 @@ def keep_identities() -> None:
     look_for_classes(_import_module_of_user)
     whole = whole_classes()
     new = {cls: module for module in modules_of_user() for cls in own_classes(module) if cls not in whole}
+    codes = {module.__name__: code_of(module) for module in set(new.values())}
     for cls in new:
-        _identify(cls, new)
+        _identify(cls, new, codes)
 
 
-def _identify(cls: type, new: dict[type, ModuleType]) -> None:
-    """Track a class after those of ``new`` that its id is made of."""
+def _identify(cls: type, new: dict[type, ModuleType], codes: dict[str, str | None]) -> None:
+    """Track a class after those of ``new`` that its id is made of.
+
+    :param codes: what :func:`code_of` says of each module.
+    """
     for base in (*cls.__bases__, type(cls)):
         if base in new:
-            _identify(base, new)
+            _identify(base, new, codes)
     module = new[cls]
-    source = loaded_source(module)
+    code = codes[module.__name__]
     # Without it, nobody can tell whether the class is the same elsewhere.
-    if source is not None:
-        track(cls, id_of(cls, place_of(module.__name__, str(module.__file__)), source))
+    if code is not None:
+        track(cls, id_of(cls, place_of(module.__name__, str(module.__file__)), code))
 
 
 def _import_module_of_user(name: str) -> None:
@@ -50,10 +54,11 @@ def _import_module_of_user(name: str) -> None:
         return
     try:
         spec = importlib.util.find_spec(package)
-        if spec is None or is_installed(spec.origin or "".join([*(spec.submodule_search_locations or [])][:1])):
+        places = [spec.origin] if spec and spec.origin else [*((spec and spec.submodule_search_locations) or ())]
+        if all(map(is_installed, places)):
             return
         importlib.import_module(name)
-    # What a module raises while it is imported is anything. The pickle has a copy of the class.
-    except Exception as error:
+    # What a module raises while it is imported is anything, and a script may exit. The pickle has a copy of the class.
+    except (Exception, SystemExit) as error:
         log.debug("Module %s of an unpickled class cannot be imported here: %s", name, error)
     keep_identities()

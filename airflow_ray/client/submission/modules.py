@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import hashlib
 import inspect
 import os
 import pkgutil
@@ -16,6 +17,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import ModuleType
+
+    from airflow_ray.cluster.protocol import Sources
+
+    # Name and source of each module that a name stands for in a folder.
+    _Found = dict[tuple[str, str], list[tuple[str, str | None]]]
 
 
 _STDLIB = sysconfig.get_path("stdlib")
@@ -108,8 +114,8 @@ def _is_of_user(loaded_as: str, module: ModuleType) -> bool:
     return filename.endswith(".py")
 
 
-def sources_of(modules: Iterable[ModuleType], folders: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Return file name and source of ``modules`` and of the modules of ``folders`` that they import while they run."""
+def sources_of(modules: Iterable[ModuleType], folders: Iterable[str]) -> Sources:
+    """Return the sources of ``modules`` and of the modules of ``folders`` that they import while they run."""
     sources: dict[str, tuple[str, str]] = {}
     waiting = [(module.__name__, str(module.__file__), loaded_source(module)) for module in modules]
     while waiting:
@@ -119,7 +125,42 @@ def sources_of(modules: Iterable[ModuleType], folders: Iterable[str]) -> dict[st
         sources[name] = filename, source
         for imported in _imported_names(source, name):
             waiting += _located(imported, folders)
-    return sources
+    found: _Found = {}
+    return {name: (*entry, _code_digest(name, *entry, found)) for name, entry in sources.items()}
+
+
+def code_of(module: ModuleType) -> str | None:
+    """Return a digest of all code of the user's that a loaded module runs: its own, and of what it imports beside it.
+
+    None where it has no source.
+    """
+    source = loaded_source(module)
+    return None if source is None else _code_digest(module.__name__, str(module.__file__), source, {})
+
+
+def _code_digest(name: str, filename: str, source: str, found: _Found) -> str:
+    """Return the SHA-256 of a source and of those that it imports from the folder that it is imported from itself.
+
+    :param found: what was found so far of each folder and name, for the calls that follow.
+    """
+    path = filename.removesuffix(".py").removesuffix("/__init__")
+    own = f"/{name.replace('.', '/')}"
+    root = path.removesuffix(own) if path.endswith(own) else os.path.dirname(filename)
+    sources = {name: source}
+    waiting = [name]
+    while waiting:
+        importer = waiting.pop()
+        for imported in _imported_names(sources[importer], importer):
+            if (root, imported) not in found:
+                found[root, imported] = [(inner, text) for inner, _, text in _located(imported, [root])]
+            new = {inner: text for inner, text in found[root, imported] if text is not None and inner not in sources}
+            sources.update(new)
+            waiting += new
+    # Airflow loads a DAG file under a name that depends on its full path.
+    digest = hashlib.sha256(sources.pop(name).encode(errors="surrogatepass"))
+    for inner in sorted(sources):
+        digest.update(f"\0{inner}\0{sources[inner]}".encode(errors="surrogatepass"))
+    return digest.hexdigest()
 
 
 @functools.lru_cache(maxsize=256)

@@ -17,6 +17,8 @@ from airflow_ray.object_uri import ObjectURI, is_object_uri
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from airflow_ray.cluster.protocol import Sources
+
 
 @dataclass(frozen=True)
 class Payload:
@@ -29,7 +31,7 @@ class Payload:
 
     pickled: bytes
     inputs: list[ObjectURI]
-    sources: dict[str, tuple[str, str]]
+    sources: Sources
 
 
 @dataclass(frozen=True)

@@ -9,22 +9,23 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.cluster.failures import failure, failure_of
+from airflow_ray.cluster.failures import failure_of
 from airflow_ray.cluster.owner.dashboard import Dashboard
 from airflow_ray.cluster.owner.elders import Elders, other_owners
 from airflow_ray.cluster.owner.outputs import Outputs
 from airflow_ray.cluster.owner.ray_calls import RayCalls
 from airflow_ray.cluster.owner.records import Records
 from airflow_ray.cluster.owner.restoring import Restoring
+from airflow_ray.cluster.owner.retirement import Retirement
 from airflow_ray.cluster.owner.submissions import Submissions
 from airflow_ray.cluster.owner.transfers import Transfers
 from airflow_ray.cluster.owner.waiting import Waiting
 from airflow_ray.cluster.protocol import (
     MESSAGES_VERSION,
     OLDEST_MESSAGES_VERSION,
-    FailureKind,
     Greeting,
     PollAnswer,
     State,
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_ray.cluster.owner.waiting import Wanted
+    from airflow_ray.cluster.protocol import Sources
+
+# What Submissions.attach takes.
+ATTEMPT = ("fingerprint", "holder", "checkpoint", "storage")
 
 
 def _of_record(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,8 +47,12 @@ def _of_record(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(method)
     async def call(self: Owner, record_id: str, *args: Any, **kwargs: Any) -> Any:
+        from ray.exceptions import RayActorError
+
         if self._records.get(record_id) is None and (elder := await self._elders.holder_of(record_id)) is not None:
-            return await getattr(elder, method.__name__).remote(record_id, *args, **kwargs)
+            # It may end just now, and its record with it.
+            with suppress(RayActorError):
+                return await getattr(elder, method.__name__).remote(record_id, *args, **kwargs)
         return await method(self, record_id, *args, **kwargs)
 
     return call
@@ -55,80 +64,79 @@ class Owner:
     It never unpickles user code. A ref reaches it inside a list only, since Ray replaces a ref that is
     an argument itself by its value, and leaves it in a list only.
 
-    :param release: of the package that started it.
-    :param build: the digest of the sources that live in this process.
+    :param release: as for :class:`~airflow_ray.cluster.owner.keeper.Build`, and so is the ``digest``.
     """
 
-    def __init__(self, release: str, build: str) -> None:
+    def __init__(self, release: str, digest: str) -> None:
         import ray
 
         handle = ray.get_runtime_context().current_actor
         self._greeting: Greeting = {
             "release": release,
-            "build": build,
+            "build": digest,
             "started_at": time.time(),
             "messages": MESSAGES_VERSION,
             "oldest_messages": OLDEST_MESSAGES_VERSION,
         }
-        self._newer_release: str | None = None
-        self._end = asyncio.Event()
         self._transfers = Transfers(handle)
         self._ray = RayCalls(handle)
         self._records = Records(self._ray.cancel, self._ray.remove_groups)
         self._waiting = Waiting(self._records)
-        self._records.listen(self._waiting.notify, self._end_if_retired)
         self._outputs = Outputs(self._records, self._ray, self._transfers.take_value)
         self._restoring = Restoring(self._records, self._outputs, self._ray)
         self._submissions = Submissions(self._records, self._outputs, self._ray)
         self._dashboard = Dashboard()
-        self._elders = Elders(self._greeting, other_owners, self._submissions.adopt)
+        self._elders = Elders(self._greeting, other_owners)
+        self._retirement = Retirement(self._greeting, self._elders, self._records, self._transfers.count)
+        self._records.listen(self._waiting.notify, self._retirement.end_if_empty)
 
     # Of the owner itself
 
     async def begin(self) -> bool:
         """Meet the owners of other builds, and answer as soon as the owner works."""
-        self._newer_release = await self._elders.meet()
+        await self._retirement.begin()
         return True
 
     async def greet(self) -> Greeting:
         """Tell who this is."""
         return self._greeting
 
-    async def retire(self, newer_release: str) -> None:
-        """Take no new work from here on, since a newer build is there, and end when there is nothing left."""
-        self._newer_release = newer_release
-        self._end_if_retired()
+    async def retire(self, newer_release: str | None) -> bool:
+        """See :meth:`Retirement.retire`."""
+        return self._retirement.retire(newer_release)
 
     async def until_end(self) -> None:
-        """Return when this owner has retired and has nothing left; until then, whoever waits learns of its death."""
-        await self._end.wait()
+        """Return when this owner is to end; until then, whoever waits learns of its death."""
+        await self._retirement.until_end()
 
     # Work and objects that come
 
     async def attach(self, record_id: str, **attempt: Any) -> SubmitAnswer:
         """See :meth:`Submissions.attach`."""
-        return await self._with_page(record_id, await self._submissions.attach(record_id, **attempt))
+        answer = await self._attach(record_id, attempt)
+        return await self._with_page(record_id, answer) if answer else answer
 
     async def submit(
         self,
         record_id: str,
         payload: bytes | list[Any],
-        sources: dict[str, tuple[str, str]],
+        sources: Sources,
         inputs: list[tuple[str, str, str]],
         options: dict[str, Any],
         **more: Any,
     ) -> SubmitAnswer:
         """See :meth:`Submissions.submit`."""
-        if (refusal := self._refusal()) is not None:
+        answer = await self._attach(record_id, {name: more.get(name) for name in ATTEMPT})
+        if not answer and (refusal := await self._retirement.refusal()) is not None:
             return {"error": refusal}
-        for input_id, key, _ in inputs:
-            await self._look_elsewhere(input_id, key)
-        answer = await self._submissions.submit(record_id, payload, sources, inputs, options, **more)
+        if not answer:
+            lent = await self._borrow(inputs)
+            answer = await self._submissions.submit(record_id, payload, sources, inputs, options, lent=lent, **more)
         return await self._with_page(record_id, answer)
 
     async def adopt(self, record_id: str, key: str, *args: Any) -> dict[str, Any] | None:
         """See :meth:`Submissions.adopt`."""
-        return self._refusal() or await self._submissions.adopt(record_id, key, *args)
+        return await self._retirement.refusal() or await self._submissions.adopt(record_id, key, *args)
 
     async def transfer(self, step: str, *args: Any) -> Any:
         """Pass a call on to the :class:`Transfers`; a dict with ``error`` tells its error."""
@@ -166,11 +174,7 @@ class Owner:
         return record.describe() if record else None
 
     async def list_objects(self, dag: str | None = None, run: str | None = None) -> list[dict[str, Any]]:
-        """Return a plain description of each output that is kept, and of work that has none.
-
-        :param dag: how the ids of the records begin; None for all.
-        :param run: what comes next in them; None for all.
-        """
+        """Return a plain description of each output that is kept, and of work that has none, of a DAG and a run."""
         records = self._records.of(dag, run)
         refs = [ref for record in records for ref in record.refs.values()]
         places = dict(zip(refs, await self._ray.places(refs), strict=True))
@@ -187,9 +191,10 @@ class Owner:
 
         :param collect: of an output with Ray objects inside, return what somebody can use who has no cluster.
         """
-        await self._look_elsewhere(record_id, key)
-        ref, error = self._outputs.find(record_id, key)
         record = self._records.get(record_id)
+        if record is None and (lent := await self._elders.find(record_id, key, collect)) is not None:
+            return *lent, None
+        ref, error = self._outputs.find(record_id, key)
         if error is not None or record is None:
             return [], 0, error
         needs_cluster = collect and record.objects[key]
@@ -198,10 +203,7 @@ class Owner:
     async def restore(
         self, wanted: list[tuple[str, str, dict[str, Any]]], runtime_env: dict[str, Any] | None, ttl: float | None
     ) -> list[dict[str, Any] | None]:
-        """Read lost outputs from their checkpoints; see :meth:`Restoring.restore`.
-
-        :param wanted: record id, key and target, as for :meth:`submit`, of each.
-        """
+        """See :meth:`Restoring.restore`; ``wanted`` are record id, key and target of each."""
         restores = (self._restoring.restore(*each, runtime_env, ttl) for each in wanted)
         return await asyncio.gather(*restores)
 
@@ -210,12 +212,11 @@ class Owner:
         """See :meth:`Outputs.forget_if_lost`."""
         await self._outputs.forget_if_lost(record_id, key)
 
-    # The end of work and objects
-
-    @_of_record
     async def cancel(self, record_id: str, holder: str | None = None) -> bool:
         """See :meth:`Submissions.cancel`."""
-        return await self._submissions.cancel(record_id, holder)
+        is_known = self._records.get(record_id) is not None
+        is_stopped = await self._submissions.cancel(record_id, holder)
+        return is_stopped or (not is_known and any(await self._elders.ask_all("cancel", record_id, holder)))
 
     async def release(
         self, record_ids: list[str] | None, dag: str | None = None, run: str | None = None
@@ -278,19 +279,18 @@ class Owner:
             if record is not None and not record.finished:
                 record.checkpoint, record.storage = checkpoint, storage
 
-    def _refusal(self) -> dict[str, Any] | None:
-        if self._newer_release is None:
-            return None
-        return failure(FailureKind.RETIRED, release=self._greeting["release"], newer_release=self._newer_release)
+    async def _attach(self, record_id: str, attempt: dict[str, Any]) -> SubmitAnswer:
+        """Attach to work that is here, or that the owner of another build has."""
+        answer = await self._submissions.attach(record_id, **attempt)
+        if not answer and self._records.get(record_id) is None:
+            answer = await self._elders.attach(record_id, attempt)
+        return answer
 
-    def _end_if_retired(self) -> None:
-        if self._newer_release is not None and not len(self._records):
-            self._end.set()
-
-    async def _look_elsewhere(self, record_id: str, key: str) -> None:
-        """Make an output that the owner of an older build has one of this owner's too."""
-        if self._records.get(record_id) is None:
-            await self._elders.hand_over(record_id, key)
+    async def _borrow(self, inputs: list[tuple[str, str, str]]) -> dict[tuple[str, str], Any]:
+        """Return the refs of inputs that the owners of other builds have."""
+        unknown = [(record_id, key) for record_id, key, _ in inputs if self._records.get(record_id) is None]
+        found = {name: await self._elders.find(*name) for name in unknown}
+        return {name: lent[0][0] for name, lent in found.items() if lent is not None}
 
     async def _with_page(self, record_id: str, answer: SubmitAnswer) -> SubmitAnswer:
         """Add the work's page in the dashboard, unless there is no work."""

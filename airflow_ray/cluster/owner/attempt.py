@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,8 @@ class Attempt:
 
     async def _follow(self) -> None:
         record, generator = self._record, self._record.generator
-        spilled_before = asyncio.ensure_future(self._ray.spilled_bytes())
+        # Ray goes on spilling when the work that filled the store has ended: that counts to whatever comes next.
+        spilled_before = asyncio.ensure_future(self._ray.spilled_bytes(max_age=math.inf))
         header = await (await anext(generator))
         # To iterate asynchronously would fetch and unpickle each output: Ray waits for it by awaiting it.
         refs = await asyncio.to_thread(list, generator)
@@ -129,23 +131,33 @@ class Attempt:
         """Return how much was written to disk since the work began, for outputs that can fill a store."""
         if before is None or sum(output.description["bytes"] for output in kept.values()) <= SPILL_CHECK_BYTES:
             return 0
-        now = await self._ray.spilled_bytes()
+        now = await self._ray.spilled_bytes(max_age=0.0)
         # A node that has gone takes its part of the sum along.
         return max(0, now - before) if now is not None else 0
 
     async def _fail(self, error: dict[str, Any], has_lost_object: bool = False) -> None:
-        if has_lost_object or error["kind"] == FailureKind.INPUT_LOST:
-            inputs = list(self._record.inputs)
-            lost = [(name, key) for name, key, _ in inputs if await self._is_lost(name, key)]
-            if lost:
-                error = {**error, "kind": FailureKind.INPUT_LOST.value, "lost": lost}
-        await self._settle(State.FAILED, error)
+        try:
+            if has_lost_object or error["kind"] == FailureKind.INPUT_LOST:
+                # The callable may have lost an object of its own, which no input is to blame for.
+                is_of_input = error["kind"] == FailureKind.INPUT_LOST
+                inputs = list(self._record.inputs)
+                lost = [(name, key) for name, key, _ in inputs if await self._is_lost(name, key, is_of_input)]
+                if lost:
+                    error = {**error, "kind": FailureKind.INPUT_LOST.value, "lost": lost}
+        # Whatever Ray says of the inputs, the record must end.
+        finally:
+            await self._settle(State.FAILED, error)
 
-    async def _is_lost(self, record_id: str, key: str) -> bool:
-        """Whether an input is gone, also where another consumer has found that first, or somebody has released it."""
+    async def _is_lost(self, record_id: str, key: str, or_released: bool) -> bool:
+        """Whether an input is gone, also where another consumer has found that first.
+
+        :param or_released: whether one that somebody has released meanwhile counts.
+        """
         await self._outputs.forget_if_lost(record_id, key)
         producer = self._records.get(record_id)
-        return producer is None or key not in producer.refs
+        if producer is None or (key not in producer.refs and key not in producer.lost):
+            return or_released
+        return key in producer.lost
 
     async def _settle(self, state: State, error: dict[str, Any] | None = None) -> None:
         async with self._records.lock(self._record.record_id):

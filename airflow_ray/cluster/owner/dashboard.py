@@ -18,17 +18,29 @@ class Dashboard:
     """Knows the address of the dashboard, if the cluster runs one."""
 
     def __init__(self) -> None:
-        self._address = ""
+        self._address: asyncio.Task[str] | None = None
         self._asked_at = float("-inf")
 
     async def page(self, task_id: str) -> DashboardPage:
         """Return the page of a task."""
         import ray
 
-        if time.monotonic() > self._asked_at + KNOWN_SECONDS:
+        if self._address is None or time.monotonic() > self._asked_at + KNOWN_SECONDS:
             self._asked_at = time.monotonic()
-            self._address = await _answering(await asyncio.to_thread(ray._private.worker.get_dashboard_url))
-        return {"address": self._address, "job_id": ray.get_runtime_context().get_job_id(), "task_id": task_id}
+            self._address = asyncio.get_running_loop().create_task(_address())
+        address = await asyncio.shield(self._address)
+        return {"address": address, "job_id": ray.get_runtime_context().get_job_id(), "task_id": task_id}
+
+
+async def _address() -> str:
+    """Return the address of the dashboard, or an empty text where there is none that answers."""
+    import ray
+
+    try:
+        return await _answering(await asyncio.to_thread(ray._private.worker.get_dashboard_url))
+    # Work that has begun does not fail for want of a link.
+    except Exception:
+        return ""
 
 
 async def _answering(address: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from contextlib import suppress
@@ -15,43 +16,42 @@ if TYPE_CHECKING:
     from airflow_ray.cluster.owner.waiting import Wanted
     from airflow_ray.cluster.protocol import Greeting
 
+# One that does not answer holds up no connection.
+GREETING_SECONDS = 5.0
 # Between two looks at what they have, while somebody waits for that: it happens after an upgrade only.
 ELDERS_SECONDS = 1.0
 
 
 class Elders:
-    """Asks the owners of older builds for what this one does not know.
+    """Asks the owners of other builds for what this one does not know.
 
     :param greeting: of this owner.
     :param list_others: returns the handles of the other owners of the namespace.
-    :param adopt: makes an object of another's an output of this owner's.
     """
 
-    def __init__(
-        self, greeting: Greeting, list_others: Callable[[], list[Any]], adopt: Callable[..., Awaitable[Any]]
-    ) -> None:
+    def __init__(self, greeting: Greeting, list_others: Callable[[], list[Any]]) -> None:
         self._greeting = greeting
         self._list_others = list_others
-        self._adopt = adopt
         self._handles: list[Any] = []
 
     async def meet(self) -> str | None:
-        """Let those of older builds retire, and return the release of a newer one, if there is one."""
-        from ray.exceptions import RayError
+        """Let those of older builds retire, and return the release of a newer one, if one stays that has something.
 
+        Of two builds of one release neither is newer: each serves whoever has its code, and ends when it is empty.
+        """
+        self._handles = []
+        newer = None
         for handle in self._list_others():
-            try:
-                greeting: Greeting = await handle.greet.remote()
-                if not _speaks(greeting):
-                    continue
-                if _age(greeting) > _age(self._greeting):
-                    return greeting["release"]
-                await handle.retire.remote(self._greeting["release"])
-            # It has just ended, or is of a release that did not greet.
-            except (RayError, AttributeError):
+            greeting: Greeting | None = await self._ask(handle, "greet")
+            if greeting is None or not _speaks(greeting):
                 continue
             self._handles.append(handle)
-        return None
+            own, other = _age(self._greeting), _age(greeting)
+            # A newer one that is empty makes way: somebody has gone back to an older release.
+            ends = await self._ask(handle, "retire", self._greeting["release"] if own > other else None)
+            if other > own and not ends:
+                newer = greeting["release"]
+        return newer
 
     async def holder_of(self, record_id: str) -> Any:
         """Return the handle of the one that knows a record, or None."""
@@ -60,14 +60,19 @@ class Elders:
                 return handle
         return None
 
-    async def hand_over(self, record_id: str, key: str) -> None:
-        """Adopt an output that one of them has."""
-        elder = await self.holder_of(record_id)
-        if elder is None:
-            return
-        found, known = await self._ask(elder, "find", record_id, key), await self._ask(elder, "describe", record_id)
-        if found and known and found[0]:
-            await self._adopt(record_id, key, found[0], [], known["outputs"][key], known["ttl"])
+    async def find(self, record_id: str, key: str, collect: bool = False) -> tuple[list[Any], int] | None:
+        """Return the ref of an output that one of them has, in a list, and its bytes."""
+        holder = await self.holder_of(record_id)
+        answer = await self._ask(holder, "find", record_id, key, collect) if holder is not None else None
+        return (answer[0], answer[1]) if answer and answer[0] else None
+
+    async def attach(self, record_id: str, attempt: dict[str, Any]) -> Any:
+        """Attach to work that one of them has; work there that is another is stopped and forgotten."""
+        holder = await self.holder_of(record_id)
+        answer = await self._attach(holder, record_id, attempt) if holder is not None else None
+        if holder is not None and not answer:
+            await self._ask(holder, "release", [record_id])
+        return answer or {}
 
     async def watch(
         self,
@@ -99,7 +104,7 @@ class Elders:
                 else next(own_answers)
                 for each in wanted
             ]
-            if left <= 0 or any(each is not None and each["ended"] for each in news):
+            if left <= 0 or any(each is not None for each in news):
                 return news
 
     async def ask_all(self, method: str, *args: Any) -> list[Any]:
@@ -107,15 +112,29 @@ class Elders:
         answers = [await self._ask(handle, method, *args) for handle in list(self._handles)]
         return [each for each in answers if each is not None]
 
-    async def _ask(self, handle: Any, method: str, *args: Any) -> Any:
+    async def _attach(self, holder: Any, record_id: str, attempt: dict[str, Any]) -> Any:
         from ray.exceptions import RayActorError
 
+        with suppress(RayActorError):
+            return await holder.attach.remote(record_id, **attempt)
+        return None
+
+    async def _ask(self, handle: Any, method: str, *args: Any) -> Any:
+        """Return what one of them answers, or None where it has ended or knows no such question."""
+        from ray.exceptions import ActorDiedError, RayActorError
+
         try:
-            return await getattr(handle, method).remote(*args)
-        except RayActorError:
+            return await asyncio.wait_for(_answer(getattr(handle, method).remote(*args)), GREETING_SECONDS)
+        except ActorDiedError:
             if handle in self._handles:
                 self._handles.remove(handle)
-            return None
+        except (AttributeError, RayActorError, asyncio.TimeoutError):
+            pass
+        return None
+
+
+async def _answer(ref: Any) -> Any:
+    return await ref
 
 
 def _speaks(greeting: Greeting) -> bool:
@@ -123,9 +142,9 @@ def _speaks(greeting: Greeting) -> bool:
     return greeting["messages"] >= OLDEST_MESSAGES_VERSION and greeting["oldest_messages"] <= MESSAGES_VERSION
 
 
-def _age(greeting: Greeting) -> tuple[list[int], float]:
-    """Return what orders builds: by release, and those of one release by when they began."""
-    return [int(number) for number in re.findall(r"\d+", greeting["release"])], greeting["started_at"]
+def _age(greeting: Greeting) -> list[int]:
+    """Return what orders releases."""
+    return [int(number) for number in re.findall(r"\d+", greeting["release"])]
 
 
 def other_owners() -> list[Any]:

@@ -136,14 +136,43 @@ class Keeper:
         return output.decode(errors="replace")
 
 
-def _ensure_owner(pickled: bytes, namespace: str, build: Build) -> str | None:
+def owner_handle(namespace: str, build: Build, by_value: Callable[[], AbstractContextManager[None]]) -> Any:
+    """Return the handle of the owner of ``namespace``, which is created if there is none.
+
+    :param build: whose owner it is.
+    :param by_value: makes Ray's pickler copy this package while it is entered, so that the cluster needs
+        none. Nothing is waited for within it, since others pickle too.
+    :raises RuntimeError: the owner could not be started; the text is what its process said.
+    """
+    import ray
+    from ray import cloudpickle
+    from ray.exceptions import RayActorError
+
+    with suppress(ValueError):
+        return ray.get_actor(build.owner_name, namespace=namespace)
+    with by_value():
+        pickled = cloudpickle.dumps(keep_owner)
+    try:
+        output = _ensure_owner(pickled, namespace, build, by_value)
+    # The keeper of an owner that has just retired was about to end.
+    except RayActorError:
+        output = _ensure_owner(pickled, namespace, build, by_value)
+    if output is not None:
+        raise RuntimeError(output)
+    return ray.get_actor(build.owner_name, namespace=namespace)
+
+
+def _ensure_owner(
+    pickled: bytes, namespace: str, build: Build, by_value: Callable[[], AbstractContextManager[None]]
+) -> str | None:
     """Let the keeper of ``namespace``, which is created if there is none, start the owner; return what it answers."""
     import ray
     from ray.exceptions import ActorAlreadyExistsError
 
     named = {"name": build.keeper_name, "namespace": namespace, "get_if_exists": True, "lifetime": "detached"}
     try:
-        keeper = ray.remote(Keeper).options(**named, **_ON_HEAD).remote()
+        with by_value():
+            keeper = ray.remote(Keeper).options(**named, **_ON_HEAD).remote()
         output: str | None = ray.get(keeper.ensure_owner.remote(pickled, namespace, *build))
     # Ray looks for it first and creates it then: meanwhile another process may have done the same. A Ray Client
     # hears of that with the first call.
@@ -151,23 +180,3 @@ def _ensure_owner(pickled: bytes, namespace: str, build: Build) -> str | None:
         keeper = ray.get_actor(build.keeper_name, namespace=namespace)
         output = ray.get(keeper.ensure_owner.remote(pickled, namespace, *build))
     return output
-
-
-def owner_handle(namespace: str, build: Build, by_value: Callable[[], AbstractContextManager[None]]) -> Any:
-    """Return the handle of the owner of ``namespace``, which is created if there is none.
-
-    :param build: whose owner it is.
-    :param by_value: makes Ray's pickler copy this package while it is entered, so that the cluster needs
-        none.
-    :raises RuntimeError: the owner could not be started; the text is what its process said.
-    """
-    import ray
-    from ray import cloudpickle
-
-    with suppress(ValueError):
-        return ray.get_actor(build.owner_name, namespace=namespace)
-    with by_value():
-        output = _ensure_owner(cloudpickle.dumps(keep_owner), namespace, build)
-    if output is not None:
-        raise RuntimeError(output)
-    return ray.get_actor(build.owner_name, namespace=namespace)

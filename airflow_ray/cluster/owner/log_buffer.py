@@ -46,7 +46,7 @@ class LogBuffer:
             if lines and size + batch_bytes > max_bytes:
                 break
             if not lines:
-                skipped = max(0, start - offset)
+                skipped += max(0, start - offset)
                 offset = max(offset, start)
             lines += batch[offset - start :]
             offset = start + len(batch)

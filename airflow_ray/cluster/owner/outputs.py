@@ -48,7 +48,7 @@ class Outputs:
     def find(self, record_id: str, key: str) -> tuple[Any, dict[str, Any] | None]:
         """Return the ref of an output, or None and as plain data why there is none."""
         record = self._records.get(record_id)
-        if record is None or key in record.lost:
+        if record is None or key in record.lost or (record.is_restored and key not in record.refs):
             state = None if record is None else State.LOST.value
             return None, failure(FailureKind.NO_OBJECT, record_id=record_id, key=key, state=state)
         if key not in record.refs or record.state != State.SUCCEEDED:

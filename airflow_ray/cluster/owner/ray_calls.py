@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -14,8 +14,6 @@ from airflow_ray.cluster.worker import placement_groups
 from airflow_ray.cluster.worker.restorer import restore
 from airflow_ray.cluster.worker.runner import run
 
-# Many pieces of work may begin and end within a second.
-SPILL_SECONDS = 1.0
 SPILL_TIMEOUT_SECONDS = 5.0
 
 
@@ -47,8 +45,10 @@ class RayCalls:
         self._restore = ray.remote(num_returns=2)(restore)
         self._collected = ray.remote(num_cpus=0)(collected)
         self._value_around = ray.remote(num_cpus=0, num_returns=2)(value_around)
-        self._spill_lock = threading.Lock()
-        self._spilled = (float("-inf"), 0)
+        self._spill_sample: asyncio.Task[int | None] | None = None
+        self._spill_sampled_at = float("-inf")
+        # A node that does not answer holds up nothing else.
+        self._spill_thread = ThreadPoolExecutor(1, thread_name_prefix="airflow-ray-spill")
 
     def start(self, options: dict[str, Any], ends_process: bool, *args: Any) -> Any:
         """Start the runner, and return the generator of its outputs.
@@ -116,21 +116,24 @@ class RayCalls:
         """Whether one of the objects is gone for good."""
         return await asyncio.to_thread(store.are_lost, refs)
 
-    async def spilled_bytes(self) -> int | None:
-        """Return how much all nodes have written to disk so far for lack of room, or None where Ray does not say."""
+    async def spilled_bytes(self, max_age: float) -> int | None:
+        """Return how much all nodes have written to disk so far for lack of room, or None where Ray does not say.
+
+        :param max_age: seconds since when the figure may be known.
+        """
+        if self._spill_sample is None or (
+            self._spill_sample.done() and time.monotonic() > self._spill_sampled_at + max_age
+        ):
+            self._spill_sampled_at = time.monotonic()
+            self._spill_sample = asyncio.get_running_loop().create_task(self._sample_spilled_bytes())
         # A figure for the log is not worth waiting for a node that does not answer.
         with suppress(asyncio.TimeoutError):
-            return await asyncio.wait_for(asyncio.to_thread(self._spilled_bytes), SPILL_TIMEOUT_SECONDS)
+            return await asyncio.wait_for(asyncio.shield(self._spill_sample), SPILL_TIMEOUT_SECONDS)
         return None
 
-    def _spilled_bytes(self) -> int | None:
-        with self._spill_lock:
-            asked_at, known = self._spilled
-            if time.monotonic() > asked_at + SPILL_SECONDS:
-                try:
-                    known = store.spilled_bytes()
-                # A node that has just died makes Ray raise whatever it likes. It is a figure for the log, no more.
-                except Exception:
-                    return None
-                self._spilled = (time.monotonic(), known)
-            return known
+    async def _sample_spilled_bytes(self) -> int | None:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._spill_thread, store.spilled_bytes)
+        # A node that has just died makes Ray raise whatever it likes. It is a figure for the log, no more.
+        except Exception:
+            return None

@@ -39,7 +39,8 @@ class Record:
 
     ``outputs`` maps each key to its description, ``refs`` to its object and ``objects`` to the Ray objects inside that.
     ``lost`` are the keys of those that are gone, ``rebuilt_at`` is when Ray last ran the work again for an output that
-    was lost. ``acknowledged`` is whether Airflow has taken note of the success. ``read_offset`` is how far a follower
+    was lost. ``acknowledged`` is whether Airflow has taken note of the success, ``is_restored`` whether the record
+    knows of no other outputs than those that were restored to it. ``read_offset`` is how far a follower
     has read the log, ``read_at`` when it last asked, by the monotonic clock in seconds. ``placement_groups`` are those
     that the work has made. ``used_at`` is when the work or its outputs were last of use to somebody, by the same clock,
     ``users`` are the attempts of other work that uses them now. ``spilled_bytes`` is how much Ray wrote to disk for
@@ -71,6 +72,7 @@ class Record:
     placement_groups: list[Any] = field(default_factory=list, repr=False)
     lost: set[str] = field(default_factory=set)
     acknowledged: bool = False
+    is_restored: bool = False
     task_id: str | None = None
     rebuilt_at: float = 0.0
     log: LogBuffer = field(default_factory=LogBuffer, repr=False)
@@ -168,6 +170,7 @@ class Record:
             "task_id": self.task_id,
             "log_lines": self.log.end,
             "ttl": self.ttl,
+            "is_restored": self.is_restored,
             "spilled_bytes": self.spilled_bytes,
         }
 

@@ -132,8 +132,12 @@ class Records:
 
     def set_ttl(self, record: Record, ttl: float | None) -> None:
         """Let the outputs of a record be released ``ttl`` seconds after their last use, or never if that is None."""
+        expiry = self._expiries.pop(record.record_id, None)
+        # It sleeps for as long as the earlier time to live says.
+        if expiry is not None and expiry is not asyncio.current_task():
+            expiry.cancel()
         record.ttl = ttl
-        if ttl is not None and record.record_id not in self._expiries:
+        if ttl is not None:
             task = asyncio.get_running_loop().create_task(self._expire(record.record_id))
             self._expiries[record.record_id] = task
 
@@ -163,6 +167,8 @@ class Records:
         self._shorten_log(record, TAIL_BYTES)
 
     def _shorten_log(self, record: Record, max_bytes: int) -> None:
+        if not self.is_current(record):
+            return
         before = record.log.bytes
         record.log.keep_tail(max_bytes)
         self._log_bytes += record.log.bytes - before

@@ -71,8 +71,9 @@ class Restoring:
         finally:
             del self._tasks[name], self._targets[name]
         async with self._records.lock(name[0]):
-            # Run again, released or restored otherwise meanwhile: what there is now is newer than the checkpoint.
-            if self._records.get(name[0]) is before:
+            # Run again, put or released meanwhile: what there is now is newer than the checkpoint.
+            now = self._records.get(name[0])
+            if now is before or (before is None and now is not None and now.is_restored):
                 await self._take(name, output, ttl)
         return None
 
@@ -81,6 +82,7 @@ class Restoring:
         record = self._records.get(record_id)
         if record is None:
             record = await self._records.create(record_id, {}, ttl)
+            record.is_restored = True
             record.finish(State.SUCCEEDED)
         if record.state == State.SUCCEEDED and key not in record.refs:
             record.take_output(key, output)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-# What is asked for is on this node already.
-LOOK_SECONDS = 5.0
+# What is asked for is in this process, or on this node.
+LOOK_MILLISECONDS = 100
 
 
 def sizes_of(refs: list[Any]) -> list[int]:
@@ -59,19 +59,24 @@ def are_lost(refs: list[Any]) -> bool:
     nothing is moved to this node. One that Ray is making again counts as there.
     """
     import ray
+    from ray._private.worker import global_worker
+    from ray.exceptions import GetTimeoutError
 
     refs = list(dict.fromkeys(refs))
     ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
     locations = ray.experimental.get_local_object_locations(ready)
     here = ray.get_runtime_context().get_node_id()
-    # An error lies in the memory of the owner, which is no node, or in the store of its node.
-    near = [ref for ref in ready if here in (locations.get(ref, {}).get("node_ids") or [here])]
-    return any(map(_is_error, near))
-
-
-def _is_error(ref: Any) -> bool:
-    from ray._private.worker import global_worker
-
-    ((_, mark, *_rest),) = global_worker.core_worker.get_objects([ref], int(LOOK_SECONDS * 1000))
+    near = [ref for ref in ready if _may_be_an_error(locations.get(ref, {}), here)]
+    try:
+        marks = [mark for _, mark, *_ in global_worker.core_worker.get_objects(near, LOOK_MILLISECONDS)] if near else []
+    # What is not here at once is a value on its way: an error is small.
+    except GetTimeoutError:
+        return False
     # The name of how a value is pickled, or the number of an error.
-    return bool(mark) and mark.partition(b",")[0].isdigit()
+    return any(mark and mark.partition(b",")[0].isdigit() for mark in marks)
+
+
+def _may_be_an_error(location: dict[str, Any], here: str) -> bool:
+    """Whether an object lies where Ray puts errors: in the memory of the owner, which is no node, or in its store."""
+    nodes = location.get("node_ids")
+    return here in nodes if nodes else not location.get("did_spill")

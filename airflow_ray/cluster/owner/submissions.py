@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import failure, failure_of
@@ -11,12 +12,13 @@ from airflow_ray.cluster.owner.scheduling import ClusterView, Scheduling
 from airflow_ray.cluster.protocol import FailureKind, State, SubmitAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Mapping
 
     from airflow_ray.cluster.owner.outputs import Outputs
     from airflow_ray.cluster.owner.ray_calls import RayCalls
     from airflow_ray.cluster.owner.record import Record
     from airflow_ray.cluster.owner.records import Records
+    from airflow_ray.cluster.protocol import Sources
 
 
 class Submissions:
@@ -54,7 +56,7 @@ class Submissions:
         self,
         record_id: str,
         payload: bytes | list[Any],
-        sources: dict[str, tuple[str, str]],
+        sources: Sources,
         inputs: list[tuple[str, str, str]],
         options: dict[str, Any],
         *,
@@ -67,6 +69,7 @@ class Submissions:
         storage: dict[str, Any] | None = None,
         ends_process: bool = False,
         ttl: float | None = None,
+        lent: Mapping[tuple[str, str], Any] = MappingProxyType({}),
     ) -> SubmitAnswer:
         """Run a pickled callable under ``record_id``, in place of any earlier work of that name.
 
@@ -82,11 +85,12 @@ class Submissions:
         :param storage: arguments of ``Storage`` for what the work itself writes and reads.
         :param ends_process: no later work is to run in the same process.
         :param ttl: seconds after the last use in which the outputs are released; None keeps them.
+        :param lent: refs of inputs that the owners of other builds have, by record id and key.
         """
         async with self._records.lock(record_id):
             if answer := self._attach(record_id, fingerprint, holder, checkpoint, storage):
                 return answer
-            refs, error = self._input_refs(inputs)
+            refs, error = self._input_refs(inputs, lent)
             if error is not None:
                 return {"error": error}
             pickled = await self._outputs.own(payload[0]) if isinstance(payload, list) else payload
@@ -192,9 +196,12 @@ class Submissions:
             record.checkpoint, record.storage = checkpoint, storage
         return {"attached": record.state.value}
 
-    def _input_refs(self, inputs: list[tuple[str, str, str]]) -> tuple[list[Any], dict[str, Any] | None]:
+    def _input_refs(
+        self, inputs: list[tuple[str, str, str]], lent: Mapping[tuple[str, str], Any]
+    ) -> tuple[list[Any], dict[str, Any] | None]:
         """Return the ref of each input, which keeps the object alive from here on, or why there is none."""
-        found = [self._outputs.find(record_id, key) for record_id, key, _ in inputs]
+        names = [(record_id, key) for record_id, key, _ in inputs]
+        found = [(lent[name], None) if name in lent else self._outputs.find(*name) for name in names]
         errors = [error for _, error in found if error is not None]
         if not errors:
             return [ref for ref, _ in found], None

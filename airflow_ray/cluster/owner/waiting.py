@@ -58,13 +58,14 @@ class Waiting:
                     await asyncio.wait_for(changed.wait(), deadline - time.monotonic())
                 except asyncio.TimeoutError:
                     break
-            lines, offset, skipped = record.log.read(offset)
+            # The log of another attempt may be shorter than what a follower has read of the one before.
+            lines, offset, skipped = record.log.read(min(offset, record.log.end))
         answer: PollAnswer = {"state": record.state.value, "detail": record.detail}
         answer |= {"lines": lines, "offset": offset, "skipped": skipped}
         if record.finished and record.log.end == offset:
             answer |= {"record": record.describe(), "value_json": record.value_json}
-            # An answer with lines may get lost on its way, and its follower ask for them again.
-            if not lines:
+            # Of those who follow: an answer with lines may get lost on its way, and its follower ask for them again.
+            if timeout and not lines:
                 self._records.shorten_log(record)
         return answer
 

@@ -10,11 +10,12 @@ from airflow_ray.cluster.worker.user_modules import importable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_ray.cluster.protocol import Sources
     from airflow_ray.cluster.tuning.experiment import Experiment
     from airflow_ray.cluster.tuning.order import Search
 
 
-def prepare_trainable(order: Search, sources: dict[str, tuple[str, str]], experiment: Experiment) -> Any:
+def prepare_trainable(order: Search, sources: Sources, experiment: Experiment) -> Any:
     """Return the trainable with its modules, its data and what it reserves; that is a CPU where nothing is said."""
     from ray import tune
 
@@ -29,7 +30,7 @@ def prepare_trainable(order: Search, sources: dict[str, tuple[str, str]], experi
     return trainable
 
 
-def _portable(trainable: Any, sources: dict[str, tuple[str, str]]) -> Any:
+def _portable(trainable: Any, sources: Sources) -> Any:
     """Return a trainable that brings the user's own modules along to the processes of the trials."""
     from ray import cloudpickle
 

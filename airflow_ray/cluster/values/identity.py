@@ -10,6 +10,7 @@ import functools
 import hashlib
 import os
 import sys
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -71,13 +72,13 @@ def inner_classes(cls: type) -> Iterator[type]:
             yield from inner_classes(value)
 
 
-def id_of(cls: type, place: str, source: str) -> str:
-    """Return the id of a class, which changes with the source of its module and with the ids of its bases.
+def id_of(cls: type, place: str, code: str) -> str:
+    """Return the id of a class, which changes with the code that its module runs and with the ids of its bases.
 
     :param place: of its module, as :func:`place_of` returns it.
-    :param source: the text of the module.
+    :param code: a digest of the source of the module, and of the user's modules that it imports: a method runs theirs.
     """
-    parts = [place, source, cls.__qualname__, *map(_base_id, (*cls.__bases__, type(cls)))]
+    parts = [place, code, cls.__qualname__, *map(_base_id, (*cls.__bases__, type(cls)))]
     digest = hashlib.sha256()
     for part in parts:
         digest.update(f"{len(part)}:{part}".encode(errors="surrogatepass"))
@@ -155,6 +156,10 @@ def fill_anew(cls: type, state: Any) -> type:
     fill = cloudpickle._class_setstate
     whole_classes().add(cls)
     cloudpickle._class_setstate.empty.discard(cls)
+    if issubclass(cls, Enum):
+        attributes, slots = state
+        # A member is never assigned again.
+        state = {name: value for name, value in attributes.items() if name not in cls.__members__}, slots
     getattr(fill, "__wrapped__", fill)(cls, state)
     return cls
 

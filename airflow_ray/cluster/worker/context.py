@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.checkpoints import open_filesystem, scheme_and_root
 from airflow_ray.cluster.protocol import REFRESH_SECONDS
+
+if TYPE_CHECKING:
+    from airflow_ray.cluster.protocol import Sources
 
 
 class RunContext:
@@ -18,7 +21,7 @@ class RunContext:
     :param sources: module name to file name and source text of the user's own modules.
     """
 
-    def __init__(self, owner_name: str, record_id: str, attempt: str, sources: dict[str, tuple[str, str]]) -> None:
+    def __init__(self, owner_name: str, record_id: str, attempt: str, sources: Sources) -> None:
         import ray
 
         self.sources = sources

@@ -26,6 +26,8 @@ from airflow_ray.cluster.worker.user_modules import importable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from airflow_ray.cluster.protocol import Sources
+
 
 FOOTER = "end of outputs"
 
@@ -100,7 +102,7 @@ def run(
     record_id: str,
     attempt: str,
     payload: bytes,
-    sources: dict[str, tuple[str, str]],
+    sources: Sources,
     as_json: bool,
     multiple_outputs: bool,
     checkpointed: bool,
@@ -125,7 +127,7 @@ def run(
 
     node = ray.util.get_node_ip_address()
     owner.announce_start.remote(record_id, attempt, node, os.getpid())
-    for filename, source in sources.values():
+    for filename, source, _ in sources.values():
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     secrets = secrets_of_runtime_env()
     send = _log_sender(owner, record_id, attempt, secrets)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import ModuleType
 
+    from airflow_ray.cluster.protocol import Sources
+
 
 class _SourceFinder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     """Imports modules from source text that came with the task.
@@ -33,7 +35,7 @@ class _SourceFinder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     :param sources: module name to file name and source text.
     """
 
-    def __init__(self, sources: dict[str, tuple[str, str]]) -> None:
+    def __init__(self, sources: Sources) -> None:
         self._sources = sources
 
     def find_spec(
@@ -53,11 +55,11 @@ class _SourceFinder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     def exec_module(self, module: ModuleType) -> None:
         from ray import cloudpickle
 
-        filename, source = self._sources[module.__name__]
+        filename, source, digest = self._sources[module.__name__]
         module.__file__ = filename
         # Without dont_inherit its annotations would be texts, as they are in this file.
         code = compile(source, filename, "exec", dont_inherit=True)
-        exec(code, module.__dict__, _Names(module, filename, source))
+        exec(code, module.__dict__, _Names(module, filename, digest))
         # What the callable itself puts into the store, or sends to other tasks, is read where there is no such module.
         cloudpickle.register_pickle_by_value(module)
 
@@ -69,36 +71,36 @@ class _Names(UserDict[str, Any]):
 
     :param module: whose names they are.
     :param filename: where its source came from.
-    :param source: what is run.
+    :param digest: of the code that it runs.
     """
 
-    def __init__(self, module: ModuleType, filename: str, source: str) -> None:
+    def __init__(self, module: ModuleType, filename: str, digest: str) -> None:
         super().__init__()
         self.data = vars(module)
         self._module = module.__name__
         self._place = place_of(self._module, filename)
-        self._source = source
+        self._digest = digest
         self._new: set[str] = set()
 
     def __setitem__(self, name: str, value: Any) -> None:
         self.data[name] = self._class(value) if is_own_class(self._module, name, value) else value
 
     def _class(self, cls: type) -> type:
-        class_id = id_of(cls, self._place, self._source)
+        class_id = id_of(cls, self._place, self._digest)
         known = known_class(class_id)
         # A module may replace a class that it has just made, by a decorated one for example.
         if known is None or class_id in self._new:
             self._new.add(class_id)
             track(cls, class_id)
             for inner in inner_classes(cls):
-                track(inner, id_of(inner, self._place, self._source))
+                track(inner, id_of(inner, self._place, self._digest))
             return cls
         adopt_code(known, cls)
         return known
 
 
 @contextmanager
-def importable(sources: dict[str, tuple[str, str]]) -> Iterator[None]:
+def importable(sources: Sources) -> Iterator[None]:
     """Make ``sources`` importable for as long as one callable runs.
 
     What was imported is forgotten afterwards: the next task on this worker may bring another
@@ -120,8 +122,8 @@ def importable(sources: dict[str, tuple[str, str]]) -> Iterator[None]:
 
 
 def _forget(name: str) -> None:
-    from ray import cloudpickle
+    from ray.cloudpickle import cloudpickle
 
-    module = sys.modules.pop(name, None)
-    if module is not None and name in cloudpickle.list_registry_pickle_by_value():
-        cloudpickle.unregister_pickle_by_value(module)
+    # A module may have put something else in its place, of which Ray's own function knows nothing.
+    sys.modules.pop(name, None)
+    cloudpickle._PICKLE_BY_VALUE_MODULES.discard(name)

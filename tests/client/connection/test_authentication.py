@@ -259,12 +259,12 @@ def test_silent_port_is_told_with_tls_too(refusal, tls_fields, mode):
 )
 def test_wrong_field_of_tls_is_named(connection, fields, told):
     with pytest.raises(RayConfigurationError, match=told):
-        _ = RayHook(connection(1, **fields)).settings
+        _ = RayHook(connection(1, **fields)).client.settings
 
 
 def test_secrets_are_not_in_the_text_of_settings(connection, tls_fields):
     runtime_env = {"env_vars": {"PASSWORD": "swordfish"}}
-    settings = RayHook(connection(1, token=TOKEN, runtime_env=runtime_env, **tls_fields)).settings
+    settings = RayHook(connection(1, token=TOKEN, runtime_env=runtime_env, **tls_fields)).client.settings
     key = Path(tls_fields["tls_key"]).read_text().splitlines()[1]
     assert not [secret for secret in (TOKEN, key, "swordfish") if secret in repr(settings)]
 

@@ -101,7 +101,7 @@ class FakeRay:
         await self.look_gate.wait()
         return answer
 
-    async def spilled_bytes(self) -> int | None:
+    async def spilled_bytes(self, max_age: float) -> int | None:
         return self.spilled.pop(0) if len(self.spilled) > 1 else self.spilled[0]
 
     async def remove_groups(self, groups: list[Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ray.exceptions import RayTaskError, WorkerCrashedError
+from ray.exceptions import ObjectLostError, RayTaskError, WorkerCrashedError
 
 from airflow_ray.cluster.owner import attempt
 from airflow_ray.cluster.owner.scheduling import ClusterView, Scheduling
@@ -46,10 +46,36 @@ def test_consumer_of_an_input_that_was_released_meanwhile_ends():
         owner = FakeOwner()
         await _consumer_of_two(owner)
         await owner.records.discard("d/r/a/-1")
-        owner.ray.tasks[-1].end(error=LOST, lost_object=True)
+        owner.ray.tasks[-1].break_off(ObjectLostError("00", None, ""))
         assert (await owner.ended("d/r/c/-1"))["error"]["lost"] == [("d/r/a/-1", KEY)]
 
     run(test())
+
+
+def test_object_that_a_callable_has_lost_itself_is_no_lost_input():
+    async def test() -> None:
+        owner = FakeOwner()
+        await _consumer_of_two(owner)
+        await owner.records.discard("d/r/a/-1")
+        owner.ray.tasks[-1].end(error=LOST, lost_object=True)
+        assert (await owner.ended("d/r/c/-1"))["error"] == LOST
+
+    run(test())
+
+
+def test_work_ends_though_ray_does_not_say_whether_an_input_is_lost(monkeypatch):
+    async def test() -> None:
+        owner = FakeOwner()
+        await _consumer_of_two(owner)
+        monkeypatch.setattr(owner.ray, "are_lost", _fail)
+        owner.ray.tasks[-1].end(error=LOST, lost_object=True)
+        assert (await owner.ended("d/r/c/-1"))["state"] == State.FAILED
+
+    run(test())
+
+
+async def _fail(refs):
+    raise ConnectionError("no answer")
 
 
 def test_consumer_ends_whose_producer_is_run_again_while_its_loss_is_looked_into():

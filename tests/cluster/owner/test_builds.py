@@ -9,7 +9,7 @@ import pytest
 
 from airflow_ray.client.connection import ray_session
 from airflow_ray.cluster.owner.keeper import Build
-from airflow_ray.exceptions import AirflowRayError
+from airflow_ray.exceptions import RayVersionMismatchError
 from airflow_ray.hooks.ray import RayHook
 from tests.conftest import new_uri
 from tests.ray_head import RayHead
@@ -65,8 +65,37 @@ def test_work_of_an_older_build_goes_on_and_its_result_is_an_input_of_the_newer(
 def test_older_build_takes_no_new_work_and_says_what_to_upgrade(connections):
     both = connections()
     both.old.put(1, uri=new_uri("ray_builds"))
-    with both.new.connect(), pytest.raises(AirflowRayError, match=r"0\.2\.0"):
-        both.old.submit(len, [1], uri=new_uri("ray_builds"))
+    with both.new.connect():
+        both.new.put(1, uri=new_uri("ray_builds"))
+        with pytest.raises(RayVersionMismatchError, match=r"0\.2\.0"):
+            both.old.submit(len, [1], uri=new_uri("ray_builds"))
+
+
+def test_older_build_takes_work_again_when_the_newer_has_nothing(connections):
+    both, uri = connections(), new_uri("ray_builds")
+    both.old.put(1, uri=new_uri("ray_builds"))
+    with both.new.connect():
+        both.old.submit(len, [1], uri=uri)
+        assert both.old.wait(uri, timeout=60)["state"] == "SUCCEEDED"
+
+
+def test_try_of_the_newer_build_attaches_to_work_that_the_older_runs(connections, tmp_path):
+    both, uri = connections(), new_uri("ray_builds")
+    both.old.submit(_wait_for, str(tmp_path / "go"), uri=uri, generation="0", holder="first")
+    with both.new.connect():
+        both.new.submit(_wait_for, str(tmp_path / "go"), uri=uri, generation="0", holder="second")
+        (tmp_path / "go").touch()
+        assert both.old.wait(uri, timeout=60)["state"] == "SUCCEEDED"
+        assert both.new.logs(uri) == ["begun"]
+
+
+def test_work_of_the_newer_build_takes_the_place_of_what_the_older_runs(connections, tmp_path):
+    both, uri = connections(), new_uri("ray_builds")
+    both.old.submit(_wait_for, str(tmp_path / "never"), uri=uri)
+    with both.new.connect():
+        both.new.submit(len, [1], uri=uri)
+        assert both.new.wait(uri, timeout=60)["state"] == "SUCCEEDED"
+        assert both.old.status(uri) == "LOST"
 
 
 def test_older_build_ends_when_it_is_empty(connections, head):

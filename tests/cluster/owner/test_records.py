@@ -100,3 +100,32 @@ def test_lines_that_waited_for_a_slow_follower_go_nowhere_when_the_record_is_rep
         assert [await blocked, "late" in before.log.read(0, 10_000_000)[0]] == [False, False]
 
     run(test())
+
+
+def test_shorter_time_to_live_counts_at_once():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.submissions.adopt("d/r/t/-1", "first", ["ref"], [], {}, 3600.0)
+        await owner.submissions.adopt("d/r/t/-1", "second", ["ref"], [], {}, 0.01)
+        await until(lambda: owner.records.get("d/r/t/-1") is None)
+
+    run(test())
+
+
+def test_follower_of_a_longer_log_hears_of_the_end():
+    async def test() -> None:
+        owner = FakeOwner()
+        await _with_log(owner, "d/r/t/-1", 100)
+        assert "record" in await owner.waiting.poll("d/r/t/-1", 1000, 5.0)
+
+    run(test())
+
+
+def test_log_that_a_person_has_read_stays_for_its_follower():
+    async def test() -> None:
+        owner = FakeOwner()
+        record = await _with_log(owner, "d/r/t/-1", 10_000)
+        await owner.waiting.poll("d/r/t/-1", 10_000, 0.0)
+        assert record.log.bytes == 10_000 * len(LINE)
+
+    run(test())

@@ -74,3 +74,23 @@ def test_loss_that_is_noted_late_leaves_what_was_restored_meanwhile():
         assert [await late, record.refs, record.lost] == [False, {KEY: "restored"}, set()]
 
     run(test())
+
+
+def test_two_outputs_of_one_record_that_nobody_knows_are_both_restored():
+    async def test() -> None:
+        owner = FakeOwner()
+        await asyncio.gather(*(owner.restoring.restore(NAME[0], key, {}, None, None) for key in ("a", "b")))
+        assert sorted(owner.records.get(NAME[0]).refs) == ["a", "b"]
+
+    run(test())
+
+
+def test_output_that_was_not_restored_with_the_first_is_lost_and_can_be_restored_later():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.restoring.restore(NAME[0], "a", {}, None, None)
+        assert owner.outputs.find(NAME[0], "b")[1]["state"] == "LOST"
+        await owner.restoring.restore(NAME[0], "b", {}, None, None)
+        assert sorted(owner.records.get(NAME[0]).refs) == ["a", "b"]
+
+    run(test())

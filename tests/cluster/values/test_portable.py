@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import subprocess
 import sys
 import types
@@ -13,6 +14,7 @@ import pytest
 from ray import cloudpickle
 
 from airflow_ray.client.by_value import pickled_by_value
+from tests.known_classes import forget
 
 SOURCE = """
 import functools
@@ -64,6 +66,8 @@ def arrived(value: Any, module: Any) -> Any:
     with pickled_by_value([module]):
         pickled = cloudpickle.dumps(value)
     del sys.modules[module.__name__]
+    for cls in filter(inspect.isclass, vars(module).values()):
+        forget(cls)
     return cloudpickle.loads(cloudpickle.dumps(cloudpickle.loads(pickled)))
 
 

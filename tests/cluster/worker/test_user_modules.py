@@ -47,8 +47,8 @@ DEFAULT = Config(0.5)
 """
 
 
-def sources(text: str = SOURCE) -> dict[str, tuple[str, str]]:
-    return {"module_of_user": ("/dags/module_of_user.py", text)}
+def sources(text: str = SOURCE) -> dict[str, tuple[str, str, str]]:
+    return {"module_of_user": ("/dags/module_of_user.py", text, f"digest of {text}")}
 
 
 def on_worker(function: Callable[[Any], Any], text: str = SOURCE) -> Any:
@@ -123,7 +123,8 @@ def test_edited_base_in_another_module_makes_another_subclass():
     child = "from base_of_user import Base\nclass Child(Base):\n    pass\n"
     ids = []
     for base in ("class Base:\n    n = 1\n", "class Base:\n    n = 2\n"):
-        both = {"child_of_user": ("/dags/child_of_user.py", child), "base_of_user": ("/dags/base_of_user.py", base)}
+        texts = {"child_of_user": child, "base_of_user": base}
+        both = {name: (f"/dags/{name}.py", text, text) for name, text in texts.items()}
         with importable(both):
             cls = importlib.import_module("child_of_user").Child
             ids.append(identity._base_id(cls))

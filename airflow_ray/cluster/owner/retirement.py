@@ -1,0 +1,83 @@
+"""The end of an owner that another build has taken the place of."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.cluster.failures import failure
+from airflow_ray.cluster.protocol import FailureKind
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from airflow_ray.cluster.owner.elders import Elders
+    from airflow_ray.cluster.owner.records import Records
+    from airflow_ray.cluster.protocol import Greeting
+
+# Between the last record and the end.
+END_SECONDS = 1.0
+
+
+class Retirement:
+    """Knows whether an owner still takes new work, and when it ends.
+
+    :param greeting: of the owner.
+    :param elders: the owners of other builds.
+    :param records: of the owner.
+    :param count_transfers: returns how many values are on their way.
+    """
+
+    def __init__(
+        self, greeting: Greeting, elders: Elders, records: Records, count_transfers: Callable[[], Awaitable[int]]
+    ) -> None:
+        self._greeting = greeting
+        self._elders = elders
+        self._records = records
+        self._count_transfers = count_transfers
+        self._newer_release: str | None = None
+        self._ends_when_empty = False
+        self._may_end = asyncio.Event()
+
+    async def begin(self) -> None:
+        """Let those of older builds retire, or retire where there is a newer one."""
+        newer = await self._elders.meet()
+        # One that came meanwhile may have told so already.
+        self._newer_release = newer or self._newer_release
+        self._ends_when_empty = self._ends_when_empty or newer is not None
+        self.end_if_empty()
+
+    def retire(self, newer_release: str | None) -> bool:
+        """End when there is nothing left, since there is another build; return whether that is so already.
+
+        :param newer_release: of a newer release, which alone takes new work from here on; None for one that is none.
+        """
+        self._newer_release = newer_release or self._newer_release
+        self._ends_when_empty = True
+        self.end_if_empty()
+        return not len(self._records)
+
+    async def refusal(self) -> dict[str, Any] | None:
+        """Return why no new work is taken here, unless whoever took it instead has gone."""
+        if self._newer_release is None:
+            return None
+        self._newer_release = await self._elders.meet()
+        if self._newer_release is None:
+            return None
+        return failure(FailureKind.RETIRED, release=self._greeting["release"], newer_release=self._newer_release)
+
+    def end_if_empty(self) -> None:
+        """Let the owner end if it is to, and has nothing left."""
+        if self._ends_when_empty and not len(self._records):
+            self._may_end.set()
+
+    async def until_end(self) -> None:
+        """Return when the owner is to end and has nothing left."""
+        while True:
+            await self._may_end.wait()
+            # The answer to whoever has released the last of it goes out, and work that just came begins.
+            await asyncio.sleep(END_SECONDS)
+            if not len(self._records) and not await self._count_transfers():
+                return
+            self._may_end.clear()
+            self.end_if_empty()
