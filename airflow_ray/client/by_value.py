@@ -19,7 +19,7 @@ _pickling_lock = threading.RLock()
 
 
 @contextmanager
-def pickled_by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
+def pickle_by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
     """Make Ray's pickler copy what belongs to ``modules`` instead of naming it.
 
     The classes among it get the ids that they have in every process.

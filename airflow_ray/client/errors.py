@@ -57,7 +57,7 @@ def object_lost(uri: ObjectURI, reason: str | None) -> exceptions.RayObjectLostE
     )
 
 
-def not_restored(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
+def restore_error(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
     """Return the exception for a lost object whose checkpoint could not be read, with what to do about it."""
     if error["kind"] == FailureKind.CHECKPOINT_NOT_FOUND:
         return object_lost(uri, f"{_NOT_KNOWN}, and there is no checkpoint at {error['where']}")

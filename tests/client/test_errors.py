@@ -137,9 +137,9 @@ def test_lack_of_memory_tells_how_often_it_was_tried(starts, said):
 
 def test_lost_object_names_its_checkpoint():
     missing = failure(FailureKind.CHECKPOINT_NOT_FOUND, where="s3://bucket/x", message="there is none")
-    assert "there is no checkpoint at s3://bucket/x" in str(errors.not_restored(URI, missing))
+    assert "there is no checkpoint at s3://bucket/x" in str(errors.restore_error(URI, missing))
     broken = failure(FailureKind.CHECKPOINT_CORRUPT, where="s3://bucket/x", message="cut short")
-    error = errors.not_restored(URI, broken)
+    error = errors.restore_error(URI, broken)
     assert isinstance(error, exceptions.RayCheckpointCorruptError)
     assert "Its checkpoint is of no help" in str(error)
 

@@ -38,7 +38,7 @@ def restore(link: Link, uris: list[ObjectURI], runtime_env: dict[str, Any] | Non
     started = time.monotonic()
     for uri, error in zip(uris, link.call("restore", wanted, runtime_env, link.settings.object_ttl), strict=True):
         if error is not None:
-            raise errors.not_restored(uri, error)
+            raise errors.restore_error(uri, error)
     log.info("Restored what was lost in %.1f s", time.monotonic() - started)
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client import errors
-from airflow_ray.client.by_value import pickled_by_value
+from airflow_ray.client.by_value import pickle_by_value
 from airflow_ray.client.checkpoints.credentials import signing_keys
 from airflow_ray.client.submission.identity import keep_identities
 from airflow_ray.client.submission.modules import importable_modules_of_user
@@ -45,7 +45,7 @@ class CheckpointStore:
         :raises RayPicklingError: the value cannot be pickled.
         """
         uri = ObjectURI.parse(uri)
-        with self._failures(uri), pickled_by_value(importable_modules_of_user()):
+        with self._failures(uri), pickle_by_value(importable_modules_of_user()):
             return checkpoints.save(self._storage, str(uri), value, signing_keys(uri.work))
 
     def load(self, uri: ObjectURI | str) -> Any:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client.build import own_build
-from airflow_ray.client.by_value import pickled_by_value
+from airflow_ray.client.by_value import pickle_by_value
 from airflow_ray.client.connection.session import Session
 from airflow_ray.client.connection.threads import T, await_result, start_in_thread
 from airflow_ray.cluster.protocol import OWNER_PREFIX
@@ -49,7 +49,7 @@ class RaySession(Session):
             raise RayConnectionError(f"The owner actor could not be started on the Ray head: {error}") from error
 
     @contextmanager
-    def errors_translated(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         """Raise what :meth:`call` does in place of what Ray raises when the owner dies or the connection breaks."""
         import grpc
         from ray.exceptions import OutOfMemoryError, RayActorError
@@ -97,14 +97,14 @@ class RaySession(Session):
     def _answer(self, method: str, *args: Any, **kwargs: Any) -> Any:
         import ray
 
-        with self.active(), self.errors_translated():
+        with self.active(), self.translate_errors():
             return ray.get(getattr(self.owner, method).remote(*args, **kwargs))
 
     def _find_owner(self) -> Any:
         import airflow_ray.cluster
         from airflow_ray.cluster.owner.keeper import owner_handle
 
-        by_value = partial(pickled_by_value, [airflow_ray.cluster])
+        by_value = partial(pickle_by_value, [airflow_ray.cluster])
         return _knowing_methods(owner_handle(self._namespace, own_build(), by_value))
 
 

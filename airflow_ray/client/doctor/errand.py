@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray import cluster
-from airflow_ray.client.by_value import pickled_by_value
+from airflow_ray.client.by_value import pickle_by_value
 from airflow_ray.cluster.values import preview
 from airflow_ray.exceptions import AirflowRayError
 from airflow_ray.object_uri import ObjectURI
@@ -31,7 +31,7 @@ def run_errand(client: RayClient, function: Callable[..., Any], *args: Any, time
     :raises AirflowRayError: as :meth:`RayClient.submit`, :meth:`RayClient.wait` and :meth:`RayClient.get`.
     """
     with client.connect(), temporary_uri(client) as uri:
-        with pickled_by_value([cluster]):
+        with pickle_by_value([cluster]):
             client.submit(function, *args, uri=uri, num_cpus=0, max_retries=0)
         client.wait(uri, timeout)
         return client.get(uri)

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.client.by_value import pickled_by_value
+from airflow_ray.client.by_value import pickle_by_value
 from airflow_ray.client.submission.explanation import explanation
 from airflow_ray.client.submission.modules import local_modules, own_folder, sources_of
 from airflow_ray.exceptions import RayPicklingError
@@ -144,6 +144,6 @@ def _code(code: CodeType) -> bytes:
 def _pickled(value: Any) -> bytes:
     from ray import cloudpickle
 
-    with pickled_by_value(()):
+    with pickle_by_value(()):
         pickled: bytes = cloudpickle.dumps(value)
     return pickled

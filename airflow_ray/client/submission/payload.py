@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.client.by_value import pickled_by_value
+from airflow_ray.client.by_value import pickle_by_value
 from airflow_ray.client.submission.explanation import explanation
 from airflow_ray.client.submission.modules import local_modules, own_folder, sources_of
 from airflow_ray.cluster.tuning.search import search as search
@@ -73,7 +73,7 @@ def pack(
     folders = [*own_folder(function), *code_folders]
     modules = local_modules(folders)
     file = io.BytesIO()
-    with pickled_by_value(modules):
+    with pickle_by_value(modules):
         try:
             _pickler(file).dump((function, slotted_args, slotted_kwargs))
         # What a user's __reduce__ raises is anything.

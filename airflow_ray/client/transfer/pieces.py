@@ -142,7 +142,7 @@ class Upload(Transfer):
         import ray
 
         offers: deque[tuple[int, Any]] = deque()
-        with session.errors_translated():
+        with session.translate_errors():
             while (waiting or offers) and not stopped.is_set():
                 batch = _next(waiting)
                 if batch is not None:
@@ -221,7 +221,7 @@ class Download(Transfer):
         offers: deque[tuple[int, int, list[Any]]] = deque()
         coming: deque[tuple[int, int, list[Future[Any]]]] = deque()
         settled = []
-        with session.errors_translated():
+        with session.translate_errors():
             while self._missing and not stopped.is_set():
                 if poll.done() or not (offers or coming):
                     offers.extend(self._known(session, poll.result()))

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client import errors
-from airflow_ray.client.by_value import pickled_by_value
+from airflow_ray.client.by_value import pickle_by_value
 from airflow_ray.client.submission.identity import keep_identities
 from airflow_ray.client.submission.modules import importable_modules_of_user
 from airflow_ray.client.transfer.pieces import LARGE_DOWNLOAD_BYTES, LARGE_UPLOAD_BYTES, Download, Transfer, Upload
@@ -31,7 +31,7 @@ def send(session: RaySession, value: Any, connect_again: ConnectAgain | None = N
     import ray
 
     def put() -> Any:
-        with pickled_by_value(importable_modules_of_user()):
+        with pickle_by_value(importable_modules_of_user()):
             departing = Departing(value) if connect_again else None
             return departing if departing and departing.pieces.bytes >= LARGE_UPLOAD_BYTES else ray.put(value)
 
@@ -89,7 +89,7 @@ def take_apart(session: RaySession, value: Any) -> tuple[Any, list[Any]]:
         return value, []
 
     def apart() -> tuple[Any, list[Any]]:
-        with pickled_by_value(importable_modules_of_user()):
+        with pickle_by_value(importable_modules_of_user()):
             return without_objects(value)
 
     return session.run(apart)

@@ -14,10 +14,10 @@ from airflow_ray.cluster.values import (
     ARROW_TABLE,
     PANDAS_FRAMES,
     POLARS_FRAME,
+    keep_modin_frames,
     kind_of,
-    modin_frames_kept,
     pickler_without_objects,
-    unpickled_around,
+    unpickle_around,
 )
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class _PickleFormat:
         with streams.create("data") as stream:
             pickler = pickler_without_objects(stream, allow_actors=False)
             try:
-                with modin_frames_kept():
+                with keep_modin_frames():
                     pickler.dump(value)
             except CheckpointFailure:
                 raise
@@ -173,7 +173,7 @@ class _PickleFormat:
         refs = streams.open_objects()
         with streams.open("data") as stream:
             # An unpickler reads many small pieces.
-            return unpickled_around(io.BufferedReader(stream, READ_BYTES), refs)
+            return unpickle_around(io.BufferedReader(stream, READ_BYTES), refs)
 
 
 FORMATS: list[Format] = [_PandasFormat(), _ArrowFormat(), _PolarsFormat(), _NumpyFormat(), _PickleFormat()]

@@ -5,7 +5,7 @@ from airflow_ray.cluster.values.inner_objects import (
     collected,
     pickler_without_objects,
     take_apart,
-    unpickled_around,
+    unpickle_around,
     value_around,
     without_objects,
 )
@@ -18,7 +18,7 @@ from airflow_ray.cluster.values.kinds import (
     kind_of,
     kinds_of,
 )
-from airflow_ray.cluster.values.modin_frames import modin_frames_kept
+from airflow_ray.cluster.values.modin_frames import keep_modin_frames
 from airflow_ray.cluster.values.preview import preview
 
 __all__ = [
@@ -30,14 +30,14 @@ __all__ = [
     "describe_exception",
     "describe_value",
     "is_table",
+    "keep_modin_frames",
     "kind_of",
     "kinds_of",
-    "modin_frames_kept",
     "pickler_without_objects",
     "preview",
     "take_apart",
     "type_name",
-    "unpickled_around",
+    "unpickle_around",
     "value_around",
     "without_objects",
 ]

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.values.kinds import DATASET, MODIN_FRAMES, is_table, kinds_of
-from airflow_ray.cluster.values.modin_frames import modin_frames_kept
+from airflow_ray.cluster.values.modin_frames import keep_modin_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ def take_apart(value: Any) -> tuple[TakenApart, list[Any]] | None:
     file = io.BytesIO()
     buffers: list[pickle.PickleBuffer] = []
     pickler = pickler_without_objects(file, buffer_callback=buffers.append)
-    with modin_frames_kept():
+    with keep_modin_frames():
         pickler.dump(value)
     refs = list(pickler.numbers)
     return ((file.getvalue(), buffers), refs) if refs else None
@@ -62,7 +62,7 @@ def pickler_without_objects(file: Any, allow_actors: bool = True, **options: Any
     return Pickler()
 
 
-def unpickled_around(file: Any, refs: list[Any], **options: Any) -> Any:
+def unpickle_around(file: Any, refs: list[Any], **options: Any) -> Any:
     """Return what a :func:`pickler_without_objects` wrote, with ``refs`` inside it.
 
     :param file: what to read.
@@ -82,8 +82,8 @@ def value_around(apart: TakenApart, refs: list[Any]) -> Iterator[Any]:
     The second output tells the owner that the task succeeded, without a look at the first.
     """
     pickled, buffers = apart
-    value = unpickled_around(io.BytesIO(pickled), refs, buffers=buffers)
-    with modin_frames_kept():
+    value = unpickle_around(io.BytesIO(pickled), refs, buffers=buffers)
+    with keep_modin_frames():
         yield value
         yield True
 

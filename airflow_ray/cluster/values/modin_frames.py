@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def modin_frames_kept() -> Iterator[None]:
+def keep_modin_frames() -> Iterator[None]:
     """Pickle Modin's DataFrame and Series by their partitions, for whoever unpickles them.
 
     Modin itself does so only for the process that pickled them; any other gets all partitions, collected into

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def placement_groups_told(tell: Callable[[Any], None]) -> Iterator[None]:
+def report_placement_groups(tell: Callable[[Any], None]) -> Iterator[None]:
     """Call ``tell`` with each placement group that this process makes meanwhile, unless it is detached.
 
     Those that further processes make, such as Ray Train's controller, do not show here.

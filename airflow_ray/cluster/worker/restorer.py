@@ -9,7 +9,7 @@ from airflow_ray.cluster.failures import CheckpointFailure, failure
 from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.values.description import describe_exception, describe_value
 from airflow_ray.cluster.values.inner_objects import without_objects
-from airflow_ray.cluster.values.modin_frames import modin_frames_kept
+from airflow_ray.cluster.values.modin_frames import keep_modin_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +35,6 @@ def restore(owner: Any, record_id: str, key: str) -> Iterator[Any]:
     except Exception as raised:
         error = failure(FailureKind.CHECKPOINT_PACKAGE, **describe_exception(raised), where=target["storage"]["path"])
     value, objects = without_objects(value)
-    with modin_frames_kept():
+    with keep_modin_frames():
         yield value
         yield objects, description, error

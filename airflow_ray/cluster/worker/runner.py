@@ -14,12 +14,12 @@ from airflow_ray.cluster.failures import WorkFailure, failure
 from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.values.description import describe_exception, describe_value
 from airflow_ray.cluster.values.inner_objects import without_objects
-from airflow_ray.cluster.values.modin_frames import modin_frames_kept
+from airflow_ray.cluster.values.modin_frames import keep_modin_frames
 from airflow_ray.cluster.worker.context import RunContext
 from airflow_ray.cluster.worker.log_tee import tee_output
 from airflow_ray.cluster.worker.outputs import checkpoint_error, json_of, named_outputs, write_checkpoints
 from airflow_ray.cluster.worker.payload import call
-from airflow_ray.cluster.worker.placement_groups import placement_groups_told
+from airflow_ray.cluster.worker.placement_groups import report_placement_groups
 from airflow_ray.cluster.worker.redaction import redacted, secrets_of_runtime_env
 from airflow_ray.cluster.worker.user_modules import importable
 
@@ -68,7 +68,7 @@ def _run_callable(
 
 
 @contextmanager
-def _sigint_handler_kept() -> Iterator[None]:
+def _keep_sigint_handler() -> Iterator[None]:
     """Drop the handler that Ray Train leaves, which would keep its actors for as long as this process lives."""
     handler = signal.getsignal(signal.SIGINT)
     try:
@@ -136,7 +136,7 @@ def run(
     def note_group(group: Any) -> None:
         owner.note_placement_group.remote(record_id, attempt, group)
 
-    with tee_output(send), importable(sources), placement_groups_told(note_group), _sigint_handler_kept():
+    with tee_output(send), importable(sources), report_placement_groups(note_group), _keep_sigint_handler():
         header, outputs = _run_callable(payload, inputs, work, as_json, multiple_outputs)
     # The credentials come now and not with the task, whose description Ray keeps as long as its outputs. There
     # are none when Ray runs the work again for an output that was lost: its checkpoint is there.
@@ -151,7 +151,7 @@ def run(
     for key in outputs:
         outputs[key], objects[key] = without_objects(outputs[key])
     # Ray pickles what is yielded before it asks for more.
-    with modin_frames_kept():
+    with keep_modin_frames():
         yield {**header, "objects": objects, "node": node, "pid": os.getpid()}
         for key in list(outputs):
             yield outputs.pop(key)

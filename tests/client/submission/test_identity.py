@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ray import cloudpickle
 
-from airflow_ray.client.by_value import pickled_by_value
+from airflow_ray.client.by_value import pickle_by_value
 from airflow_ray.client.submission.identity import keep_identities
 from airflow_ray.client.submission.modules import importable_modules_of_user, loaded_source
 from airflow_ray.client.submission.payload import pack
@@ -195,7 +195,7 @@ def test_source_of_a_module_that_is_loaded_again_is_the_new_one(module, folder):
 
 
 def test_class_of_a_module_that_is_loaded_again_unedited_is_the_one_that_is_unpickled(module):
-    with pickled_by_value(importable_modules_of_user()):
+    with pickle_by_value(importable_modules_of_user()):
         pickled = cloudpickle.dumps(module.Lone())
     importlib.reload(module)
     keep_identities()
@@ -203,7 +203,7 @@ def test_class_of_a_module_that_is_loaded_again_unedited_is_the_one_that_is_unpi
 
 
 def test_class_of_a_pickle_is_that_of_a_module_which_nobody_has_imported_yet(module):
-    with pickled_by_value(importable_modules_of_user()):
+    with pickle_by_value(importable_modules_of_user()):
         pickled = cloudpickle.dumps([module.Config(0.5), module.Colour.RED])
     del sys.modules["dag_of_user"], sys.modules["helper_of_user"]
     forget_all(module)
@@ -213,7 +213,7 @@ def test_class_of_a_pickle_is_that_of_a_module_which_nobody_has_imported_yet(mod
 
 
 def test_pickle_of_a_class_whose_module_is_gone_is_read_all_the_same(module, folder):
-    with pickled_by_value(importable_modules_of_user()):
+    with pickle_by_value(importable_modules_of_user()):
         pickled = cloudpickle.dumps(module.Config(0.5))
     (folder / "dag_of_user.py").write_text("raise ValueError('of the user')\n")
     shutil.rmtree(folder / "__pycache__", ignore_errors=True)

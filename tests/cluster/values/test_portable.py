@@ -13,7 +13,7 @@ from typing import Any, NewType
 import pytest
 from ray import cloudpickle
 
-from airflow_ray.client.by_value import pickled_by_value
+from airflow_ray.client.by_value import pickle_by_value
 from tests.known_classes import forget
 
 SOURCE = """
@@ -63,7 +63,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def arrived(value: Any, module: Any) -> Any:
     """Return what ``value`` is in a process that lacks its module and is served by Ray's own pickler alone."""
-    with pickled_by_value([module]):
+    with pickle_by_value([module]):
         pickled = cloudpickle.dumps(value)
     del sys.modules[module.__name__]
     for cls in filter(inspect.isclass, vars(module).values()):
@@ -118,25 +118,25 @@ Other = NewType("Other", int)
 
 @pytest.mark.parametrize("value", [of_a_module_that_others_have, Other])
 def test_what_other_processes_can_import_is_named(value):
-    with pickled_by_value([]):
+    with pickle_by_value([]):
         assert cloudpickle.loads(cloudpickle.dumps(value)) is value
 
 
 def test_dictionary_with_weak_keys_keeps_its_items():
-    with pickled_by_value([]):
+    with pickle_by_value([]):
         keys, kept = cloudpickle.loads(cloudpickle.dumps(([int, str], weakref.WeakKeyDictionary({int: 1, str: 2}))))
     assert [kept[key] for key in keys] == [1, 2]
 
 
 def test_pickler_of_this_process_is_as_before_afterwards():
     before = dict(cloudpickle.CloudPickler.dispatch)
-    with pickled_by_value([]), pickled_by_value([]):
+    with pickle_by_value([]), pickle_by_value([]):
         pass
     assert dict(cloudpickle.CloudPickler.dispatch) == before
 
 
 def test_what_arrives_needs_nothing_of_this_package(module, tmp_path):
-    with pickled_by_value([module]):
+    with pickle_by_value([module]):
         (tmp_path / "pickled").write_bytes(cloudpickle.dumps([module.fibonacci, module.Shape, module.kind_of]))
     script = (
         "import sys; sys.modules['airflow_ray'] = None\n"
