@@ -109,13 +109,19 @@ class RayClient:
         :raises RayConnectionError: the connection broke, and could not be made again within ``connect_timeout``.
         """
         uri = self._own_uri(uri)
+        broken_until = None
         with self.link.connect():
             while True:
                 try:
                     answer = self.link.call("poll", uri.record_id, offset, poll_interval)
                 except RayConnectionError as error:
+                    broken_until = broken_until or time.monotonic() + self.settings.connect_timeout
+                    # Each new connection breaks at once too.
+                    if time.monotonic() > broken_until:
+                        raise
                     self.link.connect_again(error)
                     continue
+                broken_until = None
                 self.targets.refresh(uri)
                 offset = answer["offset"]
                 text = answer.get("value_json")
