@@ -190,6 +190,7 @@ def event_of(*uris, **arguments):
     return first()
 
 
+@pytest.mark.slow
 def test_trigger_goes_on_when_the_server_of_the_client_is_killed(head, gate):
     uri = new_uri("ray_client")
     with RayHook("ray_client").connect() as hook:

@@ -141,6 +141,7 @@ def test_task_cleared_while_deferred_stops_and_runs_anew(airflow, tmp_path):
     work.finish()
 
 
+@pytest.mark.slow
 def test_deferred_work_goes_on_when_triggerer_and_client_servers_are_killed(airflow, head, tmp_path):
     work = Work(airflow, "triggerer_waits", tmp_path)
     work.await_output()

@@ -96,6 +96,7 @@ def test_data_of_a_search_is_freed_with_its_process(dag):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_space_in_the_configuration_of_the_run_is_searched(dag):
     space = {"x": {"choice": [3]}, "eta": {"loguniform": [1e-4, 0.1]}}
     result = search(dag, param_space="{{ dag_run.conf['space'] }}", conf={"space": space}, num_samples=2)
@@ -195,6 +196,7 @@ def endless(config):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_scheduler_by_its_name_stops_trials_early(dag):
     result = search(dag, endless, scheduler={"asha": {"max_t": 40, "grace_period": 2}})
     assert get(result["table"])["training_iteration"].max() == 40
@@ -210,11 +212,13 @@ def test_population_based_training_takes_json_spaces(dag):
     assert 0 <= result["best_config"]["x"] <= 6
 
 
+@pytest.mark.slow
 def test_optuna_by_its_name_makes_the_configurations(dag):
     result = search(dag, param_space={"x": {"uniform": [0, 6]}}, search_alg="optuna", num_samples=2)
     assert result["trials"] == 2
 
 
+@pytest.mark.slow
 def test_time_budget_ends_the_search_with_what_it_has(dag):
     result = search(dag, endless, FOUR_TRIALS, time_budget_s="10", max_concurrent_trials=2)
     assert result["best_config"] == {"x": 1}
@@ -319,6 +323,7 @@ def test_report_shows_all_trials_without_a_network(dag, tmp_path):
     assert '<script src="http' not in page
 
 
+@pytest.mark.slow
 def test_state_in_s3_holds_checkpoints_and_no_credentials(dag, s3, bucket):
     result = search(
         dag,
@@ -407,6 +412,7 @@ def test_further_wrong_argument_fails_the_task_with_its_reason(dag, capfd, argum
     assert message in log_of_failure(capfd, dag, **arguments)
 
 
+@pytest.mark.slow
 def test_metric_that_no_trial_reports_is_named(dag, capfd):
     def misnamed(config):
         from ray import tune

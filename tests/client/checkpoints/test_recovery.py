@@ -75,6 +75,7 @@ def test_input_comes_from_the_checkpoint_after_the_loss_of_the_owner(cluster):
     assert consumed(uri) == (499_500, "checkpoint")
 
 
+@pytest.mark.slow
 @both_modes
 def test_get_restores_a_lost_object(cluster):
     uri = produced(1000)

@@ -118,6 +118,7 @@ def test_only_this_user_can_read_the_token(running):
     assert stat.S_IMODE((folder / "token").stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
 def test_stop_leaves_no_process_and_the_next_task_starts_a_new_head(running):
     (old,) = heads(running)
     session = psutil.Process(old.ppid())

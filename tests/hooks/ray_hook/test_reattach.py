@@ -121,8 +121,11 @@ def test_output_that_was_read_is_not_shown_again(hook, uri, files):
 
 @pytest.mark.parametrize(
     "arguments",
-    [({"b", "a", "c"},), ({"x": 1, "y": [2.5, None]},), ("text" * 3, b"bytes")],
-    ids=["set", "dict", "texts"],
+    [
+        pytest.param(({"b", "a", "c"},), id="set"),
+        pytest.param(({"x": 1, "y": [2.5, None]},), id="dict", marks=pytest.mark.slow),
+        pytest.param(("text" * 3, b"bytes"), id="texts", marks=pytest.mark.slow),
+    ],
 )
 def test_fingerprint_is_the_same_in_each_process(arguments):
     script = (
