@@ -60,7 +60,7 @@ EXAMPLES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "pandas_fan_out": ("join", lambda table: 1.5 <= table["wait"]["skew"] <= 2.5),
 }
 # XGBoost in taskflow, and plain tasks and Ray tasks in turn; ``make demo`` runs the first one with classic operators.
-OFTEN = ("xgboost_breast_cancer_taskflow", "local_to_ray_and_back")
+OFTEN = ("local_to_ray_and_back",)
 
 
 each_example = pytest.mark.parametrize(

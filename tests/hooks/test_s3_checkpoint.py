@@ -206,6 +206,7 @@ def test_refused_access_is_told(s3, bucket, on_s3, uri):
         on_s3.save(uri, 1)
 
 
+@pytest.mark.slow
 def test_endpoint_that_nobody_listens_on_is_told(s3, uri, monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -420,6 +421,7 @@ for _ in range(int(sys.argv[4])):
 """
 
 
+@pytest.mark.slow
 def test_two_tries_that_write_at_once_leave_one_whole_checkpoint(on_s3, uri):
     command = [sys.executable, "-c", WRITER, on_s3.path, str(uri)]
     writers = [subprocess.Popen([*command, number, "4"]) for number in "12"]
@@ -473,6 +475,7 @@ print(peak() - before - size)
 """
 
 
+@pytest.mark.slow
 def test_save_and_load_of_160_megabytes_take_at_most_64_megabytes_more_memory(on_s3, uri):
     command = [sys.executable, "-c", MEMORY, on_s3.path, str(uri)]
     output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=120).stdout

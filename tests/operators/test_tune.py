@@ -89,6 +89,7 @@ def test_data_of_an_earlier_task_reaches_all_trials(dag):
     assert result["best_config"] == {"x": 3}
 
 
+@pytest.mark.slow
 def test_data_of_a_search_is_freed_with_its_process(dag):
     result = search(dag, lambda config, data: parabola(config), data={"data": list(range(10))})
     pid = RayHook("ray_driver").describe(result["table"])["pid"]
@@ -119,6 +120,7 @@ def test_space_of_ray_tune_may_hold_constants_and_json(dag):
     assert search(dag, param_space=space)["best_config"] == {"x": 3, "y": 5, "z": "constant"}
 
 
+@pytest.mark.slow
 def test_trainable_may_be_a_class(dag):
     from ray import tune
 
@@ -173,6 +175,7 @@ def test_resources_of_the_trainable_itself_count(dag):
     assert search(dag, trainable, {})["best_metrics"]["gadgets"] == 2
 
 
+@pytest.mark.slow
 def test_helper_modules_reach_the_trials(dag):
     from tests.operators import helpers_for_user_code
 

@@ -249,6 +249,7 @@ def test_modin_frame_whose_partitions_died_with_their_node_is_restored(cluster):
     assert consumed(uri, fn=of_modin) == (("modin.pandas.dataframe", 19_999_900_000), "checkpoint")
 
 
+@pytest.mark.slow
 def test_dataset_is_restored_as_one(lost):
     uri = lost.uris["dataset"]
     assert S3CheckpointHook("s3", RayHook(CONNECTION).client.settings.checkpoint_path).describe(uri)["objects"] == 4
@@ -275,6 +276,7 @@ def test_lost_object_without_checkpoint_names_what_to_clear(lost):
         assert part in str(raised.value)
 
 
+@pytest.mark.slow
 def test_lost_object_with_a_broken_checkpoint_names_both(lost, s3):
     uri = lost.uris["broken checkpoint"]
     (data,) = (key for key in s3.keys(lost.bucket) if uri.run_id in key and ".data.0" in key)
@@ -331,6 +333,7 @@ def on_disk(cluster, monkeypatch, folder):
     return RayHook(CONNECTION)
 
 
+@pytest.mark.slow
 def test_worker_killed_while_it_writes_leaves_no_checkpoint(cluster, monkeypatch, tmp_path):
     uri = new_uri(CONNECTION)
     with on_disk(cluster, monkeypatch, tmp_path).connect() as hook:
@@ -353,6 +356,7 @@ def test_worker_killed_while_it_writes_leaves_the_earlier_checkpoint(cluster, mo
     assert checkpoints.load(uri) == "earlier"
 
 
+@pytest.mark.slow
 def test_worker_killed_while_it_writes_is_started_again_by_ray(cluster, monkeypatch, tmp_path):
     uri = new_uri(CONNECTION)
     with on_disk(cluster, monkeypatch, tmp_path).connect() as hook:

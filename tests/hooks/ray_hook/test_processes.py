@@ -90,6 +90,7 @@ def test_put_object_outlives_the_process_that_put_it(head, conn_id):
     assert RayHook(conn_id).get(uri) == {"answer": 42}
 
 
+@pytest.mark.slow
 def test_frame_of_200_megabytes_does_not_pass_through_the_owner(head):
     producer, consumer = new_uri("ray_driver"), new_uri("ray_driver")
     in_own_process(PRODUCER, str(new_uri("ray_driver")), "10", "ray_driver")
