@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from airflow_ray.cluster.protocol import Sources
 
-    # Name and source of each module that a name stands for in a folder.
-    _Found = dict[tuple[str, str], list[tuple[str, str | None]]]
+    _Stamp = tuple[int, int] | None
+    # Name, stamp, file and source of each module that a name stands for in a folder.
+    _Found = dict[tuple[str, str], list[tuple[str, _Stamp, str, str | None]]]
 
 
 _STDLIB = sysconfig.get_path("stdlib")
@@ -40,6 +41,8 @@ _parsing_lock = threading.Lock()
 
 # Under the name of a module, what it was imported by and its source then: the file may have been changed since.
 _sources: dict[str, tuple[Any, str | None]] = {}
+# Of each file of a module: its source, the stamps of the files that it imports, and the digest of all.
+_digests: dict[str, tuple[str, dict[str, _Stamp], str]] = {}
 
 
 def modules_of_user() -> list[ModuleType]:
@@ -141,26 +144,45 @@ def code_of(module: ModuleType) -> str | None:
 def _code_digest(name: str, filename: str, source: str, found: _Found) -> str:
     """Return the SHA-256 of a source and of those that it imports from the folder that it is imported from itself.
 
+    It is kept as long as none of their files changes: a process that submits often sends the same modules each time.
+
     :param found: what was found so far of each folder and name, for the calls that follow.
     """
+    kept = _digests.get(filename)
+    if kept is not None and kept[0] == source and all(_stamp(file) == stamp for file, stamp in kept[1].items()):
+        return kept[2]
     path = filename.removesuffix(".py").removesuffix("/__init__")
     own = f"/{name.replace('.', '/')}"
     root = path.removesuffix(own) if path.endswith(own) else os.path.dirname(filename)
     sources = {name: source}
+    stamps: dict[str, _Stamp] = {}
     waiting = [name]
     while waiting:
         importer = waiting.pop()
         for imported in _imported_names(sources[importer], importer):
             if (root, imported) not in found:
-                found[root, imported] = [(inner, text) for inner, _, text in _located(imported, [root])]
-            new = {inner: text for inner, text in found[root, imported] if text is not None and inner not in sources}
-            sources.update(new)
-            waiting += new
+                found[root, imported] = [
+                    (inner, _stamp(file), file, text) for inner, file, text in _located(imported, [root])
+                ]
+            for inner, stamp, file, text in found[root, imported]:
+                if text is not None and inner not in sources:
+                    sources[inner], stamps[file] = text, stamp
+                    waiting.append(inner)
     # Airflow loads a DAG file under a name that depends on its full path.
     digest = hashlib.sha256(sources.pop(name).encode(errors="surrogatepass"))
     for inner in sorted(sources):
         digest.update(f"\0{inner}\0{sources[inner]}".encode(errors="surrogatepass"))
+    _digests[filename] = source, stamps, digest.hexdigest()
     return digest.hexdigest()
+
+
+def _stamp(file: str) -> _Stamp:
+    """Return what changes when a file does; None for one inside a zip file."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
 @functools.lru_cache(maxsize=256)
@@ -188,7 +210,8 @@ def _names_in_imports(source: str, module: str) -> Iterator[str]:
 def _located(name: str, folders: Iterable[str]) -> Iterator[tuple[str, str, str | None]]:
     """Yield name, file and source of a module and of the packages around it; a folder may be a zip file."""
     parts = name.split(".")
-    if not parts[0]:
+    # This package is none of the user's, though it may lie beside theirs.
+    if parts[0] in ("", _PACKAGE):
         return
     for folder in folders:
         path = folder
