@@ -102,7 +102,8 @@ class Attempt:
         record = self._record
         for number, (record_id, key, source) in enumerate(record.inputs):
             producer = self._records.get(record_id)
-            if source == "store" and producer is not None and producer.rebuilt_at > record.submitted_at:
+            # Ray may have begun as soon as it had noticed the loss, before this work was submitted.
+            if source == "store" and producer is not None and producer.rebuilt_at:
                 record.inputs[number] = record_id, key, "lineage"
 
     async def _succeed(self, header: dict[str, Any], refs: list[Any], spilled_before: int | None) -> None:
