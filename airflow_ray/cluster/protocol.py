@@ -131,6 +131,5 @@ class Greeting(TypedDict):
 
     release: str
     build: str
-    started_at: float
     messages: int
     oldest_messages: int

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +73,6 @@ class Owner:
         self._greeting: Greeting = {
             "release": release,
             "build": digest,
-            "started_at": time.time(),
             "messages": MESSAGES_VERSION,
             "oldest_messages": OLDEST_MESSAGES_VERSION,
         }
