@@ -16,6 +16,7 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_ray import triggers
+from airflow_ray.client.connection.head_process import free_ports
 from airflow_ray.client.connection.session import Session
 from airflow_ray.decorators import ray_task
 from airflow_ray.hooks.ray import RayHook
@@ -26,7 +27,6 @@ from airflow_ray.triggers import RayObjectTrigger
 from tests.conftest import new_uri
 from tests.dag_runs import run_dag
 from tests.proxy import FaultyProxy
-from tools.standalone import free_ports
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from tools.standalone import answers, free_ports
+from airflow_ray.client.connection.head_process import free_ports
+from tools.standalone import answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from tools.standalone import answers, free_ports
+from airflow_ray.client.connection.head_process import free_ports
+from tools.standalone import answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

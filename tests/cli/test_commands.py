@@ -12,6 +12,7 @@ import time
 import pytest
 
 from airflow_ray.__main__ import main
+from airflow_ray.client.connection.head_process import free_ports
 from airflow_ray.client.doctor import diagnose
 from airflow_ray.client.doctor.diagnosis import XCOM_BACKEND
 from airflow_ray.client.doctor.readable import first_lines, quantity, readable_bytes, readable_seconds
@@ -21,7 +22,6 @@ from airflow_ray.object_uri import ObjectURI
 from tests.checkpointing import connection_of
 from tests.conftest import new_uri
 from tests.ray_head import RayHead
-from tools.standalone import free_ports
 
 CONNECTION = "ray_driver"
 

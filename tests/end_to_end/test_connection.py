@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from airflow_ray.client.connection.head_process import free_ports
 from tests.certificates import Authority
 from tests.ray_head import RayHead
-from tools.standalone import StandaloneAirflow, free_ports
+from tools.standalone import StandaloneAirflow
 
 CHROMIUM = shutil.which("chromium")
 DAGS = Path(__file__).parent.parent / "dags"

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from airflow_ray.client.connection.head_process import free_ports
 from airflow_ray.cluster.checkpoints import checkpoint
 from airflow_ray.cluster.checkpoints.storage import Storage
 from airflow_ray.cluster.failures import CheckpointFailure
-from tools.standalone import answers, free_ports
+from tools.standalone import answers
 
 KEYS = ["ab" * 32]
 URI = "ray-object://ray_default/dag/manual__2026-01-01T00%3A00%3A00/task/-1/return_value"

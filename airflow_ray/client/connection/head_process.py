@@ -7,8 +7,10 @@ imports the standard library only.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -18,6 +20,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 READY = b"now block forever"
+
+# Where the head's own ports are chosen: below 32768, from where on Linux gives them to any process that connects
+# somewhere, which would take one before Ray binds it, and above what Ray gives to the servers of its clients.
+PORTS = range(24_000, 32_768)
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ def start_head(folder: Path, token_path: Path, lock: int) -> LocalHead:
     """
     # Ray's sockets lie in this folder and their paths may not be longer than 107 bytes.
     temp_dir = tempfile.mkdtemp(prefix="airflow-ray-")
-    gcs_port, client_port = _free_ports(2)
+    gcs_port, client_port = free_ports(2)
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
     command += [
         "--node-ip-address=127.0.0.1",
@@ -108,12 +114,21 @@ def start_head(folder: Path, token_path: Path, lock: int) -> LocalHead:
     return LocalHead(process.pid, _start_time(process.pid), *place)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports of this machine that nobody listens on, chosen at random.
+
+    :raises OSError: all are taken.
+    """
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        return [_bind(stack.enter_context(socket.socket())) for _ in range(count)]
+
+
+def _bind(unbound: socket.socket) -> int:
+    for port in random.sample(PORTS, len(PORTS)):
+        with suppress(OSError):
+            unbound.bind(("127.0.0.1", port))
+            return port
+    raise OSError(errno.EADDRINUSE, f"All ports from {PORTS[0]} to {PORTS[-1]} are taken")
 
 
 def _start_time(pid: int) -> str:

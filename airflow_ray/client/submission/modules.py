@@ -197,7 +197,7 @@ def _names_in_imports(source: str, module: str) -> Iterator[str]:
             tree = ast.parse(source)
     except SyntaxError:
         return
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -205,6 +205,14 @@ def _names_in_imports(source: str, module: str) -> Iterator[str]:
             base = ".".join([*parent, *([node.module] if node.module else [])])
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _statements(within: ast.AST) -> Iterator[ast.AST]:
+    """Yield the statements of a syntax tree; most of its nodes are in expressions, which import nothing."""
+    for block in ("body", "handlers", "cases", "orelse", "finalbody"):
+        for statement in getattr(within, block, ()):
+            yield statement
+            yield from _statements(statement)
 
 
 def _located(name: str, folders: Iterable[str]) -> Iterator[tuple[str, str, str | None]]:

@@ -220,7 +220,12 @@ class Download(Transfer):
         poll = session.begin("transfer", "offered", self.name)
         offers: deque[tuple[int, int, list[Any]]] = deque()
         coming: deque[tuple[int, int, list[Future[Any]]]] = deque()
+        # To forget an answer would be to wait for it.
         settled = []
+
+        def settle(offer: int) -> Any:
+            return session.owner.transfer.remote("settle", self.name, [offer], True)
+
         with session.translate_errors():
             while self._missing and not stopped.is_set():
                 if poll.done() or not (offers or coming):
@@ -228,14 +233,17 @@ class Download(Transfer):
                     poll = session.begin("transfer", "offered", self.name)
                 if offers:
                     offer, batch, refs = offers.popleft()
+                    # A connection that broke may have lost the word that this batch has arrived.
+                    if batch not in self._missing:
+                        settled.append(settle(offer))
+                        continue
                     # By one thread: ray.get in several takes a third more of the processors.
                     coming.append((offer, batch, [ref.future() for ref in refs]))
                     del refs
                 if len(coming) > 1 or (coming and not offers):
                     offer, batch, arriving = coming.popleft()
                     self._take(pieces, batch, arriving)
-                    # To forget the answer would be to wait for it.
-                    settled.append(session.owner.transfer.remote("settle", self.name, [offer], True))
+                    settled.append(settle(offer))
         self._call(session, "drop")
         # Ray cannot be shut down under a call.
         wait([poll], STOP_SECONDS)

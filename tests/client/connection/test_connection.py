@@ -18,13 +18,13 @@ import ray
 from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc
 
 from airflow_ray.client import xcom_values
+from airflow_ray.client.connection.head_process import free_ports
 from airflow_ray.exceptions import ObjectURIError, RayConfigurationError, RayConnectionError, RayVersionMismatchError
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.operators.release import RayReleaseOperator
 from airflow_ray.sensors.object import RayObjectSensor
 from tests.conftest import new_uri
 from tests.ray_head import RayHead
-from tools.standalone import free_ports
 
 
 @pytest.fixture

@@ -290,7 +290,9 @@ def test_download_goes_on_when_the_server_of_the_client_is_killed(own_server, mo
     hook.put(FLOATS, uri=uri)
     moved = once_half_way(monkeypatch, Download, "_take", server.kill)
     assert np.array_equal(hook.get(uri), FLOATS)
-    assert BATCHES < len(moved) < 2 * BATCHES
+    batches = [batch for _, batch, _ in moved]
+    # One may have been on its way, and only that one comes again.
+    assert len(batches) - len(set(batches)) <= 1
     assert hook.client.link.call("transfer", "count") == 0
 
 
