@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,3 +114,10 @@ def proxy(s3: S3Server) -> Iterator[FaultyProxy]:
 
 def new_uri(conn_id: str, task_id: str = "task") -> ObjectURI:
     return ObjectURI(conn_id, "tests", f"manual__{uuid.uuid4()}", task_id)
+
+
+def await_file(path: Path) -> str:
+    """Return what is in a file as soon as somebody has written it."""
+    while not path.exists() or not path.read_text():
+        time.sleep(0.05)
+    return path.read_text()

@@ -14,7 +14,8 @@ class FaultyProxy:
 
     ``fault`` is None, or what happens to a connection when ``after_bytes`` have come from the client:
     ``cut`` closes it, ``hang`` passes nothing on any more, ``busy`` answers 503. ``faults_left`` limits how often.
-    ``requests`` has the first line of each HTTP request. While ``network`` is not set nothing passes, either way.
+    ``requests`` has the first line of each HTTP request. While ``network`` is not set nothing passes, either way;
+    ``reached`` is set once a client has connected all the same.
     """
 
     def __init__(self, port: int) -> None:
@@ -25,6 +26,7 @@ class FaultyProxy:
         self.requests: list[str] = []
         self.network = threading.Event()
         self.network.set()
+        self.reached = threading.Event()
         self._server_port = port
         self._open: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -47,6 +49,7 @@ class FaultyProxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                self.reached.set()
                 self.network.wait()
                 server = socket.create_connection(("127.0.0.1", self._server_port))
                 self._open += [client, server]

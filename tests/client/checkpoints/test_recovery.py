@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+from airflow_ray.client.connection.head_process import free_ports
 from airflow_ray.exceptions import (
     RayCheckpointAccessError,
     RayCheckpointCorruptError,
@@ -24,7 +25,7 @@ from airflow_ray.hooks.ray import RayHook
 from airflow_ray.hooks.s3_checkpoint import S3CheckpointHook
 from airflow_ray.object_uri import ObjectURI
 from tests.checkpointing import CONNECTION, Cluster, connection_of, consumed, make_frame, produced, total
-from tests.conftest import new_uri
+from tests.conftest import await_file, new_uri
 from tools.s3_server import S3Server
 
 KEY = "test-secret-key"
@@ -198,6 +199,56 @@ def test_concurrent_consumers_of_a_lost_object_cause_one_restore(cluster, s3, pr
         list(threads.map(consume, consumers))
     assert [RayHook(CONNECTION).get(each) for each in consumers] == [499_500] * 5
     assert len([line for line in proxy.requests if line.startswith("GET") and "manifest.json" in line]) == 1
+
+
+def test_restore_that_ends_late_leaves_what_the_producer_made_anew(cluster, s3, proxy, monkeypatch):
+    uri = produced(1000)
+    kill_owner(cluster)
+    monkeypatch.setenv("AIRFLOW_CONN_S3", s3.connection(endpoint_url=proxy.endpoint))
+    proxy.network.clear()
+    with ThreadPoolExecutor(1) as thread, RayHook(CONNECTION).connect() as hook:
+        restored = thread.submit(RayHook(CONNECTION).get, uri)
+        assert proxy.reached.wait(60)
+        hook.submit(make_frame, 5, uri=uri)
+        hook.wait(uri, timeout=60)
+        proxy.network.set()
+        restored.result(60)
+        assert hook.get(uri).shape == (5, 2)
+
+
+def test_work_succeeds_though_a_node_has_died_that_it_did_not_run_on(cluster, tmp_path):
+    node = cluster.head.add_node(away=1)
+    with RayHook(CONNECTION).connect() as hook:
+        uri = hook.submit(opened_gate, str(tmp_path), uri=new_uri(CONNECTION), resources={"gadget": 1})
+        await_file(tmp_path / "begun")
+        node.kill()
+        (tmp_path / "gate").touch()
+        assert hook.wait(uri, timeout=60)["state"] == "SUCCEEDED"
+
+
+def test_checkpoint_is_written_with_the_credentials_of_the_try_that_attached(cluster, s3, monkeypatch, tmp_path):
+    uri = new_uri(CONNECTION)
+    monkeypatch.setenv("AIRFLOW_CONN_S3", s3.connection(endpoint_url=f"http://127.0.0.1:{free_ports(1)[0]}"))
+    with RayHook(CONNECTION).connect() as hook:
+        hook.submit(opened_gate, str(tmp_path), uri=uri, checkpoint=True, generation="0")
+        await_file(tmp_path / "begun")
+        monkeypatch.setenv("AIRFLOW_CONN_S3", s3.connection())
+        hook.submit(opened_gate, str(tmp_path), uri=uri, checkpoint=True, generation="0")
+        (tmp_path / "gate").touch()
+        assert hook.wait(uri, timeout=60)["state"] == "SUCCEEDED"
+    assert (tmp_path / "begun").read_text() == "once"
+
+
+def opened_gate(folder):
+    """Tell that it has begun, and return more than a megabyte when the test opens the gate."""
+    import time
+    from pathlib import Path
+
+    with Path(folder, "begun").open("a") as begun:
+        begun.write("once")
+    while not Path(folder, "gate").exists():
+        time.sleep(0.05)
+    return bytes(2_000_000)
 
 
 def gadget_frame(rows):

@@ -33,7 +33,7 @@ from airflow_ray.exceptions import (
 )
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
-from tests.conftest import new_uri
+from tests.conftest import await_file, new_uri
 from tests.hooks.ray_hook import helpers_for_user_code
 from tests.hooks.ray_hook.helpers_for_user_code import Interval, widen
 
@@ -54,12 +54,6 @@ def sleep_until_cancelled(path):
 def run(hook, uri, fn, *args, **options):
     hook.submit(fn, *args, uri=uri, **options)
     return hook.wait(uri, timeout=120)
-
-
-def await_file(path):
-    while not path.exists() or not path.read_text():
-        time.sleep(0.05)
-    return path.read_text()
 
 
 def await_state(hook, uri, state):
