@@ -149,7 +149,8 @@ class RayObjectTrigger(BaseTrigger):
     async def _settings(self, conn_id: str) -> Any:
         from airflow_ray.client.connection.settings import settings_of
 
-        return settings_of(await BaseHook.aget_connection(conn_id))
+        # Not in the event loop: it reads the files of certificates.
+        return await sync_to_async(settings_of)(await BaseHook.aget_connection(conn_id))
 
     async def _keep_credentials(self, watchers: dict[str, Watcher]) -> None:
         """Let the work have new credentials from time to time."""
@@ -182,5 +183,8 @@ class RayObjectTrigger(BaseTrigger):
 
 def error_of(event: dict[str, Any]) -> AirflowRayError:
     """Return the exception that an event of status ``error`` tells."""
-    error: AirflowRayError = getattr(exceptions, event["type"])(event["message"])
-    return error
+    named = getattr(exceptions, event["type"], None)
+    # An event lies in the database: what it names is not called unless it is an exception of this package.
+    if isinstance(named, type) and issubclass(named, AirflowRayError):
+        return named(event["message"])
+    return AirflowRayError(event["message"])

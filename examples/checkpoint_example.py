@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 from airflow.sdk import DAG, Param
 
@@ -55,7 +56,7 @@ with DAG(
     params={
         "rows": Param(200_000, type="integer"),
         "seconds": Param(0, type="integer", description="how long the tasks take on their first try"),
-        "checkpoint_path": Param("file:///tmp/airflow-ray-checkpoints", type="string"),
+        "checkpoint_path": Param(f"file://{Path.home()}/airflow-ray-checkpoints", type="string"),
         "checkpoint_source": Param("", type="string", description="AWS connection for a path on S3"),
     },
     default_args={"retries": 3, "retry_delay": timedelta(seconds=2)},

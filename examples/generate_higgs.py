@@ -1,6 +1,6 @@
 """Write a file of the shape of the HIGGS data, for those who do not have the data: a label and 28 features.
 
-``python generate_higgs.py --rows 200000 --path /tmp/higgs.csv.gz``
+``python generate_higgs.py --rows 200000 --path ~/higgs.csv.gz``
 """
 
 from __future__ import annotations

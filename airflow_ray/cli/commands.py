@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import AirflowException, connections_of_database
-from airflow_ray.cli.output import object_row, record_rows, show, summary
+from airflow_ray.cli.output import object_row, printable, record_rows, say, show, summary
 from airflow_ray.client.client import RayClient
 from airflow_ray.client.doctor import diagnose, first_lines, head_of, quantity, readable_bytes
 from airflow_ray.client.errors import exception_for
@@ -34,7 +34,7 @@ def _command(function: Callable[[Namespace], None]) -> Callable[[Namespace], Non
             with connections_of_database(), _errors_only():
                 function(args)
         except AirflowException as error:
-            raise SystemExit(first_lines(error)) from error
+            raise SystemExit(printable(first_lines(error))) from error
         except KeyboardInterrupt:
             raise SystemExit(130) from None
 
@@ -79,7 +79,7 @@ def describe(args: Namespace) -> None:
         raise exception_for(uri, record)
     show({"uri": str(uri), **record}, args.output, record_rows(uri, record))
     if args.output in ("table", "plain") and "traceback" in (record["error"] or {}):
-        print(record["error"]["traceback"])
+        say(record["error"]["traceback"])
 
 
 @_command
@@ -89,8 +89,8 @@ def get(args: Namespace) -> None:
     width = shutil.get_terminal_size((DEFAULT_WIDTH, 0)).columns
     with RayClient(uri.conn_id).connect() as client:
         head = head_of(client, uri, args.head, width)
-        print(summary(client.describe(uri)["outputs"][uri.key]))
-    print(head)
+        say(summary(client.describe(uri)["outputs"][uri.key]))
+    say(head)
 
 
 @_command
@@ -109,9 +109,9 @@ def doctor(args: Namespace) -> None:
     """Check a connection."""
     failed = 0
     for finding in diagnose(args.conn_id):
-        print(f"{finding.outcome:<8} {finding.name:<16} {finding.text}", flush=True)
+        say(f"{finding.outcome:<8} {finding.name:<16} {finding.text}")
         if finding.remedy is not None:
-            print(f"{'':<25} {finding.remedy}", flush=True)
+            say(f"{'':<25} {finding.remedy}")
             failed += 1
     if failed:
         sys.exit(1)
@@ -144,7 +144,7 @@ def _free_run(args: Namespace) -> None:
             client.release(dag_id=args.dag_id, run_id=args.run_id)
             _print_freed(entries)
         else:
-            print("Nothing was freed")
+            say("Nothing was freed")
 
 
 def _user_agrees(entries: list[dict[str, Any]]) -> bool:
@@ -153,15 +153,15 @@ def _user_agrees(entries: list[dict[str, Any]]) -> bool:
     try:
         return input(f"Free {_total(entries)}{cancel}? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
-        print()
+        say()
         return False
 
 
 def _print_freed(entries: list[dict[str, Any]]) -> None:
     for each in entries:
         size = "no object" if each["bytes"] is None else readable_bytes(each["bytes"])
-        print(f"{each['uri']}  {'cancelled' if _is_unfinished(each) else size}")
-    print(f"Freed {_total(entries)}")
+        say(f"{each['uri']}  {'cancelled' if _is_unfinished(each) else size}")
+    say(f"Freed {_total(entries)}")
 
 
 def _is_unfinished(entry: dict[str, Any]) -> bool:

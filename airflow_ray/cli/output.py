@@ -15,6 +15,20 @@ if TYPE_CHECKING:
 # A table wider than the terminal wraps there, and its URIs can still be copied as a whole.
 MAX_WIDTH = 10_000
 
+# Control characters, and those that change the direction of text.
+_CONTROLS = (*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_SHOWN = {code: ascii(chr(code))[1:-1] for code in _CONTROLS}
+
+
+def printable(text: str) -> str:
+    """Return a text of the cluster's as it may be sent to a terminal, which it cannot make do anything."""
+    return text.translate(_SHOWN)
+
+
+def say(text: str = "") -> None:
+    """Print a line at once, with its control characters shown."""
+    print(printable(text), flush=True)
+
 
 def show(data: Any, output: str, readable: list[dict[str, str]]) -> None:
     """Print ``data`` as ``json`` or ``yaml``, or what is readable of it as a ``table`` or ``plain``."""
@@ -23,6 +37,7 @@ def show(data: Any, output: str, readable: list[dict[str, str]]) -> None:
 
     console = AirflowConsole()
     console.width = MAX_WIDTH
+    readable = [{name: printable(text) for name, text in row.items()} for row in readable]
     if output == "json":
         console.print_as_json(data)
     elif output == "yaml":

@@ -28,4 +28,5 @@ class RayDashboardLink(BaseOperatorLink):
             task_id=ti_key.task_id,
             map_index=ti_key.map_index,
         )
-        return str(address or "")
+        # Whoever may write an XCom must not choose what a browser runs.
+        return address if str(address).startswith(("http://", "https://")) else ""

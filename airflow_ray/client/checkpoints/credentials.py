@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_ray._compat import AirflowNotFoundException, BaseHook, conf
+from airflow_ray.client.pem import read_pem
 from airflow_ray.exceptions import RayCheckpointAccessError, RayConfigurationError
 
 
@@ -66,7 +66,7 @@ def s3_options(aws_conn_id: str) -> dict[str, Any]:
         parts = urlsplit(endpoint)
         options |= {"scheme": parts.scheme, "endpoint_override": f"{parts.netloc}{parts.path}".rstrip("/")}
     if isinstance(hook.verify, str):
-        options["tls_ca_pem"] = _certificate(aws_conn_id, Path(hook.verify))
+        options["tls_ca_pem"] = _certificate(aws_conn_id, hook.verify)
     elif hook.verify is False:
         raise RayConfigurationError(
             f"The AWS connection {aws_conn_id!r} has verify=False, which checkpoints do not offer: give a file with "
@@ -75,9 +75,9 @@ def s3_options(aws_conn_id: str) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _certificate(aws_conn_id: str, path: Path) -> str:
+def _certificate(aws_conn_id: str, path: str) -> str:
     try:
-        return path.read_text()
+        return read_pem(path).decode()
     except (OSError, UnicodeError) as error:
         raise RayConfigurationError(
             f"The certificate that the AWS connection {aws_conn_id!r} names in verify cannot be read here: {error}"

@@ -7,12 +7,11 @@ import logging
 import threading
 import time
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client.connection.authentication import read_again
 from airflow_ray.client.connection.probe import probe_control_service
+from airflow_ray.client.connection.process_files import folder_of_process
 from airflow_ray.client.connection.ray_session import RaySession
 from airflow_ray.client.connection.threads import connect_within, run_in_thread
 from airflow_ray.client.transfer import values
@@ -188,7 +187,7 @@ def _init_driver(address: str, authentication: Authentication, namespace: str) -
     from ray._private.client_mode_hook import disable_client_hook
 
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="airflow-ray-")))
+        folder = stack.enter_context(folder_of_process())
         with authentication.prepare_driver(folder), disable_client_hook():
             ray.init(address, namespace=namespace, log_to_driver=False, logging_level=logging.WARNING)
         return stack.pop_all()

@@ -11,7 +11,9 @@ import errno
 import json
 import os
 import random
+import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 READY = b"now block forever"
+
+TEMP_DIR_PREFIX = "airflow-ray-head-"
 
 # Where the head's own ports are chosen: below 32768, from where on Linux gives them to any process that connects
 # somewhere, which would take one before Ray binds it, and above what Ray gives to the servers of its clients.
@@ -35,7 +39,7 @@ class LocalHead:
         with the same id.
     :param address: of the cluster's control service, for drivers.
     :param client_port: of its Ray Client server, on this machine.
-    :param temp_dir: Ray's session folder.
+    :param temp_dir: with Ray's session folder; only this user can enter it.
     """
 
     pid: int
@@ -47,7 +51,35 @@ class LocalHead:
     @property
     def alive(self) -> bool:
         """Whether the process still runs."""
-        return _start_time(self.pid) == self.started
+        return start_time(self.pid) == self.started
+
+    def remove_files(self) -> None:
+        """Remove what the head has left, if it is a folder that :func:`start_head` has made."""
+        folder = Path(self.temp_dir)
+        is_of_head = folder.name.startswith(TEMP_DIR_PREFIX) and folder.parent == Path(tempfile.gettempdir())
+        if is_of_head and is_own_folder(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_own_folder(path: Path) -> bool:
+    """Return whether this user owns a folder of that name; a link to one is none."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Return the file descriptor of a file that only this user can read, and that may be made.
+
+    :raises OSError: it is a link, or belongs to somebody else.
+    """
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    if os.fstat(descriptor).st_uid != os.getuid():
+        os.close(descriptor)
+        raise PermissionError(errno.EPERM, "It belongs to another user", str(path))
+    return descriptor
 
 
 def noted_head(folder: Path) -> LocalHead | None:
@@ -55,8 +87,11 @@ def noted_head(folder: Path) -> LocalHead | None:
 
     :param folder: where it is written down.
     """
-    with suppress(FileNotFoundError, ValueError, TypeError):
-        return LocalHead(**json.loads((folder / "head.json").read_text()))
+    with (
+        suppress(FileNotFoundError, ValueError, TypeError),
+        open(open_own(folder / "head.json", os.O_RDONLY)) as note,
+    ):
+        return LocalHead(**json.load(note))
     return None
 
 
@@ -77,8 +112,8 @@ def start_head(folder: Path, token_path: Path, lock: int) -> LocalHead:
     :param token_path: the file with the token that it asks for.
     :param lock: file descriptor of a lock that is let go once it is written down, also if this process is killed.
     """
-    # Ray's sockets lie in this folder and their paths may not be longer than 107 bytes.
-    temp_dir = tempfile.mkdtemp(prefix="airflow-ray-")
+    # Ray opens its session folder to all users. Its sockets lie there, with paths of at most 107 bytes.
+    temp_dir = tempfile.mkdtemp(prefix=TEMP_DIR_PREFIX)
     gcs_port, client_port = free_ports(2)
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
     command += [
@@ -87,7 +122,7 @@ def start_head(folder: Path, token_path: Path, lock: int) -> LocalHead:
         f"--ray-client-server-port={client_port}",
     ]
     command += ["--min-worker-port=0", "--max-worker-port=0", "--include-dashboard=false"]
-    command += ["--disable-usage-stats", f"--temp-dir={temp_dir}"]
+    command += ["--disable-usage-stats", f"--temp-dir={temp_dir}/ray"]
     environment = {
         # The head outlives the task that starts it, and Airflow bars a task's environment from the database.
         **{name: value for name, value in os.environ.items() if "AIRFLOW_" not in name or name == "AIRFLOW_HOME"},
@@ -99,7 +134,7 @@ def start_head(folder: Path, token_path: Path, lock: int) -> LocalHead:
         "RAY_AUTH_TOKEN_PATH": str(token_path),
     }
     place = f"127.0.0.1:{gcs_port}", client_port, temp_dir
-    with log_of(folder).open("wb") as output:
+    with open(open_own(log_of(folder), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as output:
         process = subprocess.Popen(
             # Isolated: nothing in the folder of this file must be taken for a module of the standard library.
             [sys.executable, "-I", __file__, str(folder), str(lock), json.dumps(place), *command],
@@ -111,7 +146,7 @@ def start_head(folder: Path, token_path: Path, lock: int) -> LocalHead:
             pass_fds=[lock],
             cwd="/",
         )
-    return LocalHead(process.pid, _start_time(process.pid), *place)
+    return LocalHead(process.pid, start_time(process.pid), *place)
 
 
 def free_ports(count: int) -> list[int]:
@@ -131,7 +166,8 @@ def _bind(unbound: socket.socket) -> int:
     raise OSError(errno.EADDRINUSE, f"All ports from {PORTS[0]} to {PORTS[-1]} are taken")
 
 
-def _start_time(pid: int) -> str:
+def start_time(pid: int) -> str:
+    """Return when a process started, in clock ticks since boot; an empty text if there is none of this id."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -142,7 +178,7 @@ def _start_time(pid: int) -> str:
 
 def _become(folder: str, lock: str, place: str, *command: str) -> None:
     """Write down this process, let go of the lock, and run a command in its place."""
-    head = LocalHead(os.getpid(), _start_time(os.getpid()), *json.loads(place))
+    head = LocalHead(os.getpid(), start_time(os.getpid()), *json.loads(place))
     note = Path(folder, "head.json.new")
     note.write_text(json.dumps(asdict(head)))
     note.replace(Path(folder, "head.json"))

@@ -8,19 +8,26 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import shutil
 import signal
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from airflow_ray._compat import conf
 from airflow_ray.client.connection import as_driver
 from airflow_ray.client.connection.authentication import Authentication
-from airflow_ray.client.connection.head_process import LocalHead, is_ready, log_of, noted_head, start_head
+from airflow_ray.client.connection.head_process import (
+    LocalHead,
+    is_own_folder,
+    is_ready,
+    log_of,
+    noted_head,
+    open_own,
+    start_head,
+)
 from airflow_ray.exceptions import RayConnectionError
 
 if TYPE_CHECKING:
@@ -55,14 +62,17 @@ def state_folder() -> Path:
     It is ``[airflow_ray] local_head_dir``, by default a folder for this user in the system's
     temporary folder.
 
-    :raises RayConnectionError: the folder belongs to somebody else.
+    :raises RayConnectionError: it is no folder of this user's, or only a link to one.
     """
     default = Path(tempfile.gettempdir(), f"airflow-ray-{os.getuid()}")
     folder = Path(conf.get("airflow_ray", "local_head_dir", fallback=None) or default)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700, parents=True)
+    # In a folder where all may write, nobody else can replace what belongs to this user from here on.
+    if not is_own_folder(folder):
         raise RayConnectionError(
-            f"{folder} belongs to another user: set [airflow_ray] local_head_dir to a folder of your own"
+            f"{folder} is a link, no folder, or belongs to another user: set [airflow_ray] local_head_dir to a folder "
+            "of your own"
         )
     folder.chmod(0o700)
     return folder
@@ -75,7 +85,8 @@ def token_path() -> Path:
 
 def token() -> str:
     """Return the token of the head."""
-    return token_path().read_text()
+    with open(open_own(token_path(), os.O_RDONLY)) as file:
+        return file.read()
 
 
 def running() -> LocalHead | None:
@@ -98,8 +109,8 @@ def ensure(timeout: float) -> LocalHead:
         head = noted_head(folder)
         if head is None or not head.alive:
             _forget(head)
-            token_path().touch(mode=0o600)
-            token_path().write_text(secrets.token_hex(32))
+            with open(open_own(token_path(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w") as file:
+                file.write(secrets.token_hex(32))
             head = start_head(folder, token_path(), lock.fileno())
         while not is_ready(folder):
             if not head.alive or time.monotonic() > deadline:
@@ -127,7 +138,7 @@ def stop() -> bool:
 
 @contextmanager
 def _locked(deadline: float) -> Iterator[TextIO]:
-    with open(state_folder() / "lock", "w") as lock:
+    with open(open_own(state_folder() / "lock", os.O_WRONLY | os.O_CREAT), "w") as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,7 +146,8 @@ def _locked(deadline: float) -> Iterator[TextIO]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise RayConnectionError(
-                        f"Another process holds {lock.name} and has not started or stopped the local Ray head in time"
+                        f"Another process holds {state_folder()}/lock and has not started or stopped the local Ray "
+                        "head in time"
                     ) from None
                 time.sleep(POLL_SECONDS)
         yield lock
@@ -150,7 +162,7 @@ def _kill(head: LocalHead) -> None:
 
 def _forget(head: LocalHead | None) -> None:
     if head is not None:
-        shutil.rmtree(head.temp_dir, ignore_errors=True)
+        head.remove_files()
     (state_folder() / "head.json").unlink(missing_ok=True)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -12,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from airflow_ray.client.connection.authentication import Authentication, Tls
 from airflow_ray.client.connection.secrets import mask_authentication, mask_runtime_env
+from airflow_ray.client.pem import read_pem
 from airflow_ray.exceptions import RayConfigurationError
 
 Mode = Literal["client", "driver", "local"]
@@ -25,6 +25,10 @@ CONTROL_PORT = 6379
 
 # Long enough for one crash of the process that serves a Ray Client, which shows after 40 seconds.
 CONNECT_TIMEOUT = 60.0
+
+
+# A thread waits for each connection that is in the making.
+MAX_CONNECT_TIMEOUT = 3600.0
 
 
 # Tells errors that name their field from pydantic's own.
@@ -64,7 +68,7 @@ def _mode(value: Any) -> Any:
     return value
 
 
-def _seconds(name: str) -> BeforeValidator:
+def _seconds(name: str, at_most: float = math.inf) -> BeforeValidator:
     def seconds(value: Any) -> float:
         try:
             number = float(value)
@@ -72,6 +76,8 @@ def _seconds(name: str) -> BeforeValidator:
             number = math.nan
         if not (math.isfinite(number) and number > 0):
             raise _must_be(name, "a number of seconds", value)
+        if number > at_most:
+            raise _must_be(name, f"{at_most:g} seconds at most", value)
         return number
 
     return BeforeValidator(seconds)
@@ -96,6 +102,14 @@ def _runtime_env(value: Any) -> Any:
     return value
 
 
+def _web_address(value: Any) -> str:
+    address = str(value)
+    # A browser that opens another one may run what it says.
+    if not address.startswith(("http://", "https://")):
+        raise _must_be("dashboard_url", "an address that begins with http:// or https://", value)
+    return address
+
+
 def _pem(name: str) -> BeforeValidator:
     def pem(value: Any) -> bytes:
         """Return what is PEM itself, or the name of a file with it; a field of a form has no line breaks."""
@@ -103,7 +117,7 @@ def _pem(name: str) -> BeforeValidator:
         if text.startswith("-----BEGIN"):
             return text.encode()
         try:
-            return Path(text).read_bytes()
+            return read_pem(text)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is no name of a file"
             raise _wrong(f"{name} must be a file in PEM on this machine, or its text: {reason}") from None
@@ -137,11 +151,11 @@ class RaySettings(BaseModel):
     password: SecretStr | None = None
     mode: Annotated[Mode, BeforeValidator(_mode)]
     namespace: str = "airflow"
-    connect_timeout: Annotated[float, _seconds("connect_timeout")] = CONNECT_TIMEOUT
+    connect_timeout: Annotated[float, _seconds("connect_timeout", MAX_CONNECT_TIMEOUT)] = CONNECT_TIMEOUT
     runtime_env: Annotated[dict[str, Any], BeforeValidator(_runtime_env)] = Field(default_factory=dict, repr=False)
     checkpoint_path: str | None = None
     checkpoint_conn_id: str | None = None
-    dashboard_url: str | None = None
+    dashboard_url: Annotated[str, BeforeValidator(_web_address)] | None = None
     object_ttl: Annotated[float, _seconds("object_ttl")] | None = None
     tls: Annotated[bool, BeforeValidator(_flag)] = False
     tls_ca_cert: Annotated[bytes, _pem("tls_ca_cert")] | None = Field(default=None, repr=False)

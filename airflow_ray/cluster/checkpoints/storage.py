@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import posixpath
 import re
@@ -195,6 +197,19 @@ def _filesystem(scheme: str, root: str, options: dict[str, Any]) -> Any:
 
 def _certificate_file(pem: str) -> str:
     """Return a file with a certificate, which is no secret; pyarrow takes a file only, and reads it again later."""
+    return _file_of_process(pem, os.getpid())
+
+
+@functools.cache
+def _file_of_process(pem: str, pid: int) -> str:
+    """Return a file of one process, which goes when that ends; a child that was forked has its own."""
     with tempfile.NamedTemporaryFile("w", prefix="airflow-ray-ca-", suffix=".pem", delete=False) as file:
         file.write(pem)
+
+    def remove() -> None:
+        if os.getpid() == pid:
+            with suppress(FileNotFoundError):
+                os.unlink(file.name)
+
+    atexit.register(remove)
     return file.name
