@@ -91,7 +91,7 @@ class RayClient:
             "as_json": remote_options.result == "value",
             "multiple_outputs": remote_options.multiple_outputs,
             "scheduling_timeout": remote_options.scheduling_timeout,
-            "ends_process": fn is search,
+            "ends_process": remote_options.fresh_process or fn is search,
             "ttl": self.settings.object_ttl,
         }
         with self.link.connect():

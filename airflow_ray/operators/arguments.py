@@ -27,6 +27,7 @@ class RayArguments(BaseOperator):
     :param max_retries: how often Ray runs the callable again when its process dies, not when it raises.
     :param scheduling_timeout: seconds that the work may wait for resources. None, the default, waits as
         long as the cluster has a node that is large enough, and fails at once if it has none.
+    :param fresh_process: run in a process that no other work has used, nor will; it takes seconds to start.
     :param checkpoint: also write a durable copy of what is returned, from which it is restored when the cluster
         has lost it. The task succeeds only when the copy is complete; with ``best-effort`` also without it.
     :param checkpoint_source: AWS connection with the credentials for it (templated). None takes that of the Ray
@@ -68,6 +69,7 @@ class RayArguments(BaseOperator):
         ray_options: dict[str, Any] | None = None,
         max_retries: int = 3,
         scheduling_timeout: float | None = None,
+        fresh_process: bool = False,
         checkpoint: bool | Literal["best-effort"] = False,
         checkpoint_source: str | None = None,
         checkpoint_path: str | None = None,
@@ -90,6 +92,7 @@ class RayArguments(BaseOperator):
         self.ray_options = ray_options
         self.max_retries = max_retries
         self.scheduling_timeout = scheduling_timeout
+        self.fresh_process = fresh_process
         self.checkpoint: bool | Literal["best-effort"] = checkpoint
         self.checkpoint_source = checkpoint_source
         self.checkpoint_path = checkpoint_path

@@ -216,6 +216,7 @@ class RayOperator(RayArguments):
             ray_options=self.ray_options,
             max_retries=self.max_retries,
             scheduling_timeout=self.scheduling_timeout,
+            fresh_process=self.fresh_process,
             checkpoint=self.checkpoint,
             checkpoint_source=self.checkpoint_source,
             checkpoint_path=self.checkpoint_path,

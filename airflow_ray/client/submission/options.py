@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -20,6 +21,8 @@ from airflow_ray.client.submission.rendered import amount, amounts, is_nothing, 
 from airflow_ray.client.submission.result_policy import check_result
 from airflow_ray.exceptions import RayConfigurationError
 
+#: Environment variable of a process that is for one work only, different in each.
+FRESH_PROCESS = "AIRFLOW_RAY_FRESH_PROCESS"
 # Ours to set: a user's value would break the protocol with the cluster's side of this package.
 _RESERVED = frozenset({"num_returns", "num_cpus", "num_gpus", "memory", "runtime_env", "max_retries"})
 
@@ -81,6 +84,7 @@ class RemoteOptions(BaseModel):
     :param max_retries: how often Ray runs the callable again when its process dies, not when it raises.
     :param scheduling_timeout: seconds that the work may wait for resources; None waits as long as the
         cluster has, or may get, a node that is large enough.
+    :param fresh_process: run in a process that no other work has used, nor will.
     :param result: ``ref`` leaves the value in the cluster, ``value`` returns it as JSON, 1 MB at most.
     :param multiple_outputs: the callable returns a dict, each key of which becomes an object of its own.
     :param checkpoint: write a durable copy of each output before the work counts as done; with ``best-effort``
@@ -105,6 +109,7 @@ class RemoteOptions(BaseModel):
     ray_options: Annotated[dict[str, Any], PlainValidator(_ray_options)] = {}
     max_retries: Annotated[int, PlainValidator(_max_retries)] = 3
     scheduling_timeout: Annotated[float | None, PlainValidator(_optional_amount)] = None
+    fresh_process: bool = False
     result: SkipValidation[Literal["ref", "value"]] = "ref"
     multiple_outputs: bool = False
     checkpoint: SkipValidation[bool | Literal["best-effort"]] = False
@@ -140,7 +145,11 @@ class RemoteOptions(BaseModel):
             options["memory"] = self.memory
         if resources := {**self.ray_options.get("resources", {}), **self.resources}:
             options["resources"] = resources
-        if runtime_env := _merged(connection_runtime_env or {}, self.runtime_env):
+        runtime_env = _merged(connection_runtime_env or {}, self.runtime_env)
+        if self.fresh_process:
+            # Ray runs in one process only what has the same environment.
+            runtime_env = _merged(runtime_env, {"env_vars": {FRESH_PROCESS: uuid.uuid4().hex}})
+        if runtime_env:
             options["runtime_env"] = runtime_env
         return options
 

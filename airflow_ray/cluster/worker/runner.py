@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import linecache
 import os
-import signal
-import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import WorkFailure, failure
@@ -17,9 +14,11 @@ from airflow_ray.cluster.values.inner_objects import without_objects
 from airflow_ray.cluster.values.modin_frames import keep_modin_frames
 from airflow_ray.cluster.worker.context import RunContext
 from airflow_ray.cluster.worker.log_tee import tee_output
+from airflow_ray.cluster.worker.notebook_calls import let_notebooks_call_init
 from airflow_ray.cluster.worker.outputs import checkpoint_error, json_of, named_outputs, write_checkpoints
 from airflow_ray.cluster.worker.payload import call
 from airflow_ray.cluster.worker.placement_groups import report_placement_groups
+from airflow_ray.cluster.worker.process_state import keep_process_state
 from airflow_ray.cluster.worker.redaction import redacted, secrets_of_runtime_env
 from airflow_ray.cluster.worker.user_modules import importable
 
@@ -65,17 +64,6 @@ def _run_callable(
         header["lost_object"] = _is_lost_object(error)
     header["seconds"] = time.monotonic() - started
     return header, ({} if header["error"] else outputs)
-
-
-@contextmanager
-def _keep_sigint_handler() -> Iterator[None]:
-    """Drop the handler that Ray Train leaves, which would keep its actors for as long as this process lives."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        if handler is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)
 
 
 def _log_sender(owner: Any, record_id: str, attempt: str, secrets: list[str]) -> Callable[[list[str]], None]:
@@ -136,7 +124,8 @@ def run(
     def note_group(group: Any) -> None:
         owner.note_placement_group.remote(record_id, attempt, group)
 
-    with tee_output(send), importable(sources), report_placement_groups(note_group), _keep_sigint_handler():
+    let_notebooks_call_init()
+    with tee_output(send), importable(sources), report_placement_groups(note_group), keep_process_state():
         header, outputs = _run_callable(payload, inputs, work, as_json, multiple_outputs)
     # The credentials come now and not with the task, whose description Ray keeps as long as its outputs. There
     # are none when Ray runs the work again for an output that was lost: its checkpoint is there.

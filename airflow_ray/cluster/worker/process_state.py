@@ -1,0 +1,86 @@
+"""What belongs to a whole process, which one task after another uses."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import warnings
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+
+
+@contextmanager
+def keep_process_state() -> Iterator[None]:
+    """Put back, at the end, what a callable has changed in this process for all that comes after it.
+
+    That is the environment, the working directory, ``sys.path`` and ``sys.argv``, the umask, the default timeout of
+    sockets, handlers and timers of signals, the filters of warnings, and the limit of recursion. What modules hold is
+    not: they stay loaded.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        stack.callback(logging.disable, logging.root.manager.disable)
+        stack.callback(logging.captureWarnings, False)
+        stack.callback(socket.setdefaulttimeout, socket.getdefaulttimeout())
+        stack.callback(sys.setrecursionlimit, sys.getrecursionlimit())
+        stack.callback(os.umask, _umask())
+        stack.callback(_set_directory, os.getcwd())
+        stack.callback(_set_list, "argv", sys.argv, sys.argv[:])
+        stack.callback(_set_list, "path", sys.path, sys.path[:])
+        stack.callback(_set_environment, dict(os.environ))
+        stack.callback(_set_handlers, {each: signal.getsignal(each) for each in signal.valid_signals()})
+        stack.callback(_stop_timers, [each for each in _TIMERS if not signal.getitimer(each)[0]])
+        yield
+
+
+def _umask() -> int:
+    # It can only be read by setting it.
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _set_directory(path: str) -> None:
+    # The callable may have deleted it.
+    with suppress(OSError):
+        os.chdir(path)
+
+
+def _set_list(name: str, values: list[str], content: list[str]) -> None:
+    """Make the list of that name in ``sys`` the one that it was, with what it held."""
+    values[:] = content
+    setattr(sys, name, values)
+
+
+def _set_environment(variables: dict[str, str]) -> None:
+    for name in os.environ.keys() - variables.keys():
+        del os.environ[name]
+    for name, value in variables.items():
+        # Not all anew: threads that read it meanwhile find each variable.
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+
+
+def _set_handlers(handlers: dict[int, Any]) -> None:
+    """Set handlers of signals: Ray Train, for one, leaves a handler that would keep its actors alive."""
+    # Only there can they be set.
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number, handler in handlers.items():
+        # One that is None was not set by Python, and cannot be set by it.
+        if handler is not None and signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+
+
+def _stop_timers(timers: list[int]) -> None:
+    for timer in timers:
+        signal.setitimer(timer, 0)
