@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import DecoratedOperator, task_decorator_factory
+from airflow_ray.client.submission.callables import check_callable
 from airflow_ray.operators.python import RayPythonOperator
 
 if TYPE_CHECKING:
@@ -46,11 +48,17 @@ def ray_task(
     :param multiple_outputs: see :class:`~airflow_ray.operators.python.RayPythonOperator`; by default True
         for a function whose annotation says that it returns a dict, as with ``@task``.
     :param kwargs: further arguments of :class:`~airflow_ray.operators.python.RayPythonOperator`.
+    :raises RayConfigurationError: the function is a generator function, or no plain one.
 
     >>> @ray_task(num_cpus=2)
     ... def train(frame):
     ...     return frame.describe()
     """
+    if python_callable is None:
+        decorator: TaskDecorator = functools.partial(ray_task, multiple_outputs=multiple_outputs, **kwargs)  # type: ignore[assignment]
+        return decorator
+    # A mapped task is made when it runs.
+    check_callable(python_callable, "The function")
     return task_decorator_factory(
         python_callable=python_callable,
         multiple_outputs=multiple_outputs,

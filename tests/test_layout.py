@@ -38,7 +38,7 @@ ALLOWED = {
     "sensors": ["hooks", "triggers", "xcom", *IN_FRONT],
     "cli": ["hooks", "triggers", "xcom", *IN_FRONT],
     "ui": ["hooks", "triggers", "xcom", *IN_FRONT],
-    "decorators": ["operators", "_compat"],
+    "decorators": ["operators", "client", "_compat"],
     "__main__": ["cli"],
     "hooks": ["provider_info", *IN_FRONT],
     "triggers": IN_FRONT,

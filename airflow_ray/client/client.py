@@ -12,6 +12,7 @@ from airflow_ray.client import errors
 from airflow_ray.client.checkpoints import Targets, has_checkpoint, restore
 from airflow_ray.client.connection.link import Link
 from airflow_ray.client.progress import Progress
+from airflow_ray.client.submission.callables import check_callable
 from airflow_ray.client.submission.fingerprint import fingerprint
 from airflow_ray.client.submission.options import RemoteOptions
 from airflow_ray.client.submission.payload import pack
@@ -76,6 +77,7 @@ class RayClient:
         **options: Any,
     ) -> Submission:
         """Start a callable on the cluster in place of any earlier work under the same URI."""
+        check_callable(fn, "The callable")
         uri = self._own_uri(uri)
         call = pack(fn, args, kwargs or {}, code_folders)
         inputs = {(each.record_id, each.key): require_allowed(self._own_uri(each)) for each in call.inputs}

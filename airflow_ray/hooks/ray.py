@@ -81,7 +81,8 @@ class RayHook(BaseHook):
         :param holder: any text that tells who submits, for :meth:`cancel`.
         :param options: fields of :class:`~airflow_ray.client.submission.options.RemoteOptions`.
         :returns: ``uri``, parsed.
-        :raises RayConfigurationError: an option is wrong, or Ray does not take it.
+        :raises RayConfigurationError: an option is wrong, or Ray does not take it; or the callable is a generator
+            function, or a task of Airflow.
         :raises ObjectURIError: an argument is a malformed object URI or one of another connection.
         :raises RayPicklingError: the callable or an argument cannot be pickled.
         :raises RayObjectLostError: an argument names an object that does not exist and has no checkpoint.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_ray.client.submission.callables import check_callable
 from airflow_ray.client.submission.result_policy import check_result
 from airflow_ray.exceptions import RayConfigurationError
 from airflow_ray.operators.base import RayOperator
@@ -15,6 +16,7 @@ from airflow_ray.operators.remote_call import RemoteCall
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     from airflow_ray.client.progress import Progress
     from airflow_ray.object_uri import ObjectURI
@@ -69,8 +71,8 @@ class RayPythonOperator(RayOperator):
     The callable may name plain context variables as parameters (``ds``, ``run_id``, ``logical_date``,
     ``params``, ``conf`` for the run's configuration, …), as with Airflow's PythonOperator.
 
-    :param python_callable: the function. It need not be installed on the cluster, nor need helper
-        modules in the DAG folder.
+    :param python_callable: the function, ``async`` or not, or another callable. It need not be installed on the
+        cluster, nor need helper modules in the DAG folder. A generator function is refused.
     :param op_args: positional arguments; object URIs in them, however nested, arrive as the objects
         (templated).
     :param op_kwargs: keyword arguments, likewise (templated).
@@ -98,8 +100,7 @@ class RayPythonOperator(RayOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not callable(python_callable):
-            raise RayConfigurationError(f"python_callable must be callable, got {python_callable!r}")
+        check_callable(python_callable)
         check_result(result, self.checkpoint)
         _refuse_live_context(python_callable, op_args or (), op_kwargs or {})
         self.python_callable = python_callable
@@ -107,6 +108,17 @@ class RayPythonOperator(RayOperator):
         self.op_kwargs = op_kwargs or {}
         self.result = result
         self.multiple_outputs = multiple_outputs
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """Return what ``expand()`` maps, as that of every operator.
+
+        :raises RayConfigurationError: the callable cannot run on a cluster; a mapped operator itself is made when it
+            runs.
+        """
+        if "python_callable" in kwargs:
+            check_callable(kwargs["python_callable"])
+        return super().partial(**kwargs)
 
     def _remote_call(self, context: Context) -> RemoteCall:
         return RemoteCall(

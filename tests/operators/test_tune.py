@@ -404,7 +404,7 @@ def test_wrong_argument_fails_the_task_with_its_reason(dag, capfd, arguments, me
         ({"num_samples": "2.5"}, "num_samples must be a whole number, got '2.5'"),
         ({"resources_per_trial": {"gpu": 64}, "scheduling_timeout": 3}, "can ever run a trial: it asks for GPU 64"),
         ({"scheduler": "pbt"}, "The scheduler or search algorithm 'pbt' cannot be made"),
-        ({"trainable": lambda config: parabola({"x": math.nan})}, "No trial reported the metric 'loss' as a number"),
+        ({"trainable": lambda config: parabola({"x": math.nan})}, "the last reports of it were None."),
         ({"scheduler": {"asha": {"max": 3}}}, "unexpected keyword argument 'max'"),
         ({"search_alg": "hebo"}, "The scheduler or search algorithm 'hebo' cannot be made"),
         ({"storage_path": "file:///proc/nowhere"}, "The state of the search cannot be written at file:///proc/nowhere"),
@@ -420,11 +420,16 @@ def test_metric_that_no_trial_reports_is_named(dag, capfd):
     def misnamed(config):
         from ray import tune
 
-        tune.report({"accuracy": 1})
+        tune.report({"accuracy": 1, "eval": {"error": 2}})
 
     log = log_of_failure(capfd, dag, trainable=misnamed)
-    assert "No trial reported the metric 'loss'" in log
-    assert "accuracy" in log
+    assert "No trial reported the metric 'loss' as a number: reported were accuracy, eval/error." in log
+
+
+@pytest.mark.slow
+def test_search_whose_trials_report_nothing_says_so(dag, capfd):
+    log = log_of_failure(capfd, dag, trainable=lambda config: None)
+    assert "No trial reported the metric 'loss' as a number: nothing was reported." in log
 
 
 def test_failure_of_all_trials_shows_the_first_error(dag, capfd):

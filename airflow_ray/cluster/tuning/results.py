@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import WorkFailure
@@ -22,6 +23,10 @@ _BOOSTER_FILES = ("model.ubj", "model.json")
 _REPR_CHARACTERS = 200
 
 
+# Beside those that it lists itself.
+_FURTHER_KEYS_OF_RAY = ("experiment_tag", "should_checkpoint", "time_total", "__duplicate__")
+
+
 def fit(tuner: Any, metric: str) -> Any:
     """Return the results of all trials, at least one of which has got somewhere."""
     from ray import tune
@@ -30,9 +35,8 @@ def fit(tuner: Any, metric: str) -> Any:
         results = tuner.fit()
     except tune.TuneError as error:
         # The first report without it ends the search.
-        if "did not include the specified metric" in str(error):
-            message = str(error).strip().splitlines()[-1]
-            raise WorkFailure(FailureKind.TUNE_METRIC, metric=metric, message=message) from error
+        if (report := _refused_report(error)) is not None:
+            raise _no_metric(metric, [report]) from error
         raise
     errors = [each.error for each in results if each.error is not None]
     if not len(results):
@@ -49,13 +53,42 @@ def best_result(results: Any, metric: str, mode: str) -> Any:
 
     :raises WorkFailure: none has reported the metric as a number.
     """
+    reports = [each.metrics or {} for each in results]
     try:
         best = results.get_best_result(metric, mode)
     except RuntimeError as error:
-        raise WorkFailure(FailureKind.TUNE_METRIC, metric=metric, message=str(error)) from error
+        raise _no_metric(metric, reports) from error
     if not isinstance(metrics_of(best).get(metric), (int, float)):
-        raise WorkFailure(FailureKind.TUNE_METRIC, metric=metric, message=f"the last report was {best.metrics}")
+        raise _no_metric(metric, reports)
     return best
+
+
+def _refused_report(error: BaseException | None) -> dict[str, Any] | None:
+    """Return the report that Ray Tune has ended the search for, since the metric is not in it; it keeps none."""
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if frame.f_code.co_name == "_validate_result_metrics":
+                report: dict[str, Any] = frame.f_locals["result"]
+                return report
+        error = error.__context__
+    return None
+
+
+def _no_metric(metric: str, reports: list[dict[str, Any]]) -> WorkFailure:
+    """Return the failure of a search whose trials have reported other metrics, or the metric as no number."""
+    from ray.tune.result import AUTO_RESULT_KEYS, DEBUG_METRICS, DONE
+    from ray.tune.utils import flatten_dict
+
+    of_ray = {*AUTO_RESULT_KEYS, *DEBUG_METRICS, DONE, *_FURTHER_KEYS_OF_RAY}
+    # What was nested has / in its name, as Ray Tune has it.
+    flat = [flatten_dict({key: value for key, value in report.items() if key not in of_ray}) for report in reports]
+    names = list(dict.fromkeys(name for report in flat for name in report))
+    if metric in names:
+        values = ", ".join(dict.fromkeys(str(plain_json(report[metric])) for report in flat if metric in report))
+        message = f"the last reports of it were {values}"
+    else:
+        message = f"reported were {', '.join(names)}" if names else "nothing was reported"
+    return WorkFailure(FailureKind.TUNE_METRIC, metric=metric, message=message)
 
 
 def checkpoint_of(best: Any, experiment: Experiment) -> Any:

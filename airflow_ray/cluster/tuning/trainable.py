@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.cluster.worker.notebook_calls import let_notebooks_call_init
 from airflow_ray.cluster.worker.user_modules import importable
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def _portable(trainable: Any, sources: Sources) -> Any:
     pickled = cloudpickle.dumps(trainable)
 
     def trial(config: dict[str, Any], **data: Any) -> Any:
+        let_notebooks_call_init()
         with importable(sources):
             return cloudpickle.loads(pickled)(config, **data)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import io
 import pickle
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import WorkFailure
@@ -36,7 +38,7 @@ class _PayloadUnpickler(pickle.Unpickler):
 
 
 def call(payload: bytes, inputs: tuple[Any, ...], work: RunContext) -> Any:
-    """Call the callable, and return what it returns.
+    """Call the callable, and return what it returns, or its coroutine does.
 
     :raises WorkFailure: it cannot be unpickled here.
     """
@@ -44,4 +46,16 @@ def call(payload: bytes, inputs: tuple[Any, ...], work: RunContext) -> Any:
         function, args, kwargs = _PayloadUnpickler(payload, inputs, work).load()
     except Exception as error:
         raise WorkFailure(FailureKind.UNPICKLE, **describe_exception(error)) from error
-    return function(*args, **kwargs)
+    return awaited(function(*args, **kwargs))
+
+
+def awaited(value: Any) -> Any:
+    """Return what a coroutine returns, and any other value as it is: a ref of Ray's can be awaited too."""
+    if not isinstance(value, Coroutine):
+        return value
+    # A function takes a coroutine of any kind only if it awaits it itself.
+    return asyncio.run(_result_of(value))
+
+
+async def _result_of(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return await coroutine
