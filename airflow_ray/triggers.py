@@ -86,7 +86,7 @@ class RayObjectTrigger(BaseTrigger):
         """Cancel the work when a person ends the task; Airflow calls this from version 3.3 on."""
         if self.holder is None:
             return
-        from airflow_ray.client.errors import NOT_CANCELLED
+        from airflow_ray.client.failure_details import NOT_CANCELLED
         from airflow_ray.client.watcher import cancel
 
         for uri in map(ObjectURI.parse, self.object_uris):

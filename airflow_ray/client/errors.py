@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray import exceptions
 from airflow_ray._compat import AirflowException, AirflowFailException, AirflowSkipException
+from airflow_ray.client.failure_details import input_of, nodes_text, resources_text
 from airflow_ray.cluster.protocol import FailureKind, State
-from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MAX_NODES = 5
-#: For the log of a task that is killed: URI, reason, and the URI once more.
-NOT_CANCELLED = (
-    "The work for %s could not be cancelled and may go on on the Ray cluster: %s. When the cluster answers again, stop "
-    "it with: airflow ray release %s"
-)
+    from airflow_ray.object_uri import ObjectURI
 
 
 def exception_for(uri: ObjectURI, record: dict[str, Any]) -> AirflowException:
@@ -65,6 +60,8 @@ def restore_error(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
     return type(cause)(f"{object_lost(uri, _NOT_KNOWN)} Its checkpoint is of no help: {cause}")
 
 
+# Their exceptions mean what Airflow's do: the cluster may have neither.
+_PACKAGES = ("airflow", "airflow_ray")
 _NOT_KNOWN = "the cluster does not know it"
 
 
@@ -87,32 +84,25 @@ class _Row:
         details = {
             **error,
             "uri": uri,
-            "asked": _resources(error.get("asked", {})),
-            "nodes": _nodes(error.get("nodes", [])),
+            "input": input_of(uri, error),
+            "asked": resources_text(error.get("asked", {})),
+            "nodes": nodes_text(error.get("nodes", [])),
         }
         text = f"{self.text} {self.remedy}".format_map(details)
-        return self.exception(f"{text}\n\n{error['traceback']}" if self.shows_traceback else text)
+        return self.exception(f"{text}\n\n{error.get('traceback', '')}".rstrip() if self.shows_traceback else text)
 
 
 def _of_checkpoint(exception: type[AirflowException], remedy: str) -> _Row:
     return _Row(exception, "The checkpoint of {uri} failed at {where}: {message}.", remedy)
 
 
-def _resources(amounts: dict[str, float]) -> str:
-    return ", ".join(f"{name} {amount:g}" for name, amount in sorted(amounts.items())) or "nothing"
-
-
-def _nodes(nodes: list[dict[str, float]]) -> str:
-    more = f" and {len(nodes) - MAX_NODES} more" if len(nodes) > MAX_NODES else ""
-    return "; ".join(map(_resources, nodes[:MAX_NODES])) + more
-
-
 def _callable(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
-    module, _, name = error["type"].rpartition(".")
-    if module.startswith("airflow."):
-        for cls in (AirflowSkipException, AirflowFailException):
-            if name == cls.__name__:
-                return cls(error["message"])
+    # Of an owner of an earlier release, the class alone is known.
+    names = [name.rpartition(".") for name in error.get("bases", [error["type"]])]
+    of_airflow = {name for module, _, name in names if module.partition(".")[0] in _PACKAGES}
+    for cls in (AirflowSkipException, AirflowFailException):
+        if cls.__name__ in of_airflow:
+            return cls(error["message"])
     return exceptions.RayTaskFailedError(error["type"], error["message"], error["traceback"])
 
 
@@ -128,7 +118,7 @@ def _no_object(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
     reason = {None: _NOT_KNOWN, State.SUCCEEDED.value: "the task has no output of that name"}.get(
         error["state"], f"its task is {error['state']}"
     )
-    return object_lost(ObjectURI.of_record(uri.conn_id, error["record_id"], error["key"]), reason)
+    return object_lost(input_of(uri, error), reason)
 
 
 def _unknown(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
@@ -147,10 +137,18 @@ _TABLE: dict[str, Callable[[Any, dict[str, Any]], AirflowException]] = {
         "runtime_env={{'pip': [...]}}.",
         shows_traceback=True,
     ),
+    FailureKind.INPUT_NOT_READABLE: _Row(
+        exceptions.RayPicklingError,
+        "The input {input} cannot be unpickled on the Ray cluster: {type}: {message}.",
+        "What it was made with must be installed there, or be named in the runtime_env of this task as in that of the "
+        "task that made it.",
+        shows_traceback=True,
+    ),
     FailureKind.NOT_PICKLABLE: _Row(
         exceptions.RayResultError,
         "The result of the callable cannot be pickled, so it cannot be kept in Ray's object store: {type}: {message}.",
         "Return plain data, and leave locks, connections and generators out of it.",
+        shows_traceback=True,
     ),
     FailureKind.NOT_READABLE: _Row(
         exceptions.RayPicklingError,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_ray.cluster.protocol import FailureKind
+from airflow_ray.cluster.values.description import type_name
+from airflow_ray.cluster.values.exceptions import text_of, users_error
 
 
 def failure(kind: FailureKind, **details: Any) -> dict[str, Any]:
@@ -57,8 +59,10 @@ def failure_of(error: Exception) -> dict[str, Any]:
         (ray_exceptions.RayTaskError, FailureKind.NOT_PICKLABLE),
     ]
     kind = next((kind for cls, kind in kinds if isinstance(error, cls)), FailureKind.RAY)
-    cause = getattr(error, "cause", None) if kind is FailureKind.NOT_PICKLABLE else None
+    # What was raised in a task may be of any class of a user's, also one that fails when it is asked for its text.
+    cause = users_error(error) if kind is FailureKind.NOT_PICKLABLE else error
     # Raised where an input is unpickled that has Ray objects of its own inside.
-    if isinstance(cause, ray_exceptions.RaySystemError) and "OwnerDiedError" in str(error):
+    is_of_input = kind is FailureKind.NOT_PICKLABLE and "OwnerDiedError" in text_of(error)
+    if is_of_input and isinstance(vars(error).get("cause"), ray_exceptions.RaySystemError):
         kind = FailureKind.INPUT_LOST
-    return failure(kind, type=type(cause or error).__name__, message=str(cause or error))
+    return failure(kind, type=type_name(cause), message=text_of(cause), traceback=text_of(error))

@@ -42,6 +42,7 @@ class FailureKind(str, Enum):
 
     CALLABLE = "callable"
     UNPICKLE = "unpickle"
+    INPUT_NOT_READABLE = "input_not_readable"
     NOT_PICKLABLE = "not_picklable"
     NOT_READABLE = "not_readable"
     NOT_JSON = "not_json"

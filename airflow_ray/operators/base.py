@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import AirflowTaskTimeout, bundle_folders
 from airflow_ray.client.connection.threads import await_result, start_in_thread
-from airflow_ray.client.errors import NOT_CANCELLED
+from airflow_ray.client.failure_details import NOT_CANCELLED
 from airflow_ray.client.submission.rendered import value_or_none
 from airflow_ray.cluster.protocol import State
 from airflow_ray.object_uri import ObjectURI

@@ -83,10 +83,16 @@ class Attempt:
         return self._record.state == State.PENDING
 
     async def _follow(self) -> None:
+        from ray.exceptions import RayError
+
         record, generator = self._record, self._record.generator
         # Ray goes on spilling when the work that filled the store has ended: that counts to whatever comes next.
         spilled_before = asyncio.ensure_future(self._ray.spilled_bytes(max_age=math.inf))
-        header = await (await anext(generator))
+        try:
+            header = await (await anext(generator))
+        except RayError as error:
+            await self._fail(await self._failure_before_the_callable(error))
+            return
         # To iterate asynchronously would fetch and unpickle each output: Ray waits for it by awaiting it.
         refs = await asyncio.to_thread(list, generator)
         record.node, record.pid, record.seconds = header["node"], header["pid"], header["seconds"]
@@ -97,6 +103,24 @@ class Attempt:
             await self._fail(header["error"], has_lost_object=header["lost_object"])
         else:
             await self._succeed(header, refs, await spilled_before)
+
+    async def _failure_before_the_callable(self, error: Exception) -> dict[str, Any]:
+        """Return why the runner came to no header: its inputs are unpickled before it begins, by code of the user's."""
+        from ray.exceptions import TaskCancelledError
+
+        if isinstance(error, TaskCancelledError):
+            raise error
+        told = failure_of(error)
+        if told["kind"] not in (FailureKind.NOT_PICKLABLE, FailureKind.RAY):
+            return told
+        for record_id, key, _ in self._record.inputs:
+            producer = self._records.get(record_id)
+            if producer is None or key not in producer.refs:
+                continue
+            reason = await self._ray.why_unreadable(producer.refs[key], self._record.options.get("runtime_env"))
+            if reason is not None:
+                return failure(FailureKind.INPUT_NOT_READABLE, **reason, record_id=record_id, key=key)
+        return {**told, "kind": FailureKind.RAY.value}
 
     def _note_lineage(self) -> None:
         record = self._record

@@ -11,6 +11,7 @@ from typing import Any
 from airflow_ray.cluster.owner import store
 from airflow_ray.cluster.values.inner_objects import collected, value_around
 from airflow_ray.cluster.worker import placement_groups
+from airflow_ray.cluster.worker.reading import why_unreadable
 from airflow_ray.cluster.worker.restorer import restore
 from airflow_ray.cluster.worker.runner import run
 
@@ -44,6 +45,7 @@ class RayCalls:
         self._copy = ray.remote(num_cpus=0)(_same)
         self._restore = ray.remote(num_returns=2)(restore)
         self._collected = ray.remote(num_cpus=0)(collected)
+        self._why_unreadable = ray.remote(num_cpus=0, max_retries=0)(why_unreadable)
         self._value_around = ray.remote(num_cpus=0, num_returns=2)(value_around)
         self._spill_sample: asyncio.Task[int | None] | None = None
         self._spill_sampled_at = float("-inf")
@@ -84,6 +86,16 @@ class RayCalls:
         value, done = self._value_around.remote(apart, objects)
         await done
         return value
+
+    async def why_unreadable(self, ref: Any, runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Return as plain data why a worker cannot unpickle an object; None where it can, or nobody knows."""
+        from ray.exceptions import RayError
+
+        try:
+            reason: dict[str, Any] | None = await self._why_unreadable.options(runtime_env=runtime_env).remote([ref])
+        except RayError:
+            return None
+        return reason
 
     def collect(self, ref: Any) -> Any:
         """Return the ref of what somebody can use of a value who has no cluster."""

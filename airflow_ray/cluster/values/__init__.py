@@ -1,6 +1,7 @@
 """What kind of value something is, and what that means for it: for a log line, a preview, its way through the store."""
 
-from airflow_ray.cluster.values.description import describe_exception, describe_value, type_name
+from airflow_ray.cluster.values.description import describe_value, type_name
+from airflow_ray.cluster.values.exceptions import describe_exception
 from airflow_ray.cluster.values.inner_objects import (
     collected,
     pickler_without_objects,

@@ -1,15 +1,11 @@
-"""What a log line, a record and a page say of a value or an exception."""
+"""What a log line, a record and a page say of a value."""
 
 from __future__ import annotations
 
-import os
-import traceback
 from contextlib import suppress
 from typing import Any
 
 from airflow_ray.cluster.values.kinds import MATERIALIZED_DATASET, RAY_MATRIX, kinds_of
-
-_CLUSTER_CODE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
 def describe_value(value: Any) -> dict[str, Any]:
@@ -33,18 +29,6 @@ def _shape_of(value: Any) -> Any:
     if RAY_MATRIX in kinds:
         return getattr(value.loader.data, "shape", None) or (value.n,)
     return getattr(value, "shape", None)
-
-
-def describe_exception(error: BaseException) -> dict[str, Any]:
-    """Return ``error`` as plain data, its traceback without the frames of this package before those of the user."""
-    shown = traceback.TracebackException.from_exception(error)
-    while shown.stack and shown.stack[0].filename.startswith(_CLUSTER_CODE):
-        shown.stack.pop(0)
-    return {
-        "type": type_name(error),
-        "message": str(error),
-        "traceback": "".join(shown.format()).rstrip(),
-    }
 
 
 def type_name(value: Any) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray.cluster.checkpoints import folder_of, located, save
 from airflow_ray.cluster.failures import CheckpointFailure, WorkFailure, failure
 from airflow_ray.cluster.protocol import RETURN_VALUE, FailureKind
-from airflow_ray.cluster.values.description import describe_exception, describe_value
+from airflow_ray.cluster.values.description import describe_value
+from airflow_ray.cluster.values.exceptions import describe_exception
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,10 +9,11 @@ import pickle
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.cluster.airflow_exceptions import stand_in
 from airflow_ray.cluster.failures import WorkFailure
 from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.tuning.search import search
-from airflow_ray.cluster.values.description import describe_exception
+from airflow_ray.cluster.values.exceptions import describe_exception
 from airflow_ray.cluster.values.identity import FILLER, fill_anew
 
 if TYPE_CHECKING:
@@ -31,7 +32,14 @@ class _PayloadUnpickler(pickle.Unpickler):
         self._functions = {search.__name__: functools.partial(search, work)}
 
     def find_class(self, module: str, name: str) -> Any:
-        return fill_anew if (module, name) == FILLER else super().find_class(module, name)
+        if (module, name) == FILLER:
+            return fill_anew
+        try:
+            return super().find_class(module, name)
+        except (ImportError, AttributeError):
+            if (found := stand_in(module, name)) is None:
+                raise
+            return found
 
     def persistent_load(self, pid: int | str) -> Any:
         return self._functions[pid] if isinstance(pid, str) else self._inputs[pid]

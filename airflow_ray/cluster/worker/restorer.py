@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray.cluster.checkpoints import load, located
 from airflow_ray.cluster.failures import CheckpointFailure, failure
 from airflow_ray.cluster.protocol import FailureKind
-from airflow_ray.cluster.values.description import describe_exception, describe_value
+from airflow_ray.cluster.values.description import describe_value
+from airflow_ray.cluster.values.exceptions import describe_exception
 from airflow_ray.cluster.values.inner_objects import without_objects
 from airflow_ray.cluster.values.modin_frames import keep_modin_frames
 

@@ -7,10 +7,12 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.cluster.airflow_exceptions import skip_importable
 from airflow_ray.cluster.failures import WorkFailure, failure
 from airflow_ray.cluster.protocol import FailureKind
-from airflow_ray.cluster.values.description import describe_exception, describe_value
-from airflow_ray.cluster.values.inner_objects import without_objects
+from airflow_ray.cluster.values.description import describe_value
+from airflow_ray.cluster.values.exceptions import describe_exception
+from airflow_ray.cluster.values.inner_objects import take_apart
 from airflow_ray.cluster.values.modin_frames import keep_modin_frames
 from airflow_ray.cluster.worker.context import RunContext
 from airflow_ray.cluster.worker.log_tee import tee_output
@@ -35,10 +37,13 @@ def _is_lost_object(error: BaseException | None) -> bool:
     """Whether the cause is a Ray object that is gone, such as a part of a Modin frame."""
     from ray.exceptions import ObjectLostError
 
-    while error is not None:
+    seen: set[int] = set()
+    # An exception may be its own cause, and be false.
+    while error is not None and id(error) not in seen:
         if isinstance(error, ObjectLostError):
             return True
-        error = error.__cause__ or error.__context__
+        seen.add(id(error))
+        error = error.__cause__ if error.__cause__ is not None else error.__context__
     return False
 
 
@@ -64,6 +69,23 @@ def _run_callable(
         header["lost_object"] = _is_lost_object(error)
     header["seconds"] = time.monotonic() - started
     return header, ({} if header["error"] else outputs)
+
+
+def _take_apart(
+    outputs: dict[str, Any], are_several: bool
+) -> tuple[dict[str, Any], dict[str, list[Any]], dict[str, Any] | None]:
+    """Return the outputs without the Ray objects inside them, the refs of those, and why it cannot be done."""
+    apart: dict[str, Any] = {}
+    objects: dict[str, list[Any]] = {}
+    for key, value in outputs.items():
+        try:
+            apart[key], objects[key] = take_apart(value) or (value, [])
+        # As Ray would meet it, but here it can be told with its line; a class may even raise SystemExit.
+        except BaseException as error:
+            told = describe_exception(error)
+            where = f"output {key!r}: " if are_several else ""
+            return {}, {}, failure(FailureKind.NOT_PICKLABLE, **{**told, "message": where + told["message"]})
+    return apart, objects, None
 
 
 def _log_sender(owner: Any, record_id: str, attempt: str, secrets: list[str]) -> Callable[[list[str]], None]:
@@ -125,7 +147,13 @@ def run(
         owner.note_placement_group.remote(record_id, attempt, group)
 
     let_notebooks_call_init()
-    with tee_output(send), importable(sources), report_placement_groups(note_group), keep_process_state():
+    with (
+        tee_output(send),
+        importable(sources),
+        skip_importable(),
+        report_placement_groups(note_group),
+        keep_process_state(),
+    ):
         header, outputs = _run_callable(payload, inputs, work, as_json, multiple_outputs)
     # The credentials come now and not with the task, whose description Ray keeps as long as its outputs. There
     # are none when Ray runs the work again for an output that was lost: its checkpoint is there.
@@ -134,11 +162,11 @@ def run(
         write_checkpoints(target, outputs, header, lambda line: send([line]))
         if target["required"] and (error := checkpoint_error(header)):
             header, outputs = {**header, "error": error}, {}
+    outputs, objects, error = _take_apart(outputs, multiple_outputs)
+    if error is not None:
+        header = {**header, "error": error}
     if header["error"]:
         header["error"] = {name: redacted(text, secrets) for name, text in header["error"].items()}
-    objects = {}
-    for key in outputs:
-        outputs[key], objects[key] = without_objects(outputs[key])
     # Ray pickles what is yielded before it asks for more.
     with keep_modin_frames():
         yield {**header, "objects": objects, "node": node, "pid": os.getpid()}
