@@ -12,7 +12,10 @@ from airflow_ray.exceptions import RayPicklingError, RayResultError, RayTaskFail
 from tests.conftest import new_uri
 from tests.hooks.ray_hook.test_verbs import run
 
-WITHOUT_AIRFLOW = {"env_vars": {"PYTHONPATH": str(Path(__file__).parents[2] / "without_airflow")}}
+TESTS = Path(__file__).parents[2]
+# Airflow finds this package as a provider, and can be imported only where that can.
+WITH_AIRFLOW = {"env_vars": {"PYTHONPATH": str(TESTS.parent)}}
+WITHOUT_AIRFLOW = {"env_vars": {"PYTHONPATH": str(TESTS / "without_airflow")}}
 
 
 class NoTextError(Exception):
@@ -206,7 +209,9 @@ def skips_by_import():
     ],
     ids=["subclass", "nested subclass", "fail", "nested fail", "skip", "nested skip", "imported skip"],
 )
-@pytest.mark.parametrize("env", [pytest.param({}, marks=pytest.mark.slow), WITHOUT_AIRFLOW], ids=["airflow", "none"])
+@pytest.mark.parametrize(
+    "env", [pytest.param(WITH_AIRFLOW, marks=pytest.mark.slow), WITHOUT_AIRFLOW], ids=["airflow", "none"]
+)
 def test_what_airflow_understands_reaches_it(hook, uri, function, cls, env):
     with pytest.raises(cls, match=r"nothing new|for good") as caught:
         run(hook, uri, function, runtime_env=env)
