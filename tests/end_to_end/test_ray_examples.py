@@ -50,7 +50,7 @@ def test_example_runs_whole_in_a_task(head, name):
         import sys
 
         sys.argv = [name, "--smoke-test"]
-        return runpy.run_module(f"ray.tune.examples.{name}", run_name="__main__")["__name__"]
+        return runpy.run_module(f"ray.tune.examples.{name}", run_name="__main__", alter_sys=True)["__name__"]
 
     with new_dag(params={}) as dag:
         example(name)

@@ -81,8 +81,9 @@ def _no_metric(metric: str, reports: list[dict[str, Any]]) -> WorkFailure:
 
     of_ray = {*AUTO_RESULT_KEYS, *DEBUG_METRICS, DONE, *_FURTHER_KEYS_OF_RAY}
     # What was nested has / in its name, as Ray Tune has it.
-    flat = [flatten_dict({key: value for key, value in report.items() if key not in of_ray}) for report in reports]
-    names = list(dict.fromkeys(name for report in flat for name in report))
+    flat = [flatten_dict(report) for report in reports]
+    told = dict.fromkeys(name for report in flat for name in report)
+    names = [name for name in told if name.partition("/")[0] not in of_ray]
     if metric in names:
         values = ", ".join(dict.fromkeys(str(plain_json(report[metric])) for report in flat if metric in report))
         message = f"the last reports of it were {values}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import operator
+import subprocess
+import sys
 
 import pytest
 
@@ -133,3 +135,55 @@ def test_ref_of_ray_is_returned_and_not_awaited(hook, uri):
 
     run(hook, after, use, uri)
     assert hook.get(after) == 42
+
+
+SCRIPT = """
+import functools
+from airflow_ray.hooks.ray import RayHook
+from airflow_ray.object_uri import ObjectURI
+
+@functools.lru_cache
+def cached(value):
+    return value if value < 2 else cached(value - 1) + cached(value - 2)
+
+@functools.singledispatch
+def dispatched(value):
+    return "something"
+
+class Own:
+    pass
+
+@dispatched.register
+def of_own(value: Own):
+    return "own"
+
+def both(value):
+    return cached(value), dispatched(Own())
+
+def given(function, value):
+    return function(value)
+
+uri, placed = (ObjectURI("ray_client", "script", "run", task_id) for task_id in ("task", "placed"))
+
+def result_of(hook, *call):
+    hook.submit(*call, uri=uri, generation="first")
+    hook.wait(uri, timeout=120)
+    return hook.get(uri)
+
+with RayHook("ray_client").connect() as hook:
+    hook.put([cached, dispatched], uri=placed)
+    print(result_of(hook, cached, 10), result_of(hook, dispatched, Own()), result_of(hook, both, 10))
+    print(result_of(hook, given, cached, 10), result_of(hook, given, dispatched, Own()))
+    print(result_of(hook, lambda functions: [functions[0](10), functions[1](1)], placed), hook.get(placed)[0](10))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["file", "input"])
+def test_cached_and_dispatched_functions_of_a_script_run(head, tmp_path, way):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, script if way == "file" else "-"]
+    finished = subprocess.run(command, input=SCRIPT, capture_output=True, text=True, timeout=280)
+    results = [line for line in finished.stdout.splitlines() if "55" in line]
+    assert results == ["55 own (55, 'own')", "55 own", "[55, 'something'] 55"], finished.stderr
