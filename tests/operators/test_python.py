@@ -340,6 +340,37 @@ def test_decorated_mapped_task_takes_custom_resources(dag):
     assert run_dag(dag).xcom("absolute", map_index=1) == 2
 
 
+@pytest.mark.slow
+def test_decorated_task_may_have_a_process_of_its_own(dag):
+    @ray_task(result="value")
+    def pid():
+        import os
+
+        return os.getpid()
+
+    with dag:
+        pid() >> pid.override(task_id="own", fresh_process=True)() >> pid.override(task_id="after")()
+    run = run_dag(dag)
+    assert run.xcom("own") not in (run.xcom("pid"), run.xcom("after"))
+
+
+@pytest.mark.parametrize("error", ["AirflowSkipException", "AirflowFailException"])
+def test_decorated_task_may_skip_and_give_up(dag, error):
+    import airflow.sdk.exceptions
+
+    class Own(getattr(airflow.sdk.exceptions, error)):
+        pass
+
+    @ray_task(retries=1)
+    def end():
+        raise Own("enough")
+
+    with dag:
+        end()
+    state = "skipped" if error == "AirflowSkipException" else "failed"
+    assert run_dag(dag).task_states("end") == [state]
+
+
 def test_decorated_task_gets_plain_context(dag):
     @ray_task(result="value")
     def show(x, run_id=None):

@@ -33,7 +33,7 @@ def keep_process_state() -> Iterator[None]:
         stack.callback(socket.setdefaulttimeout, socket.getdefaulttimeout())
         stack.callback(sys.setrecursionlimit, sys.getrecursionlimit())
         stack.callback(os.umask, _umask())
-        stack.callback(_set_directory, os.getcwd())
+        stack.callback(_set_directory, _directory())
         stack.callback(_set_list, "argv", sys.argv, sys.argv[:])
         stack.callback(_set_list, "path", sys.path, sys.path[:])
         stack.callback(_set_environment, dict(os.environ))
@@ -49,10 +49,16 @@ def _umask() -> int:
     return mask
 
 
-def _set_directory(path: str) -> None:
-    # The callable may have deleted it.
+def _directory() -> str | None:
+    # An earlier callable may have deleted it.
     with suppress(OSError):
-        os.chdir(path)
+        return os.getcwd()
+    return None
+
+
+def _set_directory(path: str | None) -> None:
+    with suppress(OSError):
+        os.chdir(path or os.sep)
 
 
 def _set_list(name: str, values: list[str], content: list[str]) -> None:

@@ -73,3 +73,10 @@ def test_parsing_a_dag_loads_neither_the_options_nor_what_airflow_does_not():
     )
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert json.loads(finished.stdout.splitlines()[-1]) == [False, False, False]
+
+
+def test_fresh_process_has_an_environment_that_no_other_work_has():
+    options = RemoteOptions(fresh_process=True, runtime_env={"env_vars": {"OF_TASK": "1"}})
+    first, second = (options.for_ray({"env_vars": {"OF_ALL": "2"}})["runtime_env"]["env_vars"] for _ in range(2))
+    assert (first["OF_TASK"], first["OF_ALL"]) == ("1", "2")
+    assert first != second

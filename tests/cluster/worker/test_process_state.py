@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -86,6 +87,14 @@ def test_directory_that_a_callable_deletes_disturbs_nothing_else(tmp_path, monke
         os.chdir("/")
         tmp_path.rmdir()
     assert "LEFT_BEHIND" not in os.environ
+
+
+def test_callable_after_one_that_has_deleted_its_directory_has_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        with keep_process_state():
+            shutil.rmtree(tmp_path, ignore_errors=True)
+    assert os.getcwd() == "/"
 
 
 def test_timer_that_ran_before_runs_on():
