@@ -64,6 +64,7 @@ class FakeRay:
         self.size = 8
         self.spilled: list[int | None] = [0]
         self.unreadable: Exception | None = None
+        self.reasons: dict[str, dict[str, Any]] = {}
 
     def start(self, options: dict[str, Any], ends_process: bool, *work: Any) -> FakeTask:
         self.tasks.append(FakeTask(*work))
@@ -92,6 +93,9 @@ class FakeRay:
         self.restores += 1
         await self.restore_gate.wait()
         return "restored", ([], {"type": "object"}, None)
+
+    async def why_unreadable(self, ref: str, runtime_env: Any) -> dict[str, Any] | None:
+        return self.reasons.get(ref)
 
     def sizes(self, refs: list[Any]) -> list[int]:
         return [self.size for _ in refs]

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 
-from ray.exceptions import ObjectLostError, RayTaskError, WorkerCrashedError
+import pytest
+from ray.exceptions import ObjectLostError, RayTaskError, TaskCancelledError, WorkerCrashedError
 
 from airflow_ray.cluster.owner import attempt
 from airflow_ray.cluster.owner.scheduling import ClusterView, Scheduling
 from airflow_ray.cluster.protocol import FailureKind, State
+from airflow_ray.cluster.values.description import type_name
 from tests.cluster.owner.fakes import FakeOwner, run, until
 
 LOST = {"kind": "callable", "message": "an object was lost"}
 KEY = "return_value"
+
+
+class TextFailsError(Exception):
+    def __str__(self):
+        raise KeyError("no text")
 
 
 async def _consumer_of_two(owner: FakeOwner) -> None:
@@ -142,6 +149,40 @@ def test_output_that_needs_a_missing_package_is_told_so_and_not_as_a_crash():
         (await task._header)["objects"][KEY] = ["inner"]
         error = (await owner.ended("d/r/t/-1"))["error"]
         assert (error["kind"], "here_only" in error["message"]) == (FailureKind.NOT_READABLE, True)
+
+    run(test())
+
+
+def test_input_that_no_worker_can_unpickle_is_named():
+    async def test() -> None:
+        owner = FakeOwner()
+        await _consumer_of_two(owner)
+        owner.ray.reasons = {"ref b": {"type": "LookupError", "message": "not today", "traceback": "its line"}}
+        owner.ray.tasks[-1].break_off(RayTaskError("run", "Traceback", LookupError("not today")))
+        error = (await owner.ended("d/r/c/-1"))["error"]
+        assert (error["kind"], error["record_id"], error["key"]) == (FailureKind.INPUT_NOT_READABLE, "d/r/b/-1", KEY)
+
+    run(test())
+
+
+@pytest.mark.parametrize("cause", [OSError("no descriptors"), TextFailsError()], ids=["plain", "without text"])
+def test_error_before_the_callable_is_not_told_as_one_of_its_result(cause):
+    async def test() -> None:
+        owner = FakeOwner()
+        await _consumer_of_two(owner)
+        owner.ray.tasks[-1].break_off(RayTaskError("run", "Traceback", cause))
+        error = (await owner.ended("d/r/c/-1"))["error"]
+        assert (error["kind"], error["type"]) == (FailureKind.RAY, type_name(cause))
+
+    run(test())
+
+
+def test_work_that_is_cancelled_before_its_callable_begins_is_cancelled():
+    async def test() -> None:
+        owner = FakeOwner()
+        await _consumer_of_two(owner)
+        owner.ray.tasks[-1].break_off(TaskCancelledError())
+        assert (await owner.ended("d/r/c/-1"))["state"] == State.CANCELLED
 
     run(test())
 
