@@ -20,7 +20,7 @@ def get_provider_info() -> dict[str, Any]:
                     "hidden-fields": ["schema", "login"],
                     "relabeling": {"host": "Head host", "password": "Token"},
                     "placeholders": {
-                        "host": "ray-head.example.com (empty: an embedded Ray on this machine)",
+                        "host": "ray-head.example.com (empty in mode local)",
                         "port": "10001, or 6379 in mode driver",
                         "password": "of a cluster with RAY_AUTH_MODE=token",
                         "namespace": "airflow",
@@ -40,7 +40,7 @@ def get_provider_info() -> dict[str, Any]:
                         "label": "Mode",
                         "description": (
                             "client: from anywhere, over the Ray Client port. driver: this machine is a node of the "
-                            "cluster. local: an embedded Ray. Unset: client with a host, local without."
+                            "cluster. local: an embedded Ray on the machine of the task. Unset: client, with a host."
                         ),
                         "schema": {"type": ["string", "null"], "enum": ["client", "driver", "local"]},
                     },

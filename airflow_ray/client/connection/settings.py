@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -13,6 +14,9 @@ from airflow_ray.client.connection.authentication import Authentication, Tls
 from airflow_ray.client.connection.secrets import mask_authentication, mask_runtime_env
 from airflow_ray.client.pem import read_pem
 from airflow_ray.exceptions import RayConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
 
 Mode = Literal["client", "driver", "local"]
 
@@ -35,6 +39,31 @@ MAX_CONNECT_TIMEOUT = 3600.0
 OWN_ERROR = "field"
 
 
+# What other packages of the same connection type keep in its extra, to reach a cluster by it.
+FOREIGN_FIELDS = frozenset(
+    {
+        "address",
+        "cluster_context",
+        "cookies",
+        "create_cluster_if_needed",
+        "disable_job_log_to_stdout",
+        "disable_tcp_keepalive",
+        "disable_verify_ssl",
+        "headers",
+        "kube_config",
+        "kube_config_path",
+        "metadata",
+        "verify",
+    }
+)
+
+
+WHERE_TO = (
+    "Set host to the Ray head, or mode to 'driver' where this machine is a node of the cluster, or to 'local' for an "
+    "embedded Ray on this machine"
+)
+
+
 def settings_of(connection: Any) -> RaySettings:
     """Return what an Airflow connection says; its secrets are masked in logs from here on.
 
@@ -44,7 +73,7 @@ def settings_of(connection: Any) -> RaySettings:
     fields = {**connection.extra_dejson, **standard, "password": connection.password}
     try:
         # A field that is left empty in a form says nothing.
-        settings = RaySettings.model_validate({name: value for name, value in fields.items() if value})
+        settings = RaySettings.model_validate({name: each for name, each in fields.items() if each not in (None, "")})
     except ValidationError as errors:
         first = errors.errors(include_url=False)[0]
         field = "" if first["type"] == OWN_ERROR else f"{'.'.join(map(str, first['loc']))}: "
@@ -98,7 +127,8 @@ def _runtime_env(value: Any) -> Any:
         except ValueError:
             value = None
     if not isinstance(value, dict):
-        raise _must_be("runtime_env", "a JSON object", "something else")
+        # It may hold secrets.
+        raise _wrong("runtime_env must be a JSON object, and is none")
     return value
 
 
@@ -108,6 +138,27 @@ def _web_address(value: Any) -> str:
     if not address.startswith(("http://", "https://")):
         raise _must_be("dashboard_url", "an address that begins with http:// or https://", value)
     return address
+
+
+def _host(value: Any) -> Any:
+    if "://" in str(value):
+        raise _must_be("host", "a name or an address alone, such as ray-head.example.com", value)
+    return value
+
+
+def _port(value: Any) -> Any:
+    if not str(value).isdecimal() or not 0 < int(value) < 65_536:
+        raise _must_be("port", "a number from 1 to 65535", value)
+    return value
+
+
+def _require_known(names: AbstractSet[str], known: AbstractSet[str]) -> None:
+    """Refuse a field of which its writer expects what it cannot have here."""
+    for name in names - known:
+        if name in FOREIGN_FIELDS:
+            raise _wrong(f"{name} is a field of another Ray package, which is not read here. {WHERE_TO}, and remove it")
+        if near := difflib.get_close_matches(name, known, 1, 0.8):
+            raise _wrong(f"there is no field {name}. Is it {near[0]}?")
 
 
 def _pem(name: str) -> BeforeValidator:
@@ -129,10 +180,10 @@ class RaySettings(BaseModel):
     """What an Airflow connection of type ``ray`` says.
 
     :param conn_id: its name.
-    :param host: of the Ray head; None for the cluster of this machine.
+    :param host: of the Ray head; None for the cluster of this machine, in mode ``driver`` or ``local``.
     :param port: of the Ray Client server, or of the cluster's control service; None for the usual one.
     :param password: the cluster's token.
-    :param mode: the way in; None goes by ``host``.
+    :param mode: the way in; ``client`` unless set, where there is a host.
     :param namespace: the Ray namespace of the owner.
     :param connect_timeout: seconds until a connection must be there.
     :param runtime_env: Ray runtime environment of all work, under that of the task.
@@ -146,8 +197,8 @@ class RaySettings(BaseModel):
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True, coerce_numbers_to_str=True)
 
     conn_id: str
-    host: str | None = None
-    port: int | None = None
+    host: Annotated[str, BeforeValidator(_host)] | None = None
+    port: Annotated[int, BeforeValidator(_port)] | None = None
     password: SecretStr | None = None
     mode: Annotated[Mode, BeforeValidator(_mode)]
     namespace: str = "airflow"
@@ -165,17 +216,27 @@ class RaySettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_mode(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        return {"mode": "client" if fields.get("host") else "local", **fields}
+        """Add the mode that a host implies: an unfinished connection must not compute on the machine of Airflow."""
+        _require_known(fields.keys(), cls.model_fields.keys())
+        if not (fields.get("host") or fields.get("mode")):
+            raise _wrong(f"neither host nor mode is set. {WHERE_TO}")
+        return {"mode": "client", **fields}
 
     @model_validator(mode="after")
     def _fit_together(self) -> RaySettings:
         if self.mode == "client" and not self.host:
-            raise _must_be("host", "set in mode client", self.host)
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise _must_be("tls_cert", "set together with tls_key", "only one of them")
-        pems = self.tls_ca_cert, self.tls_cert, self.tls_key
-        if self.mode == "driver" and self.authentication.tls and None in pems:
-            raise _must_be("tls", "accompanied by tls_ca_cert, tls_cert and tls_key in mode driver", "less")
+            raise _wrong("host is missing, which mode client needs")
+        if self.mode == "local" and self.host:
+            raise _wrong(
+                f"mode local computes on this machine, and host names {self.host!r}. Remove host, or set another mode"
+            )
+        pems = {"tls_ca_cert": self.tls_ca_cert, "tls_cert": self.tls_cert, "tls_key": self.tls_key}
+        missing = [name for name, pem in pems.items() if pem is None]
+        for one, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
+            if one in missing and other not in missing:
+                raise _wrong(f"{one} is missing, which belongs to {other}")
+        if self.mode == "driver" and self.authentication.tls and missing:
+            raise _wrong(f"mode driver needs all of a TLS connection, and {' and '.join(missing)} must be set too")
         return self
 
     @property

@@ -208,7 +208,10 @@ def test_killed_client_server_is_no_hang(head: RayHead):
     ("uri", "wrong"),
     [
         ("ray://host?mode=teleport", "mode must be one of client, driver, local"),
-        ("ray://?mode=client", "host must be set"),
+        ("ray://?mode=client", "host is missing"),
+        ("ray://", "neither host nor mode is set"),
+        ("ray://:10001", "neither host nor mode is set"),
+        ("ray://?address=http%3A%2F%2Fhead%3A8265", "address is a field of another Ray package"),
         ("ray://host?connect_timeout=soon", "connect_timeout must be a number"),
         ("ray://host?runtime_env=nothing", "runtime_env must be a JSON object"),
     ],
@@ -226,7 +229,7 @@ def test_wrong_field_of_a_connection_is_named(monkeypatch, uri, wrong):
         ("ray://head:20001", "client", "head:20001"),
         ("ray://head?mode=driver", "driver", "head:6379"),
         ("ray://?mode=driver", "driver", "auto"),
-        ("ray://", "local", "auto"),
+        ("ray://?mode=local", "local", "auto"),
     ],
 )
 def test_mode_and_address_follow_from_the_connection(monkeypatch, uri, mode, address):

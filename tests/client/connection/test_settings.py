@@ -21,6 +21,13 @@ class Fields:
         self.host, self.port, self.password, self.extra_dejson = host, port, password, extra
 
 
+PEM = "-----BEGIN x"
+CHOICES = (
+    "Set host to the Ray head, or mode to 'driver' where this machine is a node of the cluster, or to 'local' for an "
+    "embedded Ray on this machine"
+)
+
+
 @pytest.mark.parametrize(
     ("extra", "text"),
     [
@@ -29,7 +36,35 @@ class Fields:
         ({"connect_timeout": "-1"}, "Connection 'x': connect_timeout must be a number of seconds, got '-1'"),
         ({"connect_timeout": "inf"}, "Connection 'x': connect_timeout must be a number of seconds, got 'inf'"),
         ({"object_ttl": "soon"}, "Connection 'x': object_ttl must be a number of seconds, got 'soon'"),
-        ({"runtime_env": "[]"}, "Connection 'x': runtime_env must be a JSON object, got 'something else'"),
+        ({"connect_timeout": 0}, "Connection 'x': connect_timeout must be a number of seconds, got 0"),
+        ({"runtime_env": "[]"}, "Connection 'x': runtime_env must be a JSON object, and is none"),
+        ({"runtime_env": []}, "Connection 'x': runtime_env must be a JSON object, and is none"),
+        ({"port": 70_000}, "Connection 'x': port must be a number from 1 to 65535, got 70000"),
+        ({"port": 0}, "Connection 'x': port must be a number from 1 to 65535, got 0"),
+        (
+            {"host": "ray://head:10001"},
+            (
+                "Connection 'x': host must be a name or an address alone, such as ray-head.example.com, "
+                "got 'ray://head:10001'"
+            ),
+        ),
+        ({"host": None, "mode": "client"}, "Connection 'x': host is missing, which mode client needs"),
+        (
+            {"mode": "local"},
+            (
+                "Connection 'x': mode local computes on this machine, and host names 'here'. Remove host, or set "
+                "another mode"
+            ),
+        ),
+        ({"tls_cert": PEM}, "Connection 'x': tls_key is missing, which belongs to tls_cert"),
+        ({"tls_key": PEM}, "Connection 'x': tls_cert is missing, which belongs to tls_key"),
+        (
+            {"mode": "driver", "tls": True, "tls_ca_cert": PEM},
+            "Connection 'x': mode driver needs all of a TLS connection, and tls_cert and tls_key must be set too",
+        ),
+        ({"tls": "perhaps"}, "Connection 'x': tls must be true or false, got 'perhaps'"),
+        ({"conect_timeout": 3}, "Connection 'x': there is no field conect_timeout. Is it connect_timeout?"),
+        ({"tls_ca_crt": PEM}, "Connection 'x': there is no field tls_ca_crt. Is it tls_ca_cert?"),
         ({"namespace": ["a"]}, "Connection 'x': namespace: Input should be a valid string"),
     ],
 )
@@ -37,6 +72,29 @@ def test_text_names_connection_field_and_what_it_must_be(extra, text):
     with pytest.raises(RayConfigurationError) as caught:
         settings_of(Fields(**extra))
     assert str(caught.value) == text
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"port": 10_001}, {"password": "a token"}, {"namespace": "team"}, {"mode": ""}, {"host": ""}]
+)
+def test_unfinished_connection_says_what_to_choose(fields):
+    with pytest.raises(RayConfigurationError) as caught:
+        settings_of(Fields(**{"host": None, **fields}))
+    assert str(caught.value) == f"Connection 'x': neither host nor mode is set. {CHOICES}"
+
+
+@pytest.mark.parametrize("host", [None, "here"])
+@pytest.mark.parametrize("field", ["address", "create_cluster_if_needed", "kube_config_path"])
+def test_field_of_another_ray_package_is_refused(host, field):
+    with pytest.raises(RayConfigurationError) as caught:
+        settings_of(Fields(host, **{field: "http://head:8265"}))
+    assert str(caught.value) == (
+        f"Connection 'x': {field} is a field of another Ray package, which is not read here. {CHOICES}, and remove it"
+    )
+
+
+def test_field_of_nobody_is_left_alone():
+    assert settings_of(Fields(team="search")).address == "here:10001"
 
 
 def test_wrong_runtime_env_is_not_shown():
