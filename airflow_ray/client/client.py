@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.client import errors
+from airflow_ray.client import errors, following
 from airflow_ray.client.checkpoints import Targets, has_checkpoint, restore
 from airflow_ray.client.connection.link import Link
-from airflow_ray.client.progress import Progress
 from airflow_ray.client.submission.callables import check_callable
 from airflow_ray.client.submission.fingerprint import fingerprint
 from airflow_ray.client.submission.options import RemoteOptions
@@ -24,9 +20,7 @@ from airflow_ray.cluster.values.description import describe_value
 from airflow_ray.exceptions import (
     ObjectURIError,
     RayConfigurationError,
-    RayConnectionError,
     RayObjectLostError,
-    RayWaitTimeoutError,
 )
 from airflow_ray.object_uri import RETURN_VALUE, ObjectURI, quote_part
 
@@ -34,11 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from airflow_ray.client.connection.settings import RaySettings
+    from airflow_ray.client.progress import Progress
 
-POLL_SECONDS = 10.0
 RESTORE_ROUNDS = 3
-
-log = logging.getLogger(__name__)
 
 
 class RayClient:
@@ -100,55 +92,14 @@ class RayClient:
             return Submitter(self.link, uri, inputs, attempt).submit(call.pickled, work)
 
     def follow(
-        self, uri: ObjectURI | str, poll_interval: float = POLL_SECONDS, offset: int | None = None
+        self, uri: ObjectURI | str, poll_interval: float = following.POLL_SECONDS, offset: int | None = None
     ) -> Iterator[Progress]:
-        """Yield news of the work for ``uri`` as it comes, last with its final state.
-
-        A connection that breaks meanwhile is made again.
-
-        :param poll_interval: seconds until it yields without news; news comes at once.
-        :param offset: number of the log line to begin with; None begins where an earlier follower stopped.
-        :raises RayConnectionError: the connection broke, and could not be made again within ``connect_timeout``.
-        """
-        uri = self._own_uri(uri)
-        broken_until = None
-        with self.link.connect():
-            while True:
-                try:
-                    answer = self.link.call("poll", uri.record_id, offset, poll_interval)
-                except RayConnectionError as error:
-                    broken_until = broken_until or time.monotonic() + self.settings.connect_timeout
-                    # Each new connection breaks at once too.
-                    if time.monotonic() > broken_until:
-                        raise
-                    self.link.connect_again(error)
-                    continue
-                broken_until = None
-                self.targets.refresh(uri)
-                offset = answer["offset"]
-                text = answer.get("value_json")
-                yield Progress(
-                    answer["state"],
-                    answer["lines"],
-                    answer["skipped"],
-                    answer.get("detail"),
-                    answer.get("record"),
-                    None if text is None else json.loads(text),
-                )
-                if "record" in answer or answer["state"] == State.LOST:
-                    return
+        """Yield news of the work for ``uri`` as it comes, last with its final state; see :func:`following.follow`."""
+        return following.follow(self.link, self.targets, self._own_uri(uri), poll_interval, offset)
 
     def wait(self, uri: ObjectURI | str, timeout: float | None = None) -> dict[str, Any]:
         """Return the record of ``uri``, as :meth:`describe` does, when its work has succeeded."""
-        uri = self._own_uri(uri)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        interval = POLL_SECONDS if timeout is None else min(POLL_SECONDS, timeout)
-        for progress in self.follow(uri, interval):
-            if progress.state == State.SUCCEEDED and progress.record is not None:
-                return progress.record
-            if progress.record is None and deadline is not None and time.monotonic() > deadline:
-                raise RayWaitTimeoutError(f"The work for {uri} is {progress.state} after {timeout:g} seconds")
-        raise errors.exception_for(uri, progress.record or {"state": progress.state})
+        return following.wait(self.link, self.targets, self._own_uri(uri), timeout)
 
     def status(self, uri: ObjectURI | str) -> str:
         """Return PENDING, RUNNING, SUCCEEDED, FAILED or CANCELLED, or LOST for what is not known."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -12,6 +13,7 @@ from airflow_ray._compat import BaseHook
 from airflow_ray.client.connection import as_client, as_driver, local_head
 from airflow_ray.client.connection.retrying import tries
 from airflow_ray.client.connection.settings import settings_of
+from airflow_ray.client.connection.threads import await_result
 from airflow_ray.exceptions import RayConnectionError
 
 if TYPE_CHECKING:
@@ -107,31 +109,33 @@ class Link:
         return self._session
 
     @contextmanager
-    def connect(self) -> Iterator[None]:
+    def connect(self, seconds: float = math.inf) -> Iterator[None]:
         """Hold one connection for as long as the context lasts.
 
+        :param seconds: until when it must be there, where that is before ``connect_timeout``.
         :raises RayConnectionError: as :meth:`airflow_ray.hooks.ray.RayHook.connect`.
         """
         if self._session is not None:
             yield
             return
         with ExitStack() as stack:
-            self._session = stack.enter_context(open_session(self.settings))
+            self._session = stack.enter_context(open_session(self._settings_within(seconds)))
             outer, self._connection = self._connection, stack
             try:
                 yield
             finally:
                 self._session, self._connection = None, outer
 
-    def connect_again(self, broken: RayConnectionError) -> Session:
+    def connect_again(self, broken: RayConnectionError, seconds: float = math.inf) -> Session:
         """Open a new connection in place of one that broke, and return it.
 
-        :raises RayConnectionError: there was none within ``connect_timeout``.
+        :param seconds: until when it must be there, where that is before ``connect_timeout``.
+        :raises RayConnectionError: there was none by then.
         """
         log.warning("%s Connecting again.", broken)
         self._session = None
         self._connection.close()
-        self._session = self._connection.enter_context(open_persistently(self.settings))
+        self._session = self._connection.enter_context(open_persistently(self._settings_within(seconds)))
         log.info("Connected again")
         return self._session
 
@@ -144,6 +148,16 @@ class Link:
         with self.connect():
             return self.session.call(method, *args, **kwargs)
 
+    def call_within(self, seconds: float, method: str, *args: Any) -> Any:
+        """Do the same, and wait no longer for the answer than this, which may be infinite.
+
+        :raises TimeoutError: it had not come by then.
+        """
+        if math.isinf(seconds):
+            return self.call(method, *args)
+        with self.connect():
+            return await_result(self.session.begin(method, *args), seconds)
+
     def call_from_aside(self, method: str, *args: Any) -> Any:
         """Do the same for a signal handler or another thread, whatever this link's own thread is doing meanwhile."""
         return call_from_aside(self._session, self.settings, method, *args)
@@ -151,6 +165,10 @@ class Link:
     def send(self, value: Any) -> tuple[Any, list[Any]]:
         """Bring a value to the cluster over the connection that is open, as :meth:`Session.send` does."""
         return self.session.send(value, self.connect_again)
+
+    def _settings_within(self, seconds: float) -> RaySettings:
+        timeout = max(0.0, min(seconds, self.settings.connect_timeout))
+        return self.settings.model_copy(update={"connect_timeout": timeout})
 
     def fetch(self, uri: ObjectURI, ref: Any, size: int) -> Any:
         """Return an object of the cluster over the connection that is open, as :meth:`Session.fetch` does."""
