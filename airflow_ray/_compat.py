@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -46,6 +47,7 @@ __all__ = [
     "in_task",
     "pull_xcom",
     "task_decorator_factory",
+    "trigger_log_path",
 ]
 
 
@@ -80,6 +82,29 @@ def bundle_folders(context: Any) -> list[str]:
     """
     bundle = getattr(context["ti"], "bundle_instance", None)
     return [str(bundle.path)] if bundle is not None else []
+
+
+def trigger_log_path(ti: Any) -> Path | None:
+    """Return what the names of a trigger's log files begin with, or None where no triggerer runs it.
+
+    :param ti: the task instance that waits, or None.
+    """
+    from airflow.sdk.execution_time import task_runner
+
+    in_triggerer = type(getattr(task_runner, "SUPERVISOR_COMMS", None)).__name__ == "TriggerCommsDecoder"
+    if ti is None or not in_triggerer:
+        return None
+    from airflow.utils.helpers import parse_template_string, render_template
+
+    _, template = parse_template_string(conf.get("logging", "log_filename_template"))
+    if template is None:
+        return None
+    # A template of somebody's own may ask for what is not known here.
+    try:
+        name = render_template(template, {"ti": ti, "try_number": ti.try_number}, native=False)
+    except Exception:
+        return None
+    return Path(conf.get("logging", "base_log_folder"), name)
 
 
 @contextmanager

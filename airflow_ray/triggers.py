@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import time
 from collections import defaultdict
 from contextlib import ExitStack
@@ -12,7 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_ray import exceptions
-from airflow_ray._compat import BaseHook
+from airflow_ray._compat import BaseHook, trigger_log_path
 from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import AirflowRayError
 from airflow_ray.object_uri import ObjectURI
@@ -20,10 +22,15 @@ from airflow_ray.object_uri import ObjectURI
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from airflow_ray.client.watcher import Watcher
+    from airflow_ray.client.trigger_log import TriggerLog
+    from airflow_ray.client.watcher import Subscription, Watcher
+
+    News = asyncio.Queue[tuple[Subscription, dict[str, Any]]]
 
 # Airflow's scheduler fails a task that runs again before it has taken note that it was deferred.
 SETTLE_SECONDS = 5.0
+# What the log of a trigger gets at once: few enough to hold up no other trigger.
+LINES_AT_ONCE = 200
 ENDED = "ended"
 TIMEOUT = "timeout"
 ERROR = "error"
@@ -66,6 +73,7 @@ class RayObjectTrigger(BaseTrigger):
         self.credentials = credentials
         self.resume = resume
         self._offset: int | None = None
+        self._log_files: TriggerLog | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class and the arguments, as Airflow keeps them."""
@@ -100,14 +108,17 @@ class RayObjectTrigger(BaseTrigger):
         from airflow_ray.client.watcher import Subscription, watching
 
         loop = asyncio.get_running_loop()
-        news: asyncio.Queue[tuple[ObjectURI, dict[str, Any]]] = asyncio.Queue()
+        news: News = asyncio.Queue()
+        await self._find_log_files()
         by_connection: dict[str, list[Subscription]] = defaultdict(list)
+
+        def deliver(subscription: Subscription, item: dict[str, Any]) -> None:
+            loop.call_soon_threadsafe(news.put_nowait, (subscription, item))
+
         for uri in map(ObjectURI.parse, self.object_uris):
-
-            def deliver(item: dict[str, Any], uri: ObjectURI = uri) -> None:
-                loop.call_soon_threadsafe(news.put_nowait, (uri, item))
-
-            by_connection[uri.conn_id].append(Subscription(uri, self.holder is not None, self.poll_interval, deliver))
+            follows = self.holder is not None
+            subscription = Subscription(uri, follows, self.poll_interval, deliver, self._offset)
+            by_connection[uri.conn_id].append(subscription)
         with ExitStack() as stack:
             watchers = {
                 conn_id: stack.enter_context(watching(conn_id, await self._settings(conn_id), subscriptions))
@@ -116,32 +127,53 @@ class RayObjectTrigger(BaseTrigger):
             refreshing = asyncio.create_task(self._keep_credentials(watchers))
             stack.callback(refreshing.cancel)
             try:
-                await asyncio.wait_for(self._ended(news), self._seconds_left())
+                await asyncio.wait_for(self._ended(news, watchers), self._seconds_left())
             except asyncio.TimeoutError:
                 return {"status": TIMEOUT}
         return {"status": ENDED}
 
-    async def _ended(self, news: asyncio.Queue[tuple[ObjectURI, dict[str, Any]]]) -> None:
+    async def _find_log_files(self) -> None:
+        """Go on with the first line that no log file has, where this trigger comes in place of one that died."""
+        from airflow_ray.client.trigger_log import TriggerLog
+
+        path = trigger_log_path(self.task_instance)
+        if path is None or self.holder is None or not self.fetch_logs or len(self.object_uris) > 1:
+            return
+        # The same for each trigger of one deferral, and another one when the work was submitted again.
+        work = json.dumps([self.object_uris, self.holder, self.resume], sort_keys=True)
+        self._log_files = TriggerLog(path, hashlib.sha256(work.encode()).hexdigest()[:12])
+        self._offset = await self._log_files.begin(self.log.info)
+
+    async def _ended(self, news: News, watchers: dict[str, Watcher]) -> None:
         """Return when all have ended, or one in a way that lets the others not matter."""
         waiting = set(map(ObjectURI.parse, self.object_uris))
         while waiting:
-            uri, item = await news.get()
+            subscription, item = await news.get()
             if "error" in item:
                 raise item["error"]
+            await self._show(item)
             self._offset = item["offset"]
-            self._show(item)
+            watchers[subscription.uri.conn_id].confirm(subscription, self._offset)
             if item["ended"] and item["state"] != State.SUCCEEDED:
                 return
             if item["ended"]:
-                waiting.discard(uri)
+                waiting.discard(subscription.uri)
 
-    def _show(self, item: dict[str, Any]) -> None:
+    async def _show(self, item: dict[str, Any]) -> None:
+        """Show what the work has written, and return when the log file has it."""
         if not self.fetch_logs:
             return
         if item["skipped"]:
             self.log.warning("%d lines of output were dropped before they could be read", item["skipped"])
-        for line in item["lines"]:
-            self.log.info(line)
+        before = (item["offset"] or 0) - len(item["lines"])
+        for start in range(0, len(item["lines"]), LINES_AT_ONCE):
+            lines = item["lines"][start : start + LINES_AT_ONCE]
+            for number, line in enumerate(lines, before + start + 1):
+                self.log.info(line, **(self._log_files.channel(number) if self._log_files else {}))
+            if self._log_files is not None:
+                await self._log_files.until_written(before + start + len(lines))
+            # There are other triggers.
+            await asyncio.sleep(0)
 
     def _seconds_left(self) -> float | None:
         return None if self.deadline is None else max(0.0, self.deadline - time.time())

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,10 @@ LINGER_SECONDS = 30.0
 STOP_SECONDS = 5.0
 
 
+# In which what was delivered is usually where it belongs, so that one call goes on with all.
+CONFIRM_SECONDS = 1.0
+
+
 log = logging.getLogger(__name__)
 
 
@@ -51,15 +55,20 @@ class Subscription:
     :param uri: the object.
     :param follows: whether its work is followed, with its log lines, or the object awaited, whoever makes it.
     :param poll_interval: seconds between two calls to the cluster while nothing ends.
-    :param deliver: called in the watcher's thread with each news: what the owner's ``watch`` returns, or a dict with
-        the only key ``error``, an :class:`~airflow_ray.exceptions.AirflowRayError`. It must not block.
+    :param deliver: called in the watcher's thread with this and each news: what the owner's ``watch`` returns, or a
+        dict with the only key ``error``, an :class:`~airflow_ray.exceptions.AirflowRayError`. It must not block. Who
+        follows work gets no further news before these are confirmed to the watcher.
+    :param offset: number of the log line to begin with; None begins where an earlier follower stopped.
+
+    ``is_busy`` is whether news are yet to be confirmed.
     """
 
     uri: ObjectURI
     follows: bool
     poll_interval: float
-    deliver: Callable[[dict[str, Any]], None]
+    deliver: Callable[[Subscription, dict[str, Any]], None]
     offset: int | None = None
+    is_busy: bool = field(default=False, init=False)
 
     @property
     def wanted(self) -> tuple[str, str | None, int | None]:
@@ -133,6 +142,12 @@ class Watcher(threading.Thread):
         """Deliver no further news to these."""
         self._subscriptions.difference_update(subscriptions)
 
+    def confirm(self, subscription: Subscription, offset: int | None) -> None:
+        """Take note that the log lines before ``offset`` are where they belong, and may be forgotten."""
+        subscription.offset = offset
+        subscription.is_busy = False
+        self._wake.set()
+
     def stop(self) -> None:
         """End the thread and its connection soon, whoever waits."""
         self._stopped.set()
@@ -183,6 +198,10 @@ class Watcher(threading.Thread):
 
     def _ask(self, session: Session, waiting: list[Subscription]) -> None:
         started = time.monotonic()
+        waiting = [each for each in waiting if not each.is_busy]
+        if not waiting:
+            self._wake.wait(CONFIRM_SECONDS)
+            return
         interval = min(each.poll_interval for each in waiting)
         call = self._call = session.begin("watch", self._id, [each.wanted for each in waiting], interval)
         call.add_done_callback(self._on_answer)
@@ -192,7 +211,16 @@ class Watcher(threading.Thread):
             for subscription, news in zip(waiting, call.result() or [], strict=False):
                 if news is not None:
                     self._deliver(subscription, news)
+            self._await_confirmations(waiting)
         time.sleep(max(0.0, started + MIN_SECONDS_BETWEEN_CALLS - time.monotonic()))
+
+    def _await_confirmations(self, asked: list[Subscription]) -> None:
+        deadline = time.monotonic() + CONFIRM_SECONDS
+        while not self._stopped.is_set() and time.monotonic() < deadline:
+            self._wake.clear()
+            if not any(each.is_busy for each in asked):
+                return
+            self._wake.wait(max(0.0, deadline - time.monotonic()))
 
     def _on_answer(self, call: Future[Any]) -> None:
         # The owner also ends a call in whose place a newer one has come.
@@ -206,12 +234,13 @@ class Watcher(threading.Thread):
             self._call.result(STOP_SECONDS)
 
     def _deliver(self, subscription: Subscription, news: dict[str, Any]) -> None:
-        subscription.offset = news.get("offset")
         if "error" in news or news["ended"]:
             with _lock:
                 self._subscriptions.discard(subscription)
+        else:
+            subscription.is_busy = subscription.follows
         try:
-            subscription.deliver(news)
+            subscription.deliver(subscription, news)
         # The event loop of whoever waited is closed.
         except RuntimeError:
             log.debug("Nobody waits for %s any more", subscription.uri)

@@ -18,6 +18,7 @@ from airflow_ray.exceptions import RayAuthenticationError, RayConnectionError, R
 from airflow_ray.object_uri import ObjectURI
 
 URI = ObjectURI("ray_here", "dag", "run", "task")
+LINES = {"ended": False, "state": "RUNNING", "lines": ["a"], "skipped": 0, "offset": 1}
 ENDED = {"ended": True, "state": "SUCCEEDED", "lines": [], "skipped": 0, "offset": 0}
 
 
@@ -28,6 +29,7 @@ class FakeCluster:
         self.connecting: list[Exception] = []
         self.answers: list[Exception | dict] = []
         self.opened = 0
+        self.asked: list[list] = []
 
     @contextmanager
     def open_session(self, settings):
@@ -37,6 +39,7 @@ class FakeCluster:
         yield self
 
     def begin(self, method, watcher_id, asked, interval):
+        self.asked.append(asked)
         answer = self.answers.pop(0) if self.answers else None
         future: Future = Future()
         if isinstance(answer, Exception):
@@ -64,7 +67,7 @@ def news_of(follows: bool = True, timeout: float = 30.0) -> dict:
     """Return the first news for one who waits."""
     news: queue.Queue[dict] = queue.Queue()
     settings = RaySettings(conn_id="ray_here", host="here", connect_timeout=timeout)
-    with watching("ray_here", settings, [Subscription(URI, follows, 10.0, news.put)]):
+    with watching("ray_here", settings, [Subscription(URI, follows, 10.0, lambda _, item: news.put(item))]):
         return news.get(timeout=30)
 
 
@@ -101,13 +104,29 @@ def test_owner_that_died_is_waited_for_by_those_who_wait_for_an_object(cluster):
     assert news_of(follows=False) is ENDED
 
 
+def test_one_whose_news_are_not_confirmed_gets_no_more_and_holds_up_nobody(cluster, monkeypatch):
+    monkeypatch.setattr(watcher, "CONFIRM_SECONDS", 0.01)
+    cluster.answers = [LINES]
+    settings = RaySettings(conn_id="ray_here", host="here")
+    news: queue.Queue = queue.Queue()
+    busy, other = (Subscription(URI, follows, 10.0, lambda *item: news.put(item)) for follows in (True, False))
+    with watching("ray_here", settings, [busy, other]) as waiting:
+        assert {news.get(timeout=30)[0] for _ in range(2)} == {busy, other}
+        while cluster.asked[-1] != [other.wanted]:
+            time.sleep(0.01)
+        waiting.confirm(busy, 1)
+        while sorted(cluster.asked[-1], key=str) != sorted([busy.wanted, other.wanted], key=str):
+            time.sleep(0.01)
+    assert busy.wanted == (URI.record_id, None, 1)
+
+
 def test_watcher_that_is_stopped_while_it_connects_ends(cluster, monkeypatch):
     monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 600)
     monkeypatch.setattr(retrying, "LONGEST_PAUSE_SECONDS", 600)
     cluster.connecting = [RayConnectionError("not yet")] * 1000
     settings = RaySettings(conn_id="ray_here", host="here", connect_timeout=3000)
     with watching("ray_here", settings, []) as waiting:
-        waiting.subscribe(settings, [Subscription(URI, True, 10.0, lambda news: None)])
+        waiting.subscribe(settings, [Subscription(URI, True, 10.0, lambda *_: None)])
         while len(cluster.connecting) == 1000:
             time.sleep(0.01)
         watcher.stop_all()

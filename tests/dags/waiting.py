@@ -45,6 +45,22 @@ def triggerer_waits_too_long():
     ray_task(until_told, task_id="work", num_cpus=0, result="value", deferrable=True)("{{ params.files }}")
 
 
+def count(name, lines, seconds):
+    import time
+
+    for number in range(lines):
+        print(f"{name} {number}", flush=True)
+        time.sleep(seconds)
+    return "done"
+
+
+@dag(schedule=None)
+def quiet_beside_loud():
+    options = {"num_cpus": 0, "result": "value", "deferrable": True, "poll_interval": 2}
+    ray_task(count, task_id="quiet", **options)("quiet", 60, 0.5)
+    ray_task(count, task_id="loud", **options)("loud", 10_000, 0.001)
+
+
 @dag(schedule=None)
 def many_wait():
     # As a driver, which costs the machine of the test no further process for each connection.
@@ -78,6 +94,7 @@ worker_waits()
 triggerer_waits()
 worker_waits_too_long()
 triggerer_waits_too_long()
+quiet_beside_loud()
 many_wait()
 waits_for_another()
 makes_for_another()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -150,6 +151,22 @@ def test_deferred_work_goes_on_when_triggerer_and_client_servers_are_killed(airf
         server.kill()
     work.finish()
     assert len(work.pids) == 1
+
+
+@pytest.mark.slow
+def test_triggerer_that_is_killed_costs_no_line_of_any_task_and_repeats_none(airflow):
+    run_id = airflow.trigger("quiet_beside_loud")
+
+    def numbers(task_id: str) -> list[int]:
+        log = airflow.log("quiet_beside_loud", run_id, task_id)
+        return sorted(int(number) for number in re.findall(rf"^{task_id} (\d+)$", log, re.MULTILINE))
+
+    while not airflow.task_instances("quiet_beside_loud", run_id) or len(numbers("loud")) < 1000:
+        time.sleep(0.5)
+    airflow.kill_triggerer()
+    assert airflow.wait("quiet_beside_loud", run_id, timeout=240) == "success"
+    assert numbers("quiet") == list(range(60))
+    assert numbers("loud") == list(range(10_000))
 
 
 @pytest.mark.slow
