@@ -160,7 +160,10 @@ class RayObjectTrigger(BaseTrigger):
                 waiting.discard(subscription.uri)
 
     async def _show(self, item: dict[str, Any]) -> None:
-        """Show what the work has written, and return when the log file has it."""
+        """Show what the work waits for and has written, and return when the log file has it."""
+        # The owner of an earlier release does not tell.
+        if item.get("detail"):
+            self.log.info("Waiting for %s", item["detail"])
         if not self.fetch_logs:
             return
         if item["skipped"]:

@@ -82,6 +82,8 @@ class _Row:
 
     def __call__(self, uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
         details = {
+            # An owner of an earlier release tells none.
+            "reason": "",
             **error,
             "uri": uri,
             "input": input_of(uri, error),
@@ -193,7 +195,7 @@ _TABLE: dict[str, Callable[[Any, dict[str, Any]], AirflowException]] = {
     FailureKind.SCHEDULING_TIMEOUT: _Row(
         exceptions.RaySchedulingError,
         "The task did not start within scheduling_timeout={seconds:g} seconds: it asked for {asked}, and the nodes "
-        "have {nodes} in all.",
+        "have {nodes} in all.{reason}",
         "Ask for less, wait longer, or let the cluster grow.",
     ),
     FailureKind.UNSCHEDULABLE: _Row(

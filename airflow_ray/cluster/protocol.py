@@ -118,13 +118,14 @@ class PollAnswer(TypedDict, total=False):
 
 
 class WatchNews(TypedDict):
-    """News of one of many pieces of work."""
+    """News of one of many pieces of work; ``detail`` is what it waits for, where that has changed."""
 
     state: str
     ended: bool
     lines: list[str]
     offset: int | None
     skipped: int
+    detail: str | None
 
 
 class Greeting(TypedDict):

@@ -33,7 +33,7 @@ def show_progress(log: Logger, news: Iterable[Progress], fetch_logs: bool) -> Pr
         if fetch_logs:
             _show_lines(log, progress)
         if progress.detail and progress.detail != detail:
-            log.info("Waiting for resources: %s", progress.detail)
+            log.info("Waiting for %s", progress.detail)
         detail = progress.detail
     return progress
 

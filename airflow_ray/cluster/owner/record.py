@@ -44,7 +44,7 @@ class Record:
     has read the log, ``read_at`` when it last asked, by the monotonic clock in seconds. ``placement_groups`` are those
     that the work has made. ``used_at`` is when the work or its outputs were last of use to somebody, by the same clock,
     ``users`` are the attempts of other work that uses them now. ``spilled_bytes`` is how much Ray wrote to disk for
-    lack of room meanwhile.
+    lack of room meanwhile. ``watched_detail`` is the last ``detail`` that a watcher has been told.
     """
 
     record_id: str
@@ -64,6 +64,7 @@ class Record:
     pid: int | None = None
     seconds: float | None = None
     detail: str | None = None
+    watched_detail: str | None = None
     error: dict[str, Any] | None = None
     value_json: str | None = None
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)

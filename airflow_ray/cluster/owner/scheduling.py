@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray.cluster.failures import failure
 from airflow_ray.cluster.nodes import autoscaler_may_add, fits, plain, resources_by_node
+from airflow_ray.cluster.owner.environments import needs_building, setup_seconds
 from airflow_ray.cluster.protocol import FailureKind
+
+if TYPE_CHECKING:
+    from airflow_ray.cluster.owner.environments import Building, Environments
 
 FIRST_CHECK_SECONDS = 2.0
 CHECK_SECONDS = 5.0
@@ -64,10 +69,16 @@ class Scheduling:
     :param options: what ``RemoteFunction.options`` got.
     :param timeout: seconds that the request may stay pending; None for no limit.
     :param view: of the cluster that it is pending in.
+    :param environments: that the nodes of it are building.
     """
 
-    def __init__(self, options: dict[str, Any], timeout: float | None, view: ClusterView) -> None:
+    def __init__(
+        self, options: dict[str, Any], timeout: float | None, view: ClusterView, environments: Environments
+    ) -> None:
         self._asked = requested_resources(options)
+        self._runtime_env: dict[str, Any] = options.get("runtime_env") or {}
+        self._environments = environments
+        self._building_since: float | None = None
         self._timeout = timeout
         self._view = view
         self._started = time.monotonic()
@@ -91,14 +102,42 @@ class Scheduling:
         except Exception as error:
             if is_late:
                 return Verdict(error=self._failure(FailureKind.SCHEDULING_TIMEOUT, []))
-            return Verdict(f"asked for {self._asked}; Ray does not say what the cluster has: {error}")
+            return Verdict(f"resources: asked for {self._asked}; Ray does not say what the cluster has: {error}")
+        building = self._find_building()
         if is_late:
-            return Verdict(error=self._failure(FailureKind.SCHEDULING_TIMEOUT, nodes))
+            reason = f" Its runtime_env was still being built on {building.address}." if building else ""
+            return Verdict(error=self._failure(FailureKind.SCHEDULING_TIMEOUT, nodes, reason))
+        if building is not None:
+            return self._judge(building)
         if any(fits(self._asked, node) for node in nodes):
-            return Verdict(f"asked for {self._asked}, free in the cluster: {free}")
+            return Verdict(f"resources: asked for {self._asked}, free in the cluster: {free}")
         if self._timeout is None and not autoscaler_may_add(self._asked):
             return Verdict(error=self._failure(FailureKind.INFEASIBLE, nodes))
-        return Verdict(f"asked for {self._asked}, which no node has yet")
+        return Verdict(f"resources: asked for {self._asked}, which no node has yet")
 
-    def _failure(self, kind: FailureKind, nodes: list[dict[str, float]]) -> dict[str, Any]:
-        return failure(kind, seconds=self._timeout, asked=self._asked, nodes=[plain(node) for node in nodes])
+    def _find_building(self) -> Building | None:
+        """Return where the runtime environment is being built."""
+        found = None
+        if needs_building(self._runtime_env):
+            # Where Ray does not say, the resources are all that is known.
+            with suppress(Exception):
+                found = self._environments.find(self._runtime_env)
+        self._building_since = None if found is None else self._building_since or time.monotonic()
+        return found
+
+    def _judge(self, building: Building) -> Verdict:
+        words = ""
+        # They only help.
+        with suppress(Exception):
+            words = self._environments.words(building.node_id)
+        limit = setup_seconds(self._runtime_env)
+        said = f". The last that was said there: {words}" if words else ""
+        if limit is not None and time.monotonic() - (self._building_since or 0.0) > limit:
+            message = f"{building.address} had not built it within setup_timeout_seconds={limit:g} seconds{said}"
+            return Verdict(error=failure(FailureKind.RUNTIME_ENV, message=message))
+        bound = "" if limit is None else f", within {limit:g} seconds or the task fails"
+        return Verdict(f"the runtime_env, which {building.address} is building{bound}{said}")
+
+    def _failure(self, kind: FailureKind, nodes: list[dict[str, float]], reason: str = "") -> dict[str, Any]:
+        described = [plain(node) for node in nodes]
+        return failure(kind, seconds=self._timeout, asked=self._asked, nodes=described, reason=reason)

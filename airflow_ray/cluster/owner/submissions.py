@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import failure, failure_of
 from airflow_ray.cluster.owner.attempt import Attempt
+from airflow_ray.cluster.owner.environments import Environments
 from airflow_ray.cluster.owner.scheduling import ClusterView, Scheduling
 from airflow_ray.cluster.protocol import FailureKind, State, SubmitAnswer
 
@@ -34,6 +35,7 @@ class Submissions:
         self._outputs = outputs
         self._ray = ray
         self._view = ClusterView()
+        self._environments = Environments()
         self._attempts: dict[str, Attempt] = {}
         self._background: set[asyncio.Task[None]] = set()
 
@@ -211,7 +213,7 @@ class Submissions:
     def _follow(self, record: Record, scheduling_timeout: float | None) -> None:
         attempt = Attempt(record, self._records, self._outputs, self._ray)
         self._attempts[record.attempt] = attempt
-        scheduling = Scheduling(record.options, scheduling_timeout, self._view)
+        scheduling = Scheduling(record.options, scheduling_timeout, self._view, self._environments)
         self._start(attempt.watch_scheduling(scheduling))
         following = self._start(attempt.follow())
         following.add_done_callback(lambda _: self._attempts.pop(record.attempt))

@@ -150,12 +150,15 @@ class Waiting:
                 "lines": [],
                 "offset": offset,
                 "skipped": 0,
+                "detail": None,
             }
+            if record is not None and key is None and record.detail != record.watched_detail:
+                news["detail"] = record.watched_detail = record.detail
             if record is not None and key is None and room > 0:
                 start = record.read_offset if offset is None else offset
                 news["lines"], news["offset"], news["skipped"] = record.log.read(start)
                 room -= sum(map(len, news["lines"]))
-            answers.append(news if news["ended"] or news["lines"] else None)
+            answers.append(news if news["ended"] or news["lines"] or news["detail"] else None)
         return answers
 
     def _follower_lags(self, record: Record) -> bool:

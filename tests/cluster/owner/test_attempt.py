@@ -8,6 +8,7 @@ import pytest
 from ray.exceptions import ObjectLostError, RayTaskError, TaskCancelledError, WorkerCrashedError
 
 from airflow_ray.cluster.owner import attempt
+from airflow_ray.cluster.owner.environments import Environments
 from airflow_ray.cluster.owner.scheduling import ClusterView, Scheduling
 from airflow_ray.cluster.protocol import FailureKind, State
 from airflow_ray.cluster.values.description import type_name
@@ -215,8 +216,9 @@ def test_scheduling_timeout_fires_though_ray_does_not_say_what_the_cluster_has(m
 
 
 def test_watch_for_scheduling_goes_on_after_a_call_that_failed():
-    scheduling = Scheduling({"num_cpus": 1}, None, _FailingView())
-    assert scheduling.check().detail == "asked for {'CPU': 1}; Ray does not say what the cluster has: no answer"
+    scheduling = Scheduling({"num_cpus": 1}, None, _FailingView(), Environments())
+    told = "resources: asked for {'CPU': 1}; Ray does not say what the cluster has: no answer"
+    assert scheduling.check().detail == told
 
 
 def test_work_that_is_cancelled_while_its_outputs_are_kept_has_none():

@@ -483,6 +483,18 @@ def test_waiting_work_is_pending_and_says_for_what(hook, uri, tmp_path):
     hook.cancel(uri)
 
 
+@pytest.mark.slow
+def test_runtime_env_whose_index_does_not_answer_is_told_of_and_fails_in_time(hook, uri):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
+        pip = {"packages": ["no-such-package"], "pip_install_options": ["--index-url", index]}
+        hook.submit(print, uri=uri, runtime_env={"pip": pip, "config": {"setup_timeout_seconds": 10}})
+        details = [progress.detail or "" for progress in hook.client.follow(uri, 0.5)]
+    assert any(detail.startswith("the runtime_env, which ") for detail in details)
+    with pytest.raises(RayRuntimeEnvError, match=r"within .*10 seconds"):
+        hook.wait(uri)
+
+
 def test_runtime_env_that_does_not_build_says_so(hook, uri):
     with pytest.raises(RayRuntimeEnvError):
         run(hook, uri, print, runtime_env={"working_dir": "file:///no/such/file.zip"})

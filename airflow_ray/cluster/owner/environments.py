@@ -1,0 +1,128 @@
+"""Runtime environments that are being built on the nodes, and what pip or whoever builds them says."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any, NamedTuple
+
+# What is set without anything being built or downloaded.
+PLAIN_FIELDS = frozenset({"env_vars", "config"})
+# Ray gives up one try after so long, and tries three times.
+SETUP_SECONDS = 600.0
+VIEW_SECONDS = 4.0
+AGENT_SECONDS = 2.0
+WORDS_SECONDS = 5.0
+WORDS_BYTES = 8192
+MAX_WORDS = 600
+
+
+class Building(NamedTuple):
+    """A runtime environment that a node builds.
+
+    :param runtime_env: as Ray understands it.
+    :param node_id: of the node, and its ``address``.
+    """
+
+    runtime_env: dict[str, Any]
+    node_id: str
+    address: str
+
+
+def needs_building(runtime_env: dict[str, Any] | None) -> bool:
+    """Whether something is installed or downloaded for a runtime environment before its work can start."""
+    return any(value for name, value in (runtime_env or {}).items() if name not in PLAIN_FIELDS)
+
+
+def setup_seconds(runtime_env: dict[str, Any]) -> float | None:
+    """Return how long a runtime environment may take to be built; None for as long as it takes."""
+    seconds = (runtime_env.get("config") or {}).get("setup_timeout_seconds", SETUP_SECONDS)
+    return None if seconds == -1 else float(seconds)
+
+
+class Environments:
+    """What is being built on the nodes, asked for once for all that check within some seconds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken_at = float("-inf")
+        self._building: list[Building] = []
+
+    def find(self, runtime_env: dict[str, Any]) -> Building | None:
+        """Return where an environment is being built, if a node says so."""
+        from ray.runtime_env import RuntimeEnv
+
+        wanted = _plain(RuntimeEnv(**runtime_env).serialize())
+        with self._lock:
+            if time.monotonic() > self._taken_at + VIEW_SECONDS:
+                self._building = _building()
+                self._taken_at = time.monotonic()
+            return next((each for each in self._building if each.runtime_env == wanted), None)
+
+    def words(self, node_id: str) -> str:
+        """Return the last that was said on a node by what builds environments, or an empty text."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        job_id = ray.get_runtime_context().get_job_id()
+        reader = ray.remote(num_cpus=0, max_retries=0)(_last_words).options(scheduling_strategy=there)
+        return str(ray.get(reader.remote(job_id), timeout=WORDS_SECONDS))
+
+
+def _plain(serialized: str) -> dict[str, Any]:
+    fields = json.loads(serialized)
+    return {name: value for name, value in fields.items() if not name.startswith("_") and name != "config"}
+
+
+def _building() -> list[Building]:
+    from ray._private.worker import global_worker
+
+    found = []
+    for node in global_worker.gcs_client.get_all_node_info().values():
+        # Of 0, which is ALIVE, as Ray numbers the states of nodes.
+        if node.state == 0 and node.runtime_env_agent_port:
+            found += _building_on(node.node_id.hex(), node.node_manager_address, node.runtime_env_agent_port)
+    return found
+
+
+def _building_on(node_id: str, address: str, port: int) -> list[Building]:
+    from urllib.error import URLError
+    from urllib.request import Request, urlopen
+
+    from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
+    from ray.core.generated.runtime_env_agent_pb2 import GetRuntimeEnvsInfoReply, GetRuntimeEnvsInfoRequest
+
+    request = Request(
+        f"http://{address}:{port}/get_runtime_envs_info",
+        GetRuntimeEnvsInfoRequest().SerializeToString(),
+        get_auth_headers_if_auth_enabled({}),
+    )
+    try:
+        with urlopen(request, timeout=AGENT_SECONDS) as answer:
+            reply = GetRuntimeEnvsInfoReply.FromString(answer.read())
+    # One node that does not answer does not keep the others from being asked.
+    except (URLError, TimeoutError):
+        return []
+    states = [each for each in reply.runtime_env_states if each.ref_cnt and not each.HasField("success")]
+    return [Building(_plain(each.runtime_env), node_id, address) for each in states]
+
+
+def _last_words(job_id: str) -> str:
+    """Return the last lines of the log of the environments that this node has built for a job."""
+    import re
+    from pathlib import Path
+
+    from ray._private.worker import _global_node
+
+    path = Path(_global_node.get_logs_dir_path(), f"runtime_env_setup-{job_id}.log")
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - WORDS_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    # A command line may hold the password of an index.
+    said = [line for line in lines if line.strip() and "Run cmd[" not in line]
+    words = [re.sub(r"^\S+ \S+\t?\s*[A-Z]+\s+\S+ -- ", "", line) for line in said[-3:]]
+    return " | ".join(words)[-MAX_WORDS:]

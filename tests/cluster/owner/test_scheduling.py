@@ -1,0 +1,118 @@
+"""What a pending request is told that it waits for, with a cluster and its runtime environments made up."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_ray.cluster.owner import scheduling as scheduling_module
+from airflow_ray.cluster.owner.environments import Building, needs_building
+from airflow_ray.cluster.owner.scheduling import Scheduling
+from airflow_ray.cluster.protocol import FailureKind
+from tests.cluster.owner.fakes import FakeOwner, run
+
+BUILT = {"pip": ["lightgbm"]}
+
+
+class View:
+    """One node that has 2 CPUs, one of them free."""
+
+    def take(self):
+        return [{"CPU": 2.0}], {"CPU": 1.0}
+
+
+class FakeEnvironments:
+    """One that a node builds, or none; what is said there, or an error."""
+
+    def __init__(self, words="", builds=True) -> None:
+        self.said, self.builds = words, builds
+
+    def find(self, runtime_env):
+        return Building(runtime_env, "id", "10.0.0.5") if self.builds else None
+
+    def words(self, node_id):
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = {"now": 100.0}
+    monkeypatch.setattr(scheduling_module.time, "monotonic", lambda: clock["now"])
+    return clock
+
+
+def of(environments, runtime_env=BUILT, timeout=None):
+    return Scheduling({"num_cpus": 1, "runtime_env": runtime_env}, timeout, View(), environments)
+
+
+def test_environment_that_is_being_built_is_what_work_waits_for():
+    told = "the runtime_env, which 10.0.0.5 is building, within 600 seconds or the task fails"
+    assert of(FakeEnvironments()).check().detail == told
+
+
+def test_last_words_of_who_builds_it_are_told():
+    assert of(FakeEnvironments("Retrying")).check().detail.endswith(". The last that was said there: Retrying")
+
+
+def test_words_that_cannot_be_read_are_left_out():
+    assert of(FakeEnvironments(OSError("gone"))).check().detail.endswith("or the task fails")
+
+
+@pytest.mark.parametrize("runtime_env", [None, {}, {"env_vars": {"A": "b"}}, {"config": {"setup_timeout_seconds": 5}}])
+def test_environment_that_needs_no_building_is_not_blamed(runtime_env):
+    assert of(FakeEnvironments(), runtime_env).check().detail.startswith("resources: asked for {'CPU': 1}")
+    assert not needs_building(runtime_env)
+
+
+def test_work_whose_environment_waits_for_a_node_waits_for_resources():
+    assert of(FakeEnvironments(builds=False)).check().detail.startswith("resources: ")
+
+
+def test_environment_that_takes_longer_than_its_time_fails_the_work_with_the_last_words(clock):
+    scheduling = of(FakeEnvironments("ERROR: no index"), {**BUILT, "config": {"setup_timeout_seconds": 60}})
+    assert scheduling.check().error is None
+    clock["now"] += 61
+    error = scheduling.check().error
+    assert error["kind"] == FailureKind.RUNTIME_ENV.value
+    assert error["message"] == (
+        "10.0.0.5 had not built it within setup_timeout_seconds=60 seconds. "
+        "The last that was said there: ERROR: no index"
+    )
+
+
+def test_environment_may_take_as_long_as_it_takes_where_that_is_said(clock):
+    scheduling = of(FakeEnvironments(), {**BUILT, "config": {"setup_timeout_seconds": -1}})
+    scheduling.check()
+    clock["now"] += 1_000_000
+    assert scheduling.check().detail == "the runtime_env, which 10.0.0.5 is building"
+
+
+def test_time_of_an_environment_begins_with_its_building(clock):
+    environments = FakeEnvironments(builds=False)
+    scheduling = of(environments)
+    scheduling.check()
+    clock["now"] += 1_000
+    environments.builds = True
+    assert scheduling.check().error is None
+
+
+def test_scheduling_timeout_tells_that_the_environment_was_being_built(clock):
+    scheduling = of(FakeEnvironments(), timeout=5)
+    clock["now"] += 6
+    error = scheduling.check().error
+    assert error["kind"] == FailureKind.SCHEDULING_TIMEOUT.value
+    assert error["reason"] == " Its runtime_env was still being built on 10.0.0.5."
+
+
+def test_watcher_hears_once_what_work_waits_for():
+    async def test():
+        owner = FakeOwner()
+        await owner.submit("d/r/t/-1")
+        owner.records.get("d/r/t/-1").detail = "resources"
+        wanted = [("d/r/t/-1", None, None)]
+        (news,) = await owner.waiting.watch("one", wanted, 0.0)
+        assert (news["detail"], news["ended"]) == ("resources", False)
+        assert await owner.waiting.watch("one", wanted, 0.0) == [None]
+
+    run(test())
