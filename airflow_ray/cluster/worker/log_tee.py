@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import re
 import select
 import sys
 import threading
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 FLUSH_SECONDS = 0.25
+# Between two states of progress bars, which write many a second.
+PROGRESS_SECONDS = 5.0
+# What moves the cursor or erases, on a screen; colours stay.
+_CURSOR = re.compile(rb"\x1b\[[0-9;?]*[A-HJKSTfhlsu]|\x08")
 READ_BYTES = 64 * 1024
 MAX_BATCH_BYTES = 256 * 1024
 MAX_LINE_BYTES = 64 * 1024
@@ -38,16 +44,24 @@ class _Pump(threading.Thread):
         self._partial = b""
         self._lines: list[str] = []
         self._bytes = 0
+        # Of the line that is being written: its newest state that was sent on, where it is a progress bar.
+        self._shown_state: bytes | None = None
+        self._next_state_at = 0.0
 
     def run(self) -> None:
         due = time.monotonic()
         while True:
-            timeout = max(0.0, due - time.monotonic()) if self._lines else None
+            waits_until = min(due if self._lines else math.inf, self._state_is_due_at())
+            timeout = None if waits_until == math.inf else max(0.0, waits_until - time.monotonic())
             ready = _readable([self._source, self._wake], timeout)
             if self._wake in ready:
                 break
             if self._source in ready:
                 self._take(os.read(self._source, READ_BYTES))
+            if time.monotonic() >= self._state_is_due_at():
+                self._shown_state = _newest_state(self._partial)
+                self._add(self._shown_state)
+                self._next_state_at = time.monotonic() + PROGRESS_SECONDS
             if self._bytes >= MAX_BATCH_BYTES or (self._lines and time.monotonic() >= due):
                 self._flush()
                 due = time.monotonic() + FLUSH_SECONDS
@@ -67,12 +81,30 @@ class _Pump(threading.Thread):
     def _take(self, data: bytes) -> None:
         self._write_through(data)
         *complete, self._partial = (self._partial + data).split(b"\n")
-        while len(self._partial) > MAX_LINE_BYTES:
-            complete.append(self._partial[:MAX_LINE_BYTES])
-            self._partial = self._partial[MAX_LINE_BYTES:]
         for line in complete:
-            self._lines.append(line.decode(errors="replace").rstrip("\r"))
-            self._bytes += len(line) + 1
+            self._end_line(line)
+        if b"\r" in self._partial:
+            # Of what came before it nothing is shown any more; what comes goes over it, or goes on with it.
+            goes_over = not _newest_state(self._partial.rpartition(b"\r")[2]).strip()
+            self._partial = b"\r" + _newest_state(self._partial) + b"\r" * goes_over
+        while len(self._partial) > MAX_LINE_BYTES:
+            self._end_line(self._partial[:MAX_LINE_BYTES])
+            self._partial = self._partial[MAX_LINE_BYTES:]
+
+    def _end_line(self, line: bytes) -> None:
+        newest = _newest_state(line)
+        if newest != self._shown_state:
+            self._add(newest)
+        self._shown_state = None
+
+    def _state_is_due_at(self) -> float:
+        """Return when the newest state of a progress bar is to be sent on, by the monotonic clock, or infinity."""
+        is_new = b"\r" in self._partial and _newest_state(self._partial) not in (b"", self._shown_state)
+        return self._next_state_at if is_new else math.inf
+
+    def _add(self, line: bytes) -> None:
+        self._lines.append(line.decode(errors="replace"))
+        self._bytes += len(line) + 1
 
     def _flush(self) -> None:
         if self._lines:
@@ -88,6 +120,16 @@ class _Pump(threading.Thread):
         with suppress(OSError):
             while data:
                 data = data[os.write(self._through, data) :]
+
+
+def _newest_state(line: bytes) -> bytes:
+    """Return what a screen shows of a line in which carriage returns go back to its beginning; not what clears it."""
+    states = [_CURSOR.sub(b"", state) for state in line.split(b"\r")] if _is_drawn(line) else [line]
+    return next((state for state in reversed(states) if state.strip()), b"" if len(states) > 1 else states[0])
+
+
+def _is_drawn(line: bytes) -> bool:
+    return b"\r" in line or b"\x1b[" in line or b"\x08" in line
 
 
 def _readable(descriptors: list[int], timeout: float | None) -> set[int]:

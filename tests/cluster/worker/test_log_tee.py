@@ -6,9 +6,13 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from airflow_ray.cluster.worker import log_tee
 from airflow_ray.cluster.worker.log_tee import _Pump
 
 # More than a pipe holds.
@@ -117,6 +121,12 @@ class Followed:
         writer.join(30)
         assert not writer.is_alive(), "nobody reads what the callable writes"
 
+    def until_sent(self, line: str) -> None:
+        deadline = time.monotonic() + 30
+        while line not in self.sent:
+            assert time.monotonic() < deadline, self.sent
+            time.sleep(0.01)
+
     def end(self) -> None:
         os.close(self._sink)
         os.write(self._stop, b"x")
@@ -159,3 +169,77 @@ def test_log_file_of_the_worker_that_was_closed_costs_no_line():
     followed.write(b"line\n" * LINES)
     followed.end()
     assert followed.sent == ["line"] * LINES
+
+
+@pytest.fixture
+def followed(tmp_path):
+    with (tmp_path / "own").open("wb") as own:
+        yield Followed(own.fileno())
+
+
+def test_progress_bar_shows_its_newest_state_while_it_runs_and_the_last_one_at_its_end(followed):
+    followed.write(b"\r  0%|    | 0/9")
+    followed.until_sent("  0%|    | 0/9")
+    # The rate is bounded: these come within one interval.
+    followed.write(b"".join(b"\r %d%%|    |" % number for number in range(1, 100)))
+    followed.write(b"\r100%|####| 9/9\nafter\n")
+    followed.end()
+    assert followed.sent == ["  0%|    | 0/9", "100%|####| 9/9", "after"]
+
+
+def test_states_of_a_progress_bar_go_on_to_be_shown(followed, monkeypatch):
+    monkeypatch.setattr(log_tee, "PROGRESS_SECONDS", 0.01)
+    for number in range(5):
+        followed.write(b"\r%d of 5" % number)
+        followed.until_sent(f"{number} of 5")
+    followed.end()
+    assert followed.sent == [f"{number} of 5" for number in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        (b"1%\r2%\r3%\r", "3%"),
+        (b"\r1%\r2%", "2%"),
+        (b"\r1%\r2%\r   \r", "2%"),
+        (b"\x1b[?25l\r\x1b[2K1%\r\x1b[2K2%\x1b[K\x1b[?25h", "2%"),
+        (b"\r\x1b[32m1%\x1b[0m\r\x1b[32m2%\x1b[0m", "\x1b[32m2%\x1b[0m"),
+        (b"1/9" + 3 * b"\x08" + b"\r2/9" + 3 * b"\x08", "2/9"),
+    ],
+)
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_last_state_of_a_progress_bar_is_shown_however_it_is_drawn(followed, written, shown, end):
+    followed.write(written + end)
+    followed.end()
+    assert followed.sent[-1:] == [shown]
+    assert len(followed.sent) <= 2
+
+
+def test_carriage_return_that_ends_a_line_is_no_progress_bar(followed):
+    followed.write(b"one\r\n\r\ntwo\r\n")
+    followed.end()
+    assert followed.sent == ["one", "", "two"]
+
+
+def test_line_that_is_cut_between_carriage_return_and_line_feed_is_shown_once(followed):
+    followed.write(b"one\r")
+    followed.until_sent("one")
+    followed.write(b"\ntwo\n")
+    followed.end()
+    assert followed.sent == ["one", "two"]
+
+
+def test_state_that_comes_in_pieces_is_whole(followed):
+    followed.write(b"\r1%")
+    followed.until_sent("1%")
+    for piece in (b"\r  ", b"2", b"% of 9", b"\n"):
+        followed.write(piece)
+    followed.end()
+    assert [each.strip() for each in followed.sent] == ["1%", "2% of 9"]
+
+
+def test_progress_bar_of_megabytes_makes_no_long_line(followed):
+    followed.write(b"".join(b"\r%05d of 99999" % number for number in range(100_000)))
+    followed.end()
+    assert followed.sent[-1] == "99999 of 99999"
+    assert max(map(len, followed.sent)) < 100
