@@ -27,8 +27,9 @@ def exception_for(uri: ObjectURI, record: dict[str, Any]) -> AirflowException:
         return exceptions.RayTaskCancelledError(f"The work for {uri} was cancelled. Clear the task to run it again.")
     if record["state"] == State.LOST or error is None:
         return exceptions.RayObjectLostError(
-            f"The Ray cluster does not know the work for {uri}: it was started anew meanwhile. "
-            f"Clear task {uri.task_id!r} of DAG {uri.dag_id!r} in run {uri.run_id!r}, or give it retries."
+            f"The Ray cluster does not know the work for {uri}: the cluster was started anew meanwhile, and the work "
+            f"and the objects that were there are lost. The next try starts the work anew; where there is none left, "
+            f"clear task {uri.task_id!r} of DAG {uri.dag_id!r} in run {uri.run_id!r}."
         )
     return exception_from(uri, error)
 
@@ -82,7 +83,6 @@ class _Row:
 
     def __call__(self, uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
         details = {
-            # An owner of an earlier release tells none.
             "reason": "",
             **error,
             "uri": uri,

@@ -34,6 +34,13 @@ OPENERS: dict[str, Callable[[RaySettings], AbstractContextManager[Session]]] = {
 }
 
 
+# What becomes of the work, which nobody knows while the cluster does not answer.
+_AFTER = (
+    "If the head is lost, so are its work and its objects, and the next try of the task starts anew; otherwise the "
+    "work goes on, and so does the next try with it."
+)
+
+
 log = logging.getLogger(__name__)
 
 
@@ -135,7 +142,13 @@ class Link:
         log.warning("%s Connecting again.", broken)
         self._session = None
         self._connection.close()
-        self._session = self._connection.enter_context(open_persistently(self._settings_within(seconds)))
+        settings = self._settings_within(seconds)
+        try:
+            self._session = self._connection.enter_context(open_persistently(settings))
+        except RayConnectionError as error:
+            raise type(error)(
+                f"{broken} None came in its place within {settings.connect_timeout:.3g} seconds. {error} {_AFTER}"
+            ) from error
         log.info("Connected again")
         return self._session
 

@@ -8,6 +8,7 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.client.connection.reasons import plain_details
 from airflow_ray.exceptions import RayAuthenticationError, RayConnectionError, RayTLSError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _probe(
             method(channel)(request, timeout=timeout, metadata=authentication.metadata)
         except grpc.RpcError as error:
             # Before it gRPC says that this is the last of the addresses it has tried, of which there is one.
-            details = (error.details() or "").rpartition("last error: ")[2]
+            details = plain_details((error.details() or "").rpartition("last error: ")[2])
             raise _probe_error(where, address, authentication, error.code(), details) from error
 
 

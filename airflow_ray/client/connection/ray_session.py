@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client.build import own_build
 from airflow_ray.client.by_value import pickle_by_value
+from airflow_ray.client.connection.reasons import reason_of
 from airflow_ray.client.connection.session import Session
 from airflow_ray.client.connection.threads import T, await_result, start_in_thread
 from airflow_ray.cluster.protocol import OWNER_PREFIX
@@ -58,14 +59,16 @@ class RaySession(Session):
             yield
         except (RayActorError, OutOfMemoryError) as error:
             raise RayOwnerDiedError(
-                f"The owner actor of namespace {self._namespace!r} on the Ray head has died, and with it the work "
-                "it ran and the objects it held. Try this task again, and clear the tasks whose objects it needs. "
-                f"Ray says: {error}"
+                f"The process on the Ray head that runs the work of namespace {self._namespace!r} has died, and with "
+                "it that work and the objects. The next try of this task starts anew; where there is none left, clear "
+                f"it, and before it the tasks whose objects it needs. Ray says: {reason_of(error)}"
             ) from error
-        except (ConnectionError, ValueError, grpc.RpcError) as error:
-            if isinstance(error, ValueError) and NOT_FOUND not in str(error):
+        except (ConnectionError, ValueError, TypeError, grpc.RpcError) as error:
+            is_lost = not isinstance(error, (ValueError, TypeError)) or NOT_FOUND in str(error)
+            # Ray's own code stumbles over an answer that a head which has just gone does not give.
+            if not is_lost and not _is_of_cut_answer(error):
                 raise
-            raise RayConnectionError(f"The connection to the Ray cluster broke: {error}.") from error
+            raise RayConnectionError(f"The connection to the Ray cluster broke: {reason_of(error)}.") from error
 
     def start(self, function: Callable[[], T]) -> Future[T]:
         """Run ``function``, which may use ``ray``, in a thread of its own, and return at once."""
@@ -106,6 +109,10 @@ class RaySession(Session):
 
         by_value = partial(pickle_by_value, [airflow_ray.cluster])
         return _knowing_methods(owner_handle(self._namespace, own_build(), by_value))
+
+
+def _is_of_cut_answer(error: Exception) -> bool:
+    return isinstance(error, TypeError) and "NoneType" in str(error)
 
 
 def _knowing_methods(owner: Any) -> Any:

@@ -9,6 +9,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from airflow_ray.client.connection.reasons import reason_of
 from airflow_ray.exceptions import AirflowRayError, RayConnectionError, RayVersionMismatchError
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _connection_failure(address: str, error: BaseException) -> AirflowRayError:
             f"The Ray cluster at {address} and this Airflow worker must run the same Ray and the same Python "
             f"minor version: {text}"
         )
-    return RayConnectionError(f"Cannot connect to the Ray cluster at {address}: {text or type(error).__name__}")
+    return RayConnectionError(f"Cannot connect to the Ray cluster at {address}: {reason_of(error)}.")
 
 
 @contextmanager

@@ -1,0 +1,33 @@
+"""Why a connection broke or could not be made, for a person, from what Ray and gRPC say of it."""
+
+from __future__ import annotations
+
+import re
+
+# An error of gRPC prints all that it knows over several lines.
+_DETAILS = re.compile(r'details = "(?P<details>[^"\n]*)"')
+# What gRPC puts before the cause.
+_PREFIX = re.compile(
+    r"^(?:UNKNOWN: |UNAVAILABLE: )?(?:failed to connect to all addresses; last error: )?"
+    r"(?:UNKNOWN: )?(?:ipv[46]:\S+: )?(?:Failed to connect to remote host: )?"
+)
+# Errors of Ray's own code where an answer was cut short.
+_CUT_SHORT = (TypeError, AttributeError, KeyError, IndexError)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why, in one line without a dot at its end."""
+    if isinstance(error, _CUT_SHORT):
+        return "the head ended while it was asked"
+    text = str(error)
+    if found := _DETAILS.search(text):
+        text = found["details"]
+    # Ray puts its own sentence before each earlier one.
+    text = text.rpartition("Exception that broke the connection:")[2].strip()
+    line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    return plain_details(line).rstrip(".")
+
+
+def plain_details(details: str) -> str:
+    """Return what gRPC says without what it puts before the cause."""
+    return _PREFIX.sub("", details) or details
