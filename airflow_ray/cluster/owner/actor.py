@@ -27,7 +27,6 @@ from airflow_ray.cluster.protocol import (
     OLDEST_MESSAGES_VERSION,
     Greeting,
     PollAnswer,
-    State,
     SubmitAnswer,
 )
 
@@ -78,7 +77,7 @@ class Owner:
         }
         self._transfers = Transfers(handle)
         self._ray = RayCalls(handle)
-        self._records = Records(self._ray.cancel, self._ray.remove_groups)
+        self._records = Records(self._ray.cancel, self._ray.remove_groups, self._ray.end_actors)
         self._waiting = Waiting(self._records)
         self._outputs = Outputs(self._records, self._ray, self._transfers.take_value)
         self._restoring = Restoring(self._records, self._outputs, self._ray)
@@ -246,12 +245,13 @@ class Owner:
 
     async def note_placement_group(self, record_id: str, attempt: str, group: Any) -> None:
         """Take note of a placement group that ends with the work."""
-        async with self._records.lock(record_id):
-            record = self._records.current(record_id, attempt)
-            if record is not None and record.state not in (State.FAILED, State.CANCELLED):
-                record.placement_groups.append(group)
-                return
-        await self._ray.remove_groups([group])
+        if not await self._records.take_belonging(record_id, attempt, "placement_groups", group):
+            await self._ray.remove_groups([group])
+
+    async def note_actor(self, record_id: str, attempt: str, state: bytes) -> None:
+        """Take note of an actor, by the state of its handle, that ends with the work."""
+        if not await self._records.take_belonging(record_id, attempt, "actors", state):
+            await self._ray.end_actors([state])
 
     async def restore_target(self, record_id: str, key: str) -> dict[str, Any] | None:
         """Return the target of a restore that is under way."""

@@ -76,7 +76,7 @@ class Attempt:
             error = failure(FailureKind.OUT_OF_MEMORY, starts=record.starts - 1)
             await self._records.stop(record, State.FAILED, error)
         # Of an earlier start, whose process died; this one has made none yet.
-        await self._records.remove_placement_groups(record)
+        await self._records.end_belongings(record)
         await self._records.notify(record)
 
     def _is_pending(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_ray.cluster.owner import store
 from airflow_ray.cluster.values.inner_objects import collected, value_around
-from airflow_ray.cluster.worker import placement_groups
+from airflow_ray.cluster.worker import actors, placement_groups
 from airflow_ray.cluster.worker.reading import why_unreadable
 from airflow_ray.cluster.worker.restorer import restore
 from airflow_ray.cluster.worker.runner import run
@@ -111,6 +111,10 @@ class RayCalls:
     async def remove_groups(self, groups: list[Any]) -> None:
         """Give back what placement groups hold."""
         await asyncio.to_thread(placement_groups.remove, groups)
+
+    async def end_actors(self, states: list[bytes]) -> None:
+        """End actors by the states of their handles."""
+        await asyncio.to_thread(actors.end, states)
 
     def sizes(self, refs: list[Any]) -> list[int]:
         """Return the size of each object in bytes, 0 for one that Ray knows none of."""

@@ -44,7 +44,8 @@ class Record:
     has read the log, ``read_at`` when it last asked, by the monotonic clock in seconds. ``placement_groups`` are those
     that the work has made. ``used_at`` is when the work or its outputs were last of use to somebody, by the same clock,
     ``users`` are the attempts of other work that uses them now. ``spilled_bytes`` is how much Ray wrote to disk for
-    lack of room meanwhile. ``watched_detail`` is the last ``detail`` that a watcher has been told.
+    lack of room meanwhile. ``actors`` are the states of the handles
+    of those that it has made. ``watched_detail`` is the last ``detail`` that a watcher has been told.
     """
 
     record_id: str
@@ -71,6 +72,7 @@ class Record:
     refs: dict[str, Any] = field(default_factory=dict, repr=False)
     objects: dict[str, list[Any]] = field(default_factory=dict, repr=False)
     placement_groups: list[Any] = field(default_factory=list, repr=False)
+    actors: list[bytes] = field(default_factory=list, repr=False)
     lost: set[str] = field(default_factory=set)
     acknowledged: bool = False
     is_restored: bool = False

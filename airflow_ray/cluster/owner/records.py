@@ -28,15 +28,18 @@ class Records:
 
     :param cancel: ends a task of Ray's with all it has started.
     :param remove_groups: gives back what placement groups hold.
+    :param end_actors: ends actors by the states of their handles.
     """
 
     def __init__(
         self,
         cancel: Callable[[Any], None],
         remove_groups: Callable[[list[Any]], Awaitable[None]],
+        end_actors: Callable[[list[bytes]], Awaitable[None]],
     ) -> None:
         self._cancel = cancel
         self._remove_groups = remove_groups
+        self._end_actors = end_actors
         self._records: dict[str, Record] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._expiries: dict[str, asyncio.Task[None]] = {}
@@ -101,7 +104,7 @@ class Records:
         await self.stop(record, State.CANCELLED)
         record.refs.clear()
         record.objects.clear()
-        await self.remove_placement_groups(record)
+        await self.end_belongings(record)
         self._on_discard()
 
     async def stop(self, record: Record, state: State, error: dict[str, Any] | None = None) -> None:
@@ -116,19 +119,31 @@ class Records:
         for producer in self.producers(record):
             producer.note_used_by(record.attempt)
         await self.notify(record)
-        # What has succeeded may have left something in one of its groups that it returned.
+        # What has succeeded may have returned an actor, or left something in one of its groups that it returned.
         if record.state != State.SUCCEEDED:
-            await self.remove_placement_groups(record)
+            await self.end_belongings(record)
 
     async def notify(self, record: Record) -> None:
         """Tell those who wait for a record that it has changed."""
         await self._on_change(record)
 
-    async def remove_placement_groups(self, record: Record) -> None:
-        """Give back what the placement groups of a record hold."""
+    async def end_belongings(self, record: Record) -> None:
+        """End the actors of a record, and give back what its placement groups hold."""
+        actors, record.actors = record.actors, []
+        if actors:
+            await self._end_actors(actors)
         groups, record.placement_groups = record.placement_groups, []
         if groups:
             await self._remove_groups(groups)
+
+    async def take_belonging(self, record_id: str, attempt: str, kind: str, belonging: Any) -> bool:
+        """Keep an actor or a placement group with its record, and return whether that is still of use."""
+        async with self.lock(record_id):
+            record = self.current(record_id, attempt)
+            if record is None or record.state in (State.FAILED, State.CANCELLED):
+                return False
+            getattr(record, kind).append(belonging)
+            return True
 
     def set_ttl(self, record: Record, ttl: float | None) -> None:
         """Let the outputs of a record be released ``ttl`` seconds after their last use, or never if that is None."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import os
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.airflow_exceptions import skip_importable
@@ -14,6 +15,7 @@ from airflow_ray.cluster.values.description import describe_value
 from airflow_ray.cluster.values.exceptions import describe_exception
 from airflow_ray.cluster.values.inner_objects import take_apart
 from airflow_ray.cluster.values.modin_frames import keep_modin_frames
+from airflow_ray.cluster.worker.actors import report_actors
 from airflow_ray.cluster.worker.context import RunContext
 from airflow_ray.cluster.worker.log_tee import tee_output
 from airflow_ray.cluster.worker.notebook_calls import let_notebooks_call_init
@@ -88,6 +90,20 @@ def _take_apart(
     return apart, objects, None
 
 
+@contextmanager
+def _report_belongings(owner: Any, record_id: str, attempt: str) -> Iterator[None]:
+    """Tell the owner of what is made meanwhile that must end with the work."""
+
+    def note_group(group: Any) -> None:
+        owner.note_placement_group.remote(record_id, attempt, group)
+
+    def note_actor(state: bytes) -> None:
+        owner.note_actor.remote(record_id, attempt, state)
+
+    with report_placement_groups(note_group), report_actors(note_actor):
+        yield
+
+
 def _log_sender(owner: Any, record_id: str, attempt: str, secrets: list[str]) -> Callable[[list[str]], None]:
     """Return a function that hands lines without ``secrets`` to the owner and waits until it has room for them."""
     import ray
@@ -143,15 +159,12 @@ def run(
     send = _log_sender(owner, record_id, attempt, secrets)
     work = RunContext(owner_name, record_id, attempt, sources)
 
-    def note_group(group: Any) -> None:
-        owner.note_placement_group.remote(record_id, attempt, group)
-
     let_notebooks_call_init()
     with (
         tee_output(send),
         importable(sources),
         skip_importable(),
-        report_placement_groups(note_group),
+        _report_belongings(owner, record_id, attempt),
         keep_process_state(),
     ):
         header, outputs = _run_callable(payload, inputs, work, as_json, multiple_outputs)

@@ -65,6 +65,7 @@ class FakeRay:
         self.spilled: list[int | None] = [0]
         self.unreadable: Exception | None = None
         self.reasons: dict[str, dict[str, Any]] = {}
+        self.ended_actors: list[bytes] = []
 
     def start(self, options: dict[str, Any], ends_process: bool, *work: Any) -> FakeTask:
         self.tasks.append(FakeTask(*work))
@@ -111,13 +112,16 @@ class FakeRay:
     async def remove_groups(self, groups: list[Any]) -> None:
         pass
 
+    async def end_actors(self, states: list[bytes]) -> None:
+        self.ended_actors += states
+
 
 class FakeOwner:
     """The parts of an owner, put together as its actor does."""
 
     def __init__(self) -> None:
         self.ray = FakeRay()
-        self.records = Records(self.ray.cancel, self.ray.remove_groups)  # type: ignore[arg-type]
+        self.records = Records(self.ray.cancel, self.ray.remove_groups, self.ray.end_actors)  # type: ignore[arg-type]
         self.waiting = Waiting(self.records)
         self.records.listen(self.waiting.notify, lambda: None)
         self.outputs = Outputs(self.records, self.ray, self._upload)  # type: ignore[arg-type]

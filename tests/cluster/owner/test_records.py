@@ -129,3 +129,29 @@ def test_log_that_a_person_has_read_stays_for_its_follower():
         assert record.log.bytes == 10_000 * len(LINE)
 
     run(test())
+
+
+def test_actors_of_work_end_when_it_is_released_and_not_before():
+    async def test():
+        owner = FakeOwner()
+        await owner.submit("d/r/t/-1")
+        record = owner.records.get("d/r/t/-1")
+        assert await owner.records.take_belonging("d/r/t/-1", record.attempt, "actors", b"actor")
+        owner.ray.tasks[-1].end(return_value="ref")
+        await owner.ended("d/r/t/-1")
+        assert owner.ray.ended_actors == []
+        await owner.records.discard("d/r/t/-1")
+        assert owner.ray.ended_actors == [b"actor"]
+
+    run(test())
+
+
+def test_actor_of_work_that_was_cancelled_meanwhile_is_not_kept():
+    async def test():
+        owner = FakeOwner()
+        await owner.submit("d/r/t/-1")
+        attempt = owner.records.get("d/r/t/-1").attempt
+        await owner.submissions.cancel("d/r/t/-1", None)
+        assert not await owner.records.take_belonging("d/r/t/-1", attempt, "actors", b"actor")
+
+    run(test())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -591,6 +592,69 @@ def test_placement_group_of_an_output_lives_as_long_as_the_output(hook, uri):
         time.sleep(0.1)
     hook.release(uri)
     assert hook.wait(waiting, timeout=60)["state"] == "SUCCEEDED"
+
+
+class Service:
+    def pid(self):
+        return os.getpid()
+
+
+def make_service(path, **options):
+    import ray
+
+    service = ray.remote(num_cpus=0)(Service).options(**options).remote()
+    pathlib.Path(path).write_text(str(ray.get(service.pid.remote())))
+    return service
+
+
+def make_named_service(path):
+    make_service(path, name=f"service {path}")
+
+
+def make_service_beside_an_object(path):
+    import ray
+
+    return {"service": make_service(path), "object": ray.put("so that the value is taken apart")}
+
+
+@pytest.mark.parametrize("make", [make_service, make_named_service, make_service_beside_an_object])
+def test_actor_of_a_callable_ends_when_its_work_is_released(hook, uri, tmp_path, make):
+    run(hook, uri, make, str(tmp_path / "pid"))
+    pid = int((tmp_path / "pid").read_text())
+    hook.release(uri)
+    await_exit(pid)
+
+
+def test_actor_inside_a_result_serves_until_it_is_released(hook, uri, tmp_path):
+    def ask(made):
+        import ray
+
+        return ray.get(made["service"].pid.remote())
+
+    run(hook, uri, make_service_beside_an_object, str(tmp_path / "pid"))
+    asked = new_uri(hook.ray_conn_id)
+    run(hook, asked, ask, str(uri), result="value")
+    hook.release(asked)
+    run(hook, asked, ask, str(uri))
+    assert hook.get(asked) == int((tmp_path / "pid").read_text())
+
+
+def test_detached_actor_outlives_the_work_that_made_it(hook, uri, tmp_path):
+    def make(path):
+        make_service(path, name="detached", lifetime="detached")
+
+    def ask():
+        import ray
+
+        service = ray.get_actor("detached")
+        pid = ray.get(service.pid.remote())
+        ray.kill(service)
+        return pid
+
+    run(hook, uri, make, str(tmp_path / "pid"))
+    hook.release(uri)
+    run(hook, uri, ask)
+    assert hook.get(uri) == int((tmp_path / "pid").read_text())
 
 
 def test_cancel_of_pending_work_is_final(hook, uri):
