@@ -236,7 +236,7 @@ class RaySettings(BaseModel):
             if one in missing and other not in missing:
                 raise _wrong(f"{one} is missing, which belongs to {other}")
         if self.mode == "driver" and self.authentication.tls and missing:
-            raise _wrong(f"mode driver needs all of a TLS connection, and {' and '.join(missing)} must be set too")
+            raise _wrong(f"mode driver needs three files for TLS, and misses {', '.join(missing)}")
         return self
 
     @property

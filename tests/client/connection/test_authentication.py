@@ -253,8 +253,8 @@ def test_silent_port_is_told_with_tls_too(refusal, tls_fields, mode):
         ({"tls": "perhaps"}, "tls must be true or false"),
         ({"tls_ca_cert": "/no/such/file"}, "tls_ca_cert must be a file in PEM"),
         ({"tls_ca_cert": "a\0b"}, "tls_ca_cert must be a file in PEM"),
-        ({"tls_cert": __file__}, "tls_cert must be set together with tls_key"),
-        ({"tls": True, "mode": "driver"}, "tls_ca_cert, tls_cert and tls_key in mode driver"),
+        ({"tls_cert": __file__}, "tls_key is missing, which belongs to tls_cert"),
+        ({"tls": True, "mode": "driver"}, "misses tls_ca_cert, tls_cert, tls_key"),
     ],
 )
 def test_wrong_field_of_tls_is_named(connection, fields, told):

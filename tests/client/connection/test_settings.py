@@ -60,7 +60,7 @@ CHOICES = (
         ({"tls_key": PEM}, "Connection 'x': tls_cert is missing, which belongs to tls_key"),
         (
             {"mode": "driver", "tls": True, "tls_ca_cert": PEM},
-            "Connection 'x': mode driver needs all of a TLS connection, and tls_cert and tls_key must be set too",
+            "Connection 'x': mode driver needs three files for TLS, and misses tls_cert, tls_key",
         ),
         ({"tls": "perhaps"}, "Connection 'x': tls must be true or false, got 'perhaps'"),
         ({"conect_timeout": 3}, "Connection 'x': there is no field conect_timeout. Is it connect_timeout?"),
