@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow.sdk.bases.xcom import BaseXCom
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "AirflowException",
@@ -44,7 +45,9 @@ __all__ = [
     "conf",
     "connections_of_database",
     "current_task",
+    "functions_of_maps",
     "in_task",
+    "on_changed_sources",
     "pull_xcom",
     "task_decorator_factory",
     "trigger_log_path",
@@ -66,6 +69,44 @@ def current_task() -> Any:
         return get_current_context()["ti"].task
     except RuntimeError:
         return None
+
+
+def functions_of_maps(task: Any) -> Iterator[list[Callable[[Any], Any]]]:
+    """Yield the functions of each ``.map(…)`` among the arguments of an operator; a change of the list counts.
+
+    :param task: the operator, a mapped one as such, or any part of its arguments.
+    """
+    if type(task) in (list, tuple, set):
+        parts = [*task]
+    elif type(task) is dict:
+        parts = [*task.values()]
+    elif hasattr(task, "expand_input"):
+        parts = [task.partial_kwargs, task.expand_input, getattr(task, "op_kwargs_expand_input", None)]
+    elif hasattr(task, "template_fields"):
+        parts = [getattr(task, field, None) for field in task.template_fields]
+    elif type(task).__module__.startswith("airflow."):
+        if isinstance(functions := getattr(task, "callables", None), list):
+            yield functions
+        parts = [getattr(task, name, None) for name in ("arg", "args", "value", "values", "_input")]
+    else:
+        return
+    for part in parts:
+        yield from functions_of_maps(part)
+
+
+def on_changed_sources(sequence: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a lazy sequence with that in place of the values which it maps, zips or concatenates.
+
+    :param change: gets each of these values; any other sequence is one itself.
+    """
+    for name in ("value", "values"):
+        if type(sequence).__module__.startswith("airflow.") and hasattr(sequence, name):
+            source = getattr(sequence, name)
+            changed = copy.copy(sequence)
+            sources = [on_changed_sources(each, change) for each in (source if name == "values" else [source])]
+            setattr(changed, name, sources if name == "values" else sources[0])
+            return changed
+    return change(sequence)
 
 
 def pull_xcom(key: str, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:

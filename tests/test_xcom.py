@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import task
+from airflow.sdk import task, task_group
 from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time import xcom as xcom_of_airflow
@@ -272,6 +272,70 @@ def test_mapped_ray_tasks_get_the_items_of_a_list_that_is_too_long_for_the_datab
         ray_task(lambda x: x + 1, task_id="more", result="value", ray_conn_id="ray_driver").expand(x=numbers)
     run = run_dag(dag)
     assert [run.xcom("more", map_index=i) for i in (0, 24)] == [101, 125]
+
+
+# What Airflow runs on the worker for a Ray task
+
+
+def rows_of(frame):
+    return len(frame)
+
+
+@pytest.mark.parametrize("on_ray", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_functions_of_maps_get_values_on_the_way_to_a_ray_task(dag, on_ray):
+    """All in one run, which takes most of the time."""
+    decorate = ray_task(ray_conn_id="ray_driver") if on_ray else task
+
+    @task
+    def frames():
+        return [make_frame(rows) for rows in (1, 2, 3)]
+
+    def as_list(x):
+        return list(x)
+
+    with dag:
+        listed, mapped = frames(), decorate(make_frame).expand(rows=[4, 5])
+        take = ray_task(as_list, result="value", ray_conn_id="ray_driver")
+        take.override(task_id="of_list")(listed.map(rows_of))
+        take.override(task_id="of_mapped")(mapped.map(rows_of))
+        take.override(task_id="of_concat")(listed.concat(mapped).map(rows_of).map(lambda rows: -rows))
+        take.override(task_id="of_zip")(listed.zip(mapped).map(lambda pair: [*map(rows_of, pair)]))
+        each = ray_task(lambda x: x, task_id="each", result="value", ray_conn_id="ray_driver")
+        each.expand(x=listed.map(rows_of))
+        both = ray_task(lambda x, y: [x, *y], task_id="both", result="value", ray_conn_id="ray_driver")
+        both.partial(y=mapped.map(rows_of)).expand(x=mapped.map(rows_of))
+
+        @task_group
+        def group(rows):
+            each.override(task_id="in_group")(rows)
+
+        group.expand(rows=listed.map(rows_of))
+    run = run_dag(dag)
+    assert run.xcom("of_list") == [1, 2, 3]
+    assert run.xcom("of_mapped") == [4, 5]
+    assert run.xcom("of_concat") == [-1, -2, -3, -4, -5]
+    assert run.xcom("of_zip") == [[1, 4], [2, 5]]
+    assert [run.xcom("each", map_index=i) for i in range(3)] == [1, 2, 3]
+    assert [run.xcom("both", map_index=i) for i in range(2)] == [[4, 4, 5], [5, 4, 5]]
+    assert [run.xcom("group.in_group", map_index=i) for i in range(3)] == [1, 2, 3]
+
+
+def test_branches_sensors_and_templates_get_values(dag):
+    @task.branch
+    def choose(frame):
+        return "many" if len(frame) > 5 else "few"
+
+    with dag:
+        made = ray_task(make_frame, ray_conn_id="ray_driver")()
+        choose(made) >> [task(lambda: 1, task_id=name)() for name in ("many", "few")]
+        task.sensor(lambda frame: len(frame) == 10, task_id="watch", poke_interval=0.1, timeout=20)(made)
+        task.short_circuit(lambda frame: frame.empty, task_id="stop")(made) >> task(lambda: 1, task_id="stopped")()
+        BashOperator(task_id="echo", bash_command="echo '{{ ti.xcom_pull(task_ids=\"make_frame\").size }}'")
+        made >> dag.get_task("echo")
+    run = run_dag(dag)
+    states = {name: run.task_states(name) for name in ("many", "few", "watch", "stopped")}
+    assert states == {"many": ["success"], "few": ["skipped"], "watch": ["success"], "stopped": ["skipped"]}
+    assert run.xcom("echo") == 10
 
 
 # With and without the backend

@@ -12,6 +12,7 @@ from airflow_ray.client.submission.callables import check_callable
 from airflow_ray.client.submission.fingerprint import fingerprint
 from airflow_ray.client.submission.options import RemoteOptions
 from airflow_ray.client.submission.payload import pack
+from airflow_ray.client.submission.plain import plain
 from airflow_ray.client.submission.submitter import Submission, Submitter
 from airflow_ray.client.submission.uri_policy import require_allowed
 from airflow_ray.cluster.protocol import State
@@ -71,11 +72,12 @@ class RayClient:
         """Start a callable on the cluster in place of any earlier work under the same URI."""
         check_callable(fn, "The callable")
         uri = self._own_uri(uri)
-        call = pack(fn, args, kwargs or {}, code_folders)
+        args, kwargs = self.plain(args), self.plain(kwargs or {})
+        call = pack(fn, args, kwargs, code_folders)
         inputs = {(each.record_id, each.key): require_allowed(self._own_uri(each)) for each in call.inputs}
         remote_options = RemoteOptions(**options)
         attempt = {
-            "fingerprint": generation and fingerprint(fn, args, kwargs or {}, call.sources, remote_options, generation),
+            "fingerprint": generation and fingerprint(fn, args, kwargs, call.sources, remote_options, generation),
             "holder": holder,
             **self.targets.of(uri, remote_options),
         }
@@ -90,6 +92,10 @@ class RayClient:
         }
         with self.link.connect():
             return Submitter(self.link, uri, inputs, attempt).submit(call.pickled, work)
+
+    def plain(self, value: Any) -> Any:
+        """Return arguments with lists in place of lazy sequences, and without what else only Airflow knows."""
+        return plain(value, lambda text: self.get(require_allowed(self._own_uri(text))))
 
     def follow(
         self, uri: ObjectURI | str, poll_interval: float = following.POLL_SECONDS, offset: int | None = None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray._compat import BaseXCom, conf, current_task
+from airflow_ray._compat import BaseXCom, conf, current_task, functions_of_maps
 from airflow_ray.client import kept
 from airflow_ray.client.submission.uri_policy import require_allowed
 from airflow_ray.cluster.values import is_table
@@ -54,8 +55,28 @@ def received(value: Any, is_whole: bool) -> Any:
     # A mapped task that is not expanded yet is about to take one item of what another task has returned.
     picks_item = is_whole and task is not None and type(task) is not operator_class
     if getattr(operator_class, "takes_object_uris", False):
+        _let_maps_get_objects(task)
         return _fetched(value) if picks_item and is_object_uri(value) else value
     return _FetchedItems(value) if picks_item and isinstance(value, list) else _with_objects(value)
+
+
+def _let_maps_get_objects(task: Any) -> None:
+    """Let the functions of each ``.map(…)``, which run here, get objects: the arguments themselves stay URIs."""
+    for functions in functions_of_maps(task):
+        # Each function gets what the one before returns. The list is that of the DAG, and another task may share it.
+        if not isinstance(functions[0], _OfObjects):
+            functions[0] = _OfObjects(functions[0])
+
+
+class _OfObjects:
+    """A function of one argument that gets objects in place of their URIs."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self._function = function
+        functools.update_wrapper(self, function)
+
+    def __call__(self, item: Any) -> Any:
+        return self._function(_with_objects(item))
 
 
 def release(value: Any, key: str, record_id: str | None) -> None:

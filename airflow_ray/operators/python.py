@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_ray.client.submission.callables import check_callable
 from airflow_ray.client.submission.result_policy import check_result
 from airflow_ray.exceptions import RayConfigurationError
+from airflow_ray.object_uri import is_object_uri
 from airflow_ray.operators.base import RayOperator
 from airflow_ray.operators.log_lines import show_checkpoint, show_result, show_sources
 from airflow_ray.operators.remote_call import RemoteCall
@@ -123,8 +124,8 @@ class RayPythonOperator(RayOperator):
     def _remote_call(self, context: Context) -> RemoteCall:
         return RemoteCall(
             self.python_callable,
-            _plain(self.op_args),
-            {**self._context_arguments(context), **_plain(self.op_kwargs)},
+            self._whole(self.op_args),
+            {**self._context_arguments(context), **self._whole(self.op_kwargs)},
             {"result": self.result, "multiple_outputs": self.multiple_outputs},
         )
 
@@ -142,6 +143,10 @@ class RayPythonOperator(RayOperator):
         if self.multiple_outputs:
             return {key: str(uri.with_key(key)) for key in record["outputs"]}
         return str(uri)
+
+    def _whole(self, arguments: Any) -> Any:
+        """Return all positional or all keyword arguments, which may come from another task in one."""
+        return self.client.get(arguments) if is_object_uri(arguments) else self.client.plain(arguments)
 
     def _context_arguments(self, context: Context) -> dict[str, Any]:
         """Return the plain context variables that the callable names, or all if it takes ``**kwargs``."""
@@ -177,17 +182,6 @@ def _refuse_live_context(function: Callable[..., Any], op_args: Any, op_kwargs: 
                 f"Ray cluster. Name plain variables such as ds, run_id, logical_date, params or conf instead, or "
                 f"pass what it needs of it through op_kwargs and a template, like '{{{{ ti.try_number }}}}'."
             )
-
-
-def _plain(value: Any) -> Any:
-    """Return ``value`` with the lazy sequences that Airflow passes for mapped tasks as lists."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()} if type(value) is dict else value
-    if type(value) in (list, tuple):
-        return type(value)(_plain(item) for item in value)
-    if isinstance(value, Sequence) and type(value).__module__.startswith("airflow."):
-        return [_plain(item) for item in value[:]]
-    return value
 
 
 def _plain_datetime(value: Any) -> Any:

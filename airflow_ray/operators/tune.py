@@ -163,7 +163,7 @@ class RayTuneOperator(RayOperator):
 
         if report_path := value_or_none(self.report_path):
             report_location(report_path, value_or_none(self.storage_conn_id))
-        space = self._value_of_template("param_space")
+        space = self.client.plain(self._value_of_template("param_space"))
         check_space(space)
         storage = self._storage_location() or {}
         order = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray.client.by_value import pickle_by_value
 from airflow_ray.client.submission.explanation import explanation
 from airflow_ray.client.submission.modules import local_modules, own_folder, sources_of
+from airflow_ray.client.submission.plain import with_items, with_parts
 from airflow_ray.cluster.tuning.search import search as search
 from airflow_ray.exceptions import ObjectURIError, RayPicklingError
 from airflow_ray.object_uri import ObjectURI, is_object_uri
@@ -93,22 +93,10 @@ def _with_slots(value: Any, inputs: list[ObjectURI], where: str) -> Any:
             inputs.append(uri)
         return _InputSlot(inputs.index(uri))
     if isinstance(value, dict):
-        items = {key: _with_slots(item, inputs, f"{where}[{key!r}]") for key, item in value.items()}
-        changed = any(items[key] is not value[key] for key in items)
-        return _updated(value, items) if changed else value
+        return with_items(
+            value, {key: _with_slots(item, inputs, f"{where}[{key!r}]") for key, item in value.items()}
+        )
     if isinstance(value, (list, tuple, set, frozenset)):
-        parts = [_with_slots(item, inputs, f"{where}[{i}]") for i, item in enumerate(value)]
-        changed = any(new is not old for new, old in zip(parts, value, strict=True))
-        return _rebuilt(value, parts) if changed else value
+        return with_parts(value, [_with_slots(item, inputs, f"{where}[{i}]") for i, item in enumerate(value)])
     return value
 
-
-def _updated(value: dict[Any, Any], items: dict[Any, Any]) -> dict[Any, Any]:
-    """Return a copy of ``value``, of whatever kind of dict it is, with other items."""
-    updated = copy.copy(value)
-    updated.update(items)
-    return updated
-
-
-def _rebuilt(value: Any, parts: list[Any]) -> Any:
-    return value._make(parts) if hasattr(value, "_make") else type(value)(parts)
