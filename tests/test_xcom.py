@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import json
+import math
 import os
+import uuid
+from collections import namedtuple
+from datetime import date
 
+import attrs
 import numpy as np
 import pandas as pd
 import pytest
@@ -103,6 +110,61 @@ def test_small_json_stays_in_the_database(dag, value):
     run = run_dag(dag)
     assert run.xcom("take") == [True, type(value).__name__]
     assert RayHook("ray_driver").list_objects(dag.dag_id) == []
+
+
+@dataclasses.dataclass
+class Plan:
+    steps: int = 1
+
+
+@attrs.define
+class Model:
+    depth: int = 1
+
+
+class Color(str, enum.Enum):
+    RED = "red"
+
+
+Point = namedtuple("Point", "x y")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {1: "a"},
+        {"deep": [{True: 1}]},
+        Plan(2),
+        Model(3),
+        [Plan(1), {"a": Model(2)}],
+        Color.RED,
+        {"color": Color.RED},
+        Point(1, 2),
+        [math.nan],
+        math.inf,
+        [2**64],
+        "\ud800",
+        {"__classname__": "x"},
+        {"__type": "x", "__var": 1},
+    ],
+    ids=repr,
+)
+def test_what_the_database_would_not_give_back_as_it_was_goes_to_ray(head, monkeypatch, value):
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__XCOM_CONN_ID", "ray_driver")
+    where = {"key": "return_value", "dag_id": "tests", "run_id": uuid.uuid4().hex, "task_id": "give", "map_index": -1}
+    stored = json.loads(json.dumps(RayXComBackend.serialize_value(value, **where)))
+    back = RayXComBackend.deserialize_value(XComResult(key="return_value", value=stored))
+    assert repr(back) == repr(value)
+    assert type(back) is type(value)
+    assert RayHook("ray_driver").release(dag_id="tests", run_id=where["run_id"]) != []
+
+
+@pytest.mark.parametrize("value", [np.float64(1.5), {1, 2}, date(2026, 1, 1), {"a": (1, [2, {"b": (3,)}])}], ids=repr)
+def test_what_airflow_gives_back_as_it_was_stays_in_the_database(value):
+    where = {"key": "return_value", "dag_id": "tests", "run_id": "run", "task_id": "give", "map_index": -1}
+    stored = RayXComBackend.serialize_value(value, **where)
+    back = RayXComBackend.deserialize_value(XComResult(key="return_value", value=stored))
+    assert (back, type(back)) == (value, type(value))
 
 
 def test_date_stays_in_the_database_as_airflow_keeps_it(dag):

@@ -6,7 +6,7 @@ import functools
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence, Sized
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray._compat import BaseXCom, conf, current_task, functions_of_maps
 from airflow_ray.client import kept
@@ -132,11 +132,21 @@ def _with_uris(value: Any, uri: ObjectURI) -> Any:
     """Return ``value`` with object URIs in place of what does not belong in the database."""
     if _is_for_database(value):
         return value
-    if type(value) is dict and len(value) <= MAX_PARTS and all(isinstance(name, str) for name in value):
-        return {name: _with_uris(part, _part_of(uri, name)) for name, part in value.items()}
-    if type(value) in (list, tuple) and len(value) <= MAX_PARTS:
+    if _goes_in_parts(value):
+        if type(value) is dict:
+            return {name: _with_uris(part, _part_of(uri, name)) for name, part in value.items()}
         return type(value)(_with_uris(part, _part_of(uri, number)) for number, part in enumerate(value))
     return _pushed.uri_of(value, uri.record_id) or _put(value, uri)
+
+
+def _goes_in_parts(value: Any) -> bool:
+    """Whether some parts of ``value`` belong in Ray, and the rest of it in the database."""
+    if type(value) not in (dict, list, tuple) or len(value) > MAX_PARTS:
+        return False
+    if type(value) is dict:
+        # Some keys would not come back.
+        return _is_for_database(dict.fromkeys(value)) and not all(map(_is_for_database, value.values()))
+    return not all(map(_is_for_database, value))
 
 
 def _part_of(uri: ObjectURI, name: str | int) -> ObjectURI:
@@ -144,17 +154,48 @@ def _part_of(uri: ObjectURI, name: str | int) -> ObjectURI:
 
 
 def _is_for_database(value: Any) -> bool:
-    """Whether Airflow stores ``value`` as JSON of moderate size; that it stores tables too, as text, does not count."""
+    """Whether Airflow stores ``value`` as JSON of moderate size, and gives it back as it was.
+
+    That it stores tables too, as text, does not count.
+    """
     threshold: int = conf.getint("airflow_ray", "xcom_threshold", fallback=THRESHOLD_BYTES)
     is_long = isinstance(value, Sized) and 0 <= threshold < len(value)
     if is_long or _holds_tables(value):
         return False
+    # A type that Airflow does not know or may not read, or one with such inside; a class of the user's raises anything.
     try:
-        serialized = json.dumps(BaseXCom.serialize_value(value))
-    # A type that Airflow does not know, or one with such inside.
-    except (TypeError, ValueError, AttributeError, RecursionError):
+        text = json.dumps(BaseXCom.serialize_value(value), allow_nan=False, ensure_ascii=False)
+        if 0 <= threshold < len(text.encode()):
+            return False
+        stored = _Stored(json.loads(text, parse_int=_sendable))
+        return _is_same(value, BaseXCom.deserialize_value(stored))
+    except Exception:
         return False
-    return threshold < 0 or len(serialized) <= threshold
+
+
+class _Stored(NamedTuple):
+    """As much of an XCom as Airflow asks of it to read its value."""
+
+    value: Any
+
+
+def _sendable(digits: str) -> int:
+    """Return a whole number, if it is none of those that an Airflow worker cannot send."""
+    number = int(digits)
+    if not -(2**63) <= number < 2**64:
+        raise OverflowError(f"{digits} has more than 64 bits")
+    return number
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """Whether two values are equal and of the same types."""
+    if type(value) is not type(other):
+        return False
+    if isinstance(value, dict):
+        return len(value) == len(other) and all(map(_is_same, value.items(), other.items()))
+    if isinstance(value, (list, tuple)):
+        return len(value) == len(other) and all(map(_is_same, value, other))
+    return bool(value == other)
 
 
 def _holds_tables(value: Any) -> bool:

@@ -11,6 +11,7 @@ from airflow_ray.cluster.failures import CheckpointFailure, WorkFailure, failure
 from airflow_ray.cluster.protocol import RETURN_VALUE, FailureKind
 from airflow_ray.cluster.values.description import describe_value
 from airflow_ray.cluster.values.exceptions import describe_exception
+from airflow_ray.cluster.values.json_values import reason_against_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,12 +22,11 @@ MAX_JSON_BYTES = 1_000_000
 def json_of(value: Any) -> str:
     """Return ``value`` as JSON.
 
-    :raises WorkFailure: it is none, or too large.
+    :raises WorkFailure: it is none, would not come back equal, or is too large.
     """
-    try:
-        text = json.dumps(value)
-    except (TypeError, ValueError) as error:
-        raise WorkFailure(FailureKind.NOT_JSON, **{**describe_exception(error), **describe_value(value)}) from error
+    if reason := reason_against_json(value):
+        raise WorkFailure(FailureKind.NOT_JSON, message=reason, **describe_value(value))
+    text = json.dumps(value)
     if len(text) > MAX_JSON_BYTES:
         raise WorkFailure(FailureKind.JSON_TOO_LARGE, bytes=len(text), limit=MAX_JSON_BYTES)
     return text

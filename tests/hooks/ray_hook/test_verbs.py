@@ -371,8 +371,9 @@ def test_result_that_cannot_be_pickled_is_refused(hook, uri):
 
 
 def test_value_that_is_not_json_is_refused(hook, uri):
-    with pytest.raises(RayResultError, match=r"not JSON serializable.*result='ref'"):
-        run(hook, uri, lambda: {1, 2}, result="value")
+    with pytest.raises(RayResultError, match=r"result\['a'\]\[1\] is of type set\..*result='ref'"):
+        run(hook, uri, lambda: {"a": [0, {1, 2}]}, result="value")
+    assert uri.key not in hook.describe(uri)["outputs"]
 
 
 def test_value_over_one_megabyte_is_refused(hook, uri):
