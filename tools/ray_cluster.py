@@ -35,6 +35,7 @@ class RayHead:
     :param resources: custom resources of the head itself.
     :param environment: further environment variables of the head and its nodes.
     :param object_store_bytes: what the object store of the head takes.
+    :param python: the interpreter whose Ray it is.
     """
 
     def __init__(
@@ -44,16 +45,18 @@ class RayHead:
         resources: dict[str, float] | None = None,
         environment: dict[str, str] | None = None,
         object_store_bytes: int = OBJECT_STORE_BYTES,
+        python: str = sys.executable,
     ) -> None:
         control_port, client_port = ports or free_ports(2)
         self.ports = control_port, client_port
         self.temp_dir = tempfile.mkdtemp(prefix="ray-")
         self.environment = environment or {}
+        self.python = python
         options = ["--head", f"--port={control_port}", f"--ray-client-server-port={client_port}"]
         options += ["--include-dashboard=false", f"--temp-dir={self.temp_dir}"]
         options += [f"--object-store-memory={object_store_bytes}"]
         options += [f"--num-cpus={num_cpus}", f"--resources={json.dumps(resources or {})}"]
-        self.process = _start(options, Path(self.temp_dir, "start.log"), self.environment, self._answers)
+        self.process = _start(self, options, Path(self.temp_dir, "start.log"), self._answers)
 
     def _answers(self) -> bool:
         """Whether the Ray Client server, the last to start, accepts connections."""
@@ -101,17 +104,15 @@ class RayNode:
         options = [f"--address=127.0.0.1:{head.ports[0]}", f"--num-cpus={num_cpus}"]
         options += [f"--object-store-memory={OBJECT_STORE_BYTES}"]
         options += [f"--resources={json.dumps(resources)}"]
-        self.process = _start(options, log, head.environment, lambda: "Ray runtime started" in log.read_text())
+        self.process = _start(head, options, log, lambda: "Ray runtime started" in log.read_text())
 
     def kill(self) -> None:
         """End all processes at once with SIGKILL, as the loss of the machine does."""
         _kill_family(self.process)
 
 
-def _start(
-    options: list[str], log: Path, environment: dict[str, str], ready: Callable[[], bool]
-) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+def _start(head: RayHead, options: list[str], log: Path, ready: Callable[[], bool]) -> subprocess.Popen[bytes]:
+    command = [head.python, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
     command += ["--node-ip-address=127.0.0.1", "--min-worker-port=0", "--max-worker-port=0"]
     command += options
     defaults = {"GRPC_ENABLE_FORK_SUPPORT": "0", "RAY_AUTH_MODE": "disabled"}
@@ -122,7 +123,7 @@ def _start(
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            env={**os.environ, **defaults, **environment},
+            env={**os.environ, **defaults, **head.environment},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -7,8 +7,9 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import airflow_ray.cluster
+from airflow_ray.client.dates import parts_of_dates
 from airflow_ray.client.submission.identity import keep_identities
-from airflow_ray.cluster.values.portable import portable
+from airflow_ray.cluster.values.portable import PARTS, portable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,7 +23,8 @@ _pickling_lock = threading.RLock()
 def pickle_by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
     """Make Ray's pickler copy what belongs to ``modules`` instead of naming it.
 
-    The classes among it get the ids that they have in every process.
+    The classes among it get the ids that they have in every process, and dates of pendulum become those of the standard
+    library.
     """
     from ray import cloudpickle
 
@@ -32,5 +34,5 @@ def pickle_by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
             if module.__name__ not in cloudpickle.list_registry_pickle_by_value():
                 cloudpickle.register_pickle_by_value(module)
                 stack.callback(cloudpickle.unregister_pickle_by_value, module)
-        stack.enter_context(portable())
+        stack.enter_context(portable({**PARTS, **parts_of_dates()}))
         yield

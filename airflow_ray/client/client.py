@@ -85,7 +85,7 @@ class RayClient:
             "sources": call.sources,
             "options": remote_options.for_ray(self.settings.runtime_env),
             "as_json": remote_options.result == "value",
-            "multiple_outputs": remote_options.multiple_outputs,
+            "names": (remote_options.multiple_outputs, remote_options.max_items),
             "scheduling_timeout": remote_options.scheduling_timeout,
             "ends_process": remote_options.fresh_process or fn is search,
             "ttl": self.settings.object_ttl,

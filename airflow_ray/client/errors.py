@@ -175,6 +175,16 @@ _TABLE: dict[str, Callable[[Any, dict[str, Any]], AirflowException]] = {
         "multiple_outputs=True needs a callable that returns a dict with texts as keys, it returned {type}.",
         "Return such a dict, or leave multiple_outputs out.",
     ),
+    FailureKind.NOT_MAPPABLE: _Row(
+        exceptions.RayResultError,
+        "Other tasks expand over the result, which has to be a list, a tuple or a dict, and is a {type}.",
+        "Return a list, for example by list(x) or x.tolist().",
+    ),
+    FailureKind.TOO_MANY_ITEMS: _Row(
+        exceptions.RayResultError,
+        "Other tasks expand over the result, and it has {items:,} items; Airflow's [core] max_map_length is {limit:,}.",
+        "Return larger parts, or have that setting changed.",
+    ),
     FailureKind.RUNTIME_ENV: _Row(
         exceptions.RayRuntimeEnvError,
         "The runtime_env could not be built on the Ray cluster: {message}.",

@@ -48,6 +48,8 @@ class FailureKind(str, Enum):
     NOT_JSON = "not_json"
     JSON_TOO_LARGE = "json_too_large"
     NOT_A_DICT = "not_a_dict"
+    NOT_MAPPABLE = "not_mappable"
+    TOO_MANY_ITEMS = "too_many_items"
     RUNTIME_ENV = "runtime_env"
     WORKER_CRASHED = "worker_crashed"
     OUT_OF_MEMORY = "out_of_memory"
@@ -79,6 +81,10 @@ class FailureKind(str, Enum):
 
 # Of the user's own modules, by name: file name, source text, and the digest of that with all that it imports of them.
 Sources = dict[str, tuple[str, str, str]]
+
+# Whether each key of the dict that a callable returns is an output of its own; and how many items of what it returns
+# may be one each, where that is a list for mapped tasks, or else None.
+OutputNames = tuple[bool, int | None]
 
 
 class DashboardPage(TypedDict):

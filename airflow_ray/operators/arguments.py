@@ -9,9 +9,26 @@ from airflow_ray.client.connection.secrets import mask_runtime_env
 from airflow_ray.client.submission.result_policy import check_checkpoint
 from airflow_ray.exceptions import RayConfigurationError
 from airflow_ray.operators.dashboard_link import RayDashboardLink
+from airflow_ray.operators.text_templates import as_text_templates
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from airflow.sdk import Context
+    from jinja2 import Environment
+
+# A number, a list or None that native rendering would make of a text in them, Ray and Airflow would refuse.
+_TEXT_FIELDS = frozenset(
+    {
+        "checkpoint_path",
+        "checkpoint_source",
+        "ray_conn_id",
+        "report_path",
+        "runtime_env",
+        "storage_conn_id",
+        "storage_path",
+    }
+)
 
 
 class RayArguments(BaseOperator):
@@ -100,7 +117,16 @@ class RayArguments(BaseOperator):
         self.poll_interval = poll_interval
         self.fetch_logs = fetch_logs
 
-    def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
-        super()._do_render_template_fields(*args, **kwargs)
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Environment, seen_oids: set[int]
+    ) -> None:
+        dag = self.get_dag()
+        if parent is self and dag is not None:
+            environment = dag.get_template_env(force_sandboxed=True)
+            for name in _TEXT_FIELDS & {*template_fields}:
+                # What a mapped task got is no template.
+                if id(value := getattr(self, name)) not in seen_oids:
+                    setattr(self, name, as_text_templates(value, environment))
+        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
         # Airflow stores what was rendered before it executes anything.
         mask_runtime_env(self.runtime_env)

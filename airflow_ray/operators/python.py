@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_ray._compat import conf
 from airflow_ray.client.submission.callables import check_callable
 from airflow_ray.client.submission.result_policy import check_result
 from airflow_ray.exceptions import RayConfigurationError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_ray.client.progress import Progress
     from airflow_ray.object_uri import ObjectURI
 
+SHOWN_OUTPUTS = 20
 _PLAIN_CONTEXT_KEYS = frozenset(
     {
         "data_interval_end",
@@ -126,23 +127,43 @@ class RayPythonOperator(RayOperator):
             self.python_callable,
             self._whole(self.op_args),
             {**self._context_arguments(context), **self._whole(self.op_kwargs)},
-            {"result": self.result, "multiple_outputs": self.multiple_outputs},
+            {
+                "result": self.result,
+                "multiple_outputs": self.multiple_outputs,
+                "max_items": self._max_items(context),
+            },
         )
 
     def _returned(self, uri: ObjectURI, progress: Progress) -> Any:
         record: dict[str, Any] = progress.record or {}
-        for key, output in record["outputs"].items():
+        outputs = record["outputs"]
+        shown = [*outputs][:SHOWN_OUTPUTS]
+        for key in shown:
+            output = outputs[key]
             name = uri if self.result == "ref" else "returned as value"
-            if self.multiple_outputs and self.result == "ref":
+            if self.result == "ref":
                 name = uri.with_key(key)
             show_result(self.log, output, record, str(name))
             show_checkpoint(self.log, output.get("checkpoint"))
+        if len(outputs) > len(shown):
+            self.log.info("And %d more results", len(outputs) - len(shown))
         show_sources(self.log, record["inputs"])
         if self.result == "value":
             return progress.value
-        if self.multiple_outputs:
-            return {key: str(uri.with_key(key)) for key in record["outputs"]}
-        return str(uri)
+        if isinstance(progress.value, dict):
+            return {name: str(uri.with_key(key)) for name, key in progress.value.items()}
+        if isinstance(progress.value, list):
+            return [str(uri.with_key(key)) for key in progress.value]
+        # A callable that returns a dict may return None, as a plain task may.
+        return str(uri) if outputs else None
+
+    def _max_items(self, context: Context) -> int | None:
+        """Return how many items the result may have where mapped tasks expand over it: Airflow wants a list then."""
+        is_mapped = self._uri_of(context).map_index >= 0
+        if self.result != "ref" or self.multiple_outputs or is_mapped or self.get_dag() is None:
+            return None
+        is_expanded_over = next(iter(self.iter_mapped_dependants()), None) is not None
+        return conf.getint("core", "max_map_length", fallback=1024) if is_expanded_over else None
 
     def _whole(self, arguments: Any) -> Any:
         """Return all positional or all keyword arguments, which may come from another task in one."""
@@ -158,7 +179,7 @@ class RayPythonOperator(RayOperator):
         names = available.keys() - positional - self.op_kwargs.keys()
         if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
             names &= parameters.keys()
-        return {key: _plain_datetime(available[key]) for key in names}
+        return {key: available[key] for key in names}
 
 
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
@@ -182,11 +203,3 @@ def _refuse_live_context(function: Callable[..., Any], op_args: Any, op_kwargs: 
                 f"Ray cluster. Name plain variables such as ds, run_id, logical_date, params or conf instead, or "
                 f"pass what it needs of it through op_kwargs and a template, like '{{{{ ti.try_number }}}}'."
             )
-
-
-def _plain_datetime(value: Any) -> Any:
-    """Return a pendulum datetime, which the cluster may not know, as the standard library's in UTC."""
-    if isinstance(value, datetime):
-        utc = value.astimezone(timezone.utc)
-        return datetime(*utc.timetuple()[:6], utc.microsecond, tzinfo=timezone.utc)
-    return value

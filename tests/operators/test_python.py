@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from datetime import timedelta
+from types import MappingProxyType
 
 import pytest
 from airflow.providers.standard.operators.python import PythonOperator
-from airflow.sdk import TaskGroup, task
+from airflow.sdk import TaskGroup, task, task_group
 
 from airflow_ray.decorators import ray_task
 from airflow_ray.exceptions import RayConfigurationError
@@ -116,6 +117,92 @@ def test_each_key_of_several_outputs_is_an_xcom_of_its_own(dag):
     run = run_dag(dag)
     assert run.xcom("use") == 2
     assert get(run.xcom("split", key="test")) == [3]
+
+
+def test_callable_that_returns_a_dict_may_return_none_as_with_a_plain_task(dag):
+    @ray_task
+    def nothing() -> dict:
+        return None
+
+    @ray_task
+    def empty() -> dict:
+        return {}
+
+    @ray_task
+    def other_mapping() -> dict:
+        return MappingProxyType({"a": 1})
+
+    def show(whole, part, empty, mapping):
+        return {"whole": whole, "part": part, "empty": empty, "mapping": mapping}
+
+    with dag:
+        given = {"whole": nothing(), "part": nothing.override(task_id="other")()["part"], "empty": empty()}
+        task(show)(**given, mapping=other_mapping())
+    run = run_dag(dag)
+    shown = run.xcom("show")
+    assert run.state == "success"
+    assert (shown["whole"], shown["part"], shown["empty"]) == (None, None, {})
+    assert get(shown["mapping"]["a"]) == 1
+
+
+def test_mapped_tasks_expand_over_the_items_of_what_a_ray_task_returns(dag):
+    """All in one run, which takes most of the time."""
+
+    def listed():
+        return [1, {"a": 2}, [3]]
+
+    def pair(item):
+        return [item[0], item[1]]
+
+    same = ray_task(lambda x: x, task_id="same", result="value")
+    with dag:
+        items = ray_task(listed)()
+        same.expand(x=items)
+        same.override(task_id="whole")(items)
+        RayPythonOperator.partial(task_id="classic", python_callable=lambda *args: len(args), result="value").expand(
+            op_args=ray_task(lambda: [[1], [1, 2]], task_id="arguments")()
+        )
+        ray_task(pair, result="value").expand(item=ray_task(lambda: {"x": 1, "y": 2}, task_id="named")())
+        same.override(task_id="of_none").expand(x=ray_task(lambda: [], task_id="no_items")())
+        task(lambda uri: get(uri), task_id="plain").expand(uri=ray_task(lambda: ("a", "b"), task_id="two")())
+
+        @task_group
+        def group(x):
+            same.override(task_id="inside")(x)
+
+        group.expand(x=items)
+    run = run_dag(dag)
+    assert [run.xcom("same", map_index=i) for i in range(3)] == listed()
+    assert [run.xcom("group.inside", map_index=i) for i in range(3)] == listed()
+    assert run.xcom("whole") == listed()
+    assert [run.xcom("classic", map_index=i) for i in range(2)] == [1, 2]
+    assert [run.xcom("pair", map_index=i) for i in range(2)] == [["x", 1], ["y", 2]]
+    assert run.task_states("of_none") == ["skipped"]
+    assert [run.xcom("plain", map_index=i) for i in range(2)] == ["a", "b"]
+
+
+@pytest.mark.slow
+def test_mapped_tasks_expand_over_a_deferred_one_with_checkpoints(dag, tmp_path):
+    with dag:
+        items = ray_task(
+            lambda: [1, 2], task_id="listed", deferrable=True, checkpoint=True, checkpoint_path=f"file://{tmp_path}"
+        )()
+        ray_task(lambda x: x, task_id="same", result="value").expand(x=items)
+    run = run_dag(dag)
+    assert [run.xcom("same", map_index=i) for i in range(2)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [(lambda: 5, "has to be a list, a tuple or a dict, and is a int"), (lambda: "text", "is a str"),
+     (lambda: range(2000), "has 2,000 items")],
+)  # fmt: skip
+def test_what_no_task_can_expand_over_is_told_before_anything_is_stored(dag, result, told, capfd):
+    with dag:
+        ray_task(lambda x: x, task_id="use").expand(x=ray_task(result, task_id="made")())
+    assert run_dag(dag).task_states("made") == ["failed"]
+    assert told in capfd.readouterr().out
+    assert [each["type"] for each in RayHook("ray_driver").list_objects(dag.dag_id) if each["type"]] == []
 
 
 def test_twenty_mapped_tasks_are_gathered(dag):

@@ -19,6 +19,7 @@ from pydantic import (
 
 from airflow_ray.client.submission.rendered import amount, amounts, is_nothing, mapping, value_or_none
 from airflow_ray.client.submission.result_policy import check_result
+from airflow_ray.client.submission.runtime_env import runtime_env_of
 from airflow_ray.exceptions import RayConfigurationError
 
 #: Environment variable of a process that is for one work only, different in each.
@@ -60,12 +61,7 @@ def _ray_options(value: Any) -> dict[str, Any]:
 
 
 def _runtime_env(value: Any) -> dict[str, Any]:
-    runtime_env = mapping("runtime_env", value)
-    if variables := mapping("runtime_env['env_vars']", runtime_env.pop("env_vars", None)):
-        # Native rendering makes a number of a text that looks like one, and Ray wants texts.
-        texts = {name: str(each) if isinstance(each, (int, float)) else each for name, each in variables.items()}
-        runtime_env["env_vars"] = texts
-    return runtime_env
+    return runtime_env_of(value, "runtime_env")
 
 
 _Amount = Annotated[float, PlainValidator(_amount)]
@@ -87,6 +83,8 @@ class RemoteOptions(BaseModel):
     :param fresh_process: run in a process that no other work has used, nor will.
     :param result: ``ref`` leaves the value in the cluster, ``value`` returns it as JSON, 1 MB at most.
     :param multiple_outputs: the callable returns a dict, each key of which becomes an object of its own.
+    :param max_items: the callable returns a list, tuple or dict of at most so many items, each of which becomes an
+        object of its own.
     :param checkpoint: write a durable copy of each output before the work counts as done; with ``best-effort``
         it succeeds also where that fails.
     :param checkpoint_source: AWS connection with the credentials; None for that of the Ray connection, or else
@@ -112,6 +110,7 @@ class RemoteOptions(BaseModel):
     fresh_process: bool = False
     result: SkipValidation[Literal["ref", "value"]] = "ref"
     multiple_outputs: bool = False
+    max_items: int | None = None
     checkpoint: SkipValidation[bool | Literal["best-effort"]] = False
     checkpoint_source: _Text = None
     checkpoint_path: _Text = None
@@ -145,7 +144,8 @@ class RemoteOptions(BaseModel):
             options["memory"] = self.memory
         if resources := {**self.ray_options.get("resources", {}), **self.resources}:
             options["resources"] = resources
-        runtime_env = _merged(connection_runtime_env or {}, self.runtime_env)
+        base = runtime_env_of(connection_runtime_env, "runtime_env of the connection")
+        runtime_env = _merged(base, self.runtime_env)
         if self.fresh_process:
             # Ray runs in one process only what has the same environment.
             runtime_env = _merged(runtime_env, {"env_vars": {FRESH_PROCESS: uuid.uuid4().hex}})

@@ -93,10 +93,7 @@ def _with_slots(value: Any, inputs: list[ObjectURI], where: str) -> Any:
             inputs.append(uri)
         return _InputSlot(inputs.index(uri))
     if isinstance(value, dict):
-        return with_items(
-            value, {key: _with_slots(item, inputs, f"{where}[{key!r}]") for key, item in value.items()}
-        )
+        return with_items(value, {key: _with_slots(item, inputs, f"{where}[{key!r}]") for key, item in value.items()})
     if isinstance(value, (list, tuple, set, frozenset)):
         return with_parts(value, [_with_slots(item, inputs, f"{where}[{i}]") for i, item in enumerate(value)])
     return value
-

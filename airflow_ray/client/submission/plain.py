@@ -51,6 +51,8 @@ def _without_airflow(value: Any, fetch: Callable[[str], Any]) -> Any:
         return {key: plain(value[key], fetch) for key in value}
     if isinstance(value, Sequence):
         # A slice of a mapped sequence has the items before the map.
-        items: Iterable[Any] = on_changed_sources(value, lambda source: fetch(source) if is_object_uri(source) else source)
+        items: Iterable[Any] = on_changed_sources(
+            value, lambda source: fetch(source) if is_object_uri(source) else source
+        )
         return [plain(item, fetch) for item in items]
     return value

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_ray.cluster.owner.ray_calls import RayCalls
     from airflow_ray.cluster.owner.record import Record
     from airflow_ray.cluster.owner.records import Records
-    from airflow_ray.cluster.protocol import Sources
+    from airflow_ray.cluster.protocol import OutputNames, Sources
 
 
 class Submissions:
@@ -65,7 +65,7 @@ class Submissions:
         fingerprint: str | None = None,
         holder: str | None = None,
         as_json: bool = False,
-        multiple_outputs: bool = False,
+        names: OutputNames = (False, None),
         scheduling_timeout: float | None = None,
         checkpoint: dict[str, Any] | None = None,
         storage: dict[str, Any] | None = None,
@@ -81,6 +81,7 @@ class Submissions:
         :param options: what ``RemoteFunction.options`` takes.
         :param fingerprint: tells the same work of another try; None always begins anew.
         :param holder: any text that tells who submits this, for :meth:`cancel`.
+        :param names: as for :func:`~airflow_ray.cluster.worker.runner.run`.
         :param scheduling_timeout: seconds in PENDING after which the work fails; None waits without limit.
         :param checkpoint: where the outputs are checkpointed: ``storage`` (arguments of ``Storage``), ``uri`` (what
             comes before the key in an object URI), ``keys`` to sign with, ``required`` (or best effort).
@@ -105,7 +106,7 @@ class Submissions:
             for producer in self._records.producers(record):
                 producer.users.add(record.attempt)
             is_checkpointed = checkpoint is not None
-            work = (record_id, record.attempt, pickled, sources, as_json, multiple_outputs, is_checkpointed, *refs)
+            work = (record_id, record.attempt, pickled, sources, as_json, names, is_checkpointed, *refs)
             try:
                 record.generator = self._ray.start(options, ends_process, *work)
             # What Ray raises for options it does not take is anything, down to OverflowError.

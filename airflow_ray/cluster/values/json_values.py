@@ -39,7 +39,9 @@ def _reason(value: Any, place: str) -> str | None:
     if isinstance(value, list):
         return _first(_reason(item, f"{place}[{number}]") for number, item in enumerate(value))
     if isinstance(value, dict):
-        return _reason_of_keys(value, place) or _first(_reason(each, f"{place}[{key!r}]") for key, each in value.items())
+        return _reason_of_keys(value, place) or _first(
+            _reason(each, f"{place}[{key!r}]") for key, each in value.items()
+        )
     if isinstance(value, tuple):
         return f"{place} is a tuple, which would come back as a list: return a list"
     return f"{place} is of type {type_name(value)}"

@@ -93,12 +93,15 @@ def make_portable() -> None:
 
 
 @contextmanager
-def portable() -> Iterator[None]:
-    """Let Ray's pickler copy them while this is entered, by one thread at a time."""
+def portable(parts: dict[type, Callable[[Any], Any]]) -> Iterator[None]:
+    """Let Ray's pickler copy them while this is entered, by one thread at a time.
+
+    :param parts: for each kind, what takes one to pieces.
+    """
     from ray.cloudpickle import CloudPickler
 
-    added = [kind for kind in PARTS if kind not in CloudPickler.dispatch]
-    make_portable()
+    added = [kind for kind in parts if kind not in CloudPickler.dispatch]
+    CloudPickler.dispatch.update(parts)
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.checkpoints import folder_of, located, save
@@ -32,16 +33,34 @@ def json_of(value: Any) -> str:
     return text
 
 
-def named_outputs(value: Any, multiple_outputs: bool) -> dict[str, Any]:
-    """Return each output by its key.
+def named_outputs(value: Any, multiple_outputs: bool, max_items: int | None) -> tuple[dict[str, Any], Any]:
+    """Return each output by its key, and ``value`` with their keys in place of the outputs, where there are several.
 
-    :raises WorkFailure: there shall be several, and ``value`` is no dict of them.
+    :param multiple_outputs: each key of a dict is an output; None has none.
+    :param max_items: each item of a list, tuple or dict of at most so many is an output; likewise.
+    :raises WorkFailure: there shall be several, and ``value`` is none of these.
     """
-    if not multiple_outputs:
-        return {RETURN_VALUE: value}
-    if not isinstance(value, dict) or not all(isinstance(key, str) and key for key in value):
+    if max_items is not None and value is not None:
+        return _items(value, max_items)
+    if not multiple_outputs and max_items is None:
+        return {RETURN_VALUE: value}, None
+    if value is None:
+        return {}, None
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) and key for key in value):
         raise WorkFailure(FailureKind.NOT_A_DICT, **describe_value(value))
-    return value
+    return dict(value), {key: key for key in value}
+
+
+def _items(value: Any, max_items: int) -> tuple[dict[str, Any], Any]:
+    """Return each item of what mapped tasks are expanded over, as Airflow expands it."""
+    if not isinstance(value, (Sequence, dict)) or isinstance(value, (str, bytes)):
+        raise WorkFailure(FailureKind.NOT_MAPPABLE, **describe_value(value))
+    if len(value) > max_items:
+        raise WorkFailure(FailureKind.TOO_MANY_ITEMS, items=len(value), limit=max_items)
+    keys = [f"{RETURN_VALUE}.{number}" for number in range(len(value))]
+    if not isinstance(value, dict):
+        return dict(zip(keys, value, strict=True)), keys
+    return dict(zip(keys, value.values(), strict=True)), dict(zip(value, keys, strict=True))
 
 
 def write_checkpoints(

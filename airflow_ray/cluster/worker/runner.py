@@ -16,6 +16,7 @@ from airflow_ray.cluster.values.exceptions import describe_exception
 from airflow_ray.cluster.values.inner_objects import take_apart
 from airflow_ray.cluster.values.modin_frames import keep_modin_frames
 from airflow_ray.cluster.worker.actors import report_actors
+from airflow_ray.cluster.worker.airflow_calls import warn_of_airflow_calls
 from airflow_ray.cluster.worker.context import RunContext
 from airflow_ray.cluster.worker.log_tee import tee_output
 from airflow_ray.cluster.worker.notebook_calls import let_notebooks_call_init
@@ -29,7 +30,7 @@ from airflow_ray.cluster.worker.user_modules import importable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_ray.cluster.protocol import Sources
+    from airflow_ray.cluster.protocol import OutputNames, Sources
 
 
 FOOTER = "end of outputs"
@@ -50,7 +51,7 @@ def _is_lost_object(error: BaseException | None) -> bool:
 
 
 def _run_callable(
-    payload: bytes, inputs: tuple[Any, ...], work: RunContext, as_json: bool, multiple_outputs: bool
+    payload: bytes, inputs: tuple[Any, ...], work: RunContext, as_json: bool, names: OutputNames
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the header and the outputs; a failure of the user's code is part of the header."""
     started = time.monotonic()
@@ -58,10 +59,11 @@ def _run_callable(
     outputs: dict[str, Any] = {}
     try:
         value = call(payload, inputs, work)
-        outputs = named_outputs(value, multiple_outputs)
+        outputs, keys = named_outputs(value, *names)
         header["outputs"] = {key: describe_value(output) for key, output in outputs.items()}
+        if as_json or keys is not None:
+            header["value_json"] = json_of(value if as_json else keys)
         if as_json:
-            header["value_json"] = json_of(value)
             outputs = {}
     except WorkFailure as raised:
         header["error"] = raised.error
@@ -130,7 +132,7 @@ def run(
     payload: bytes,
     sources: Sources,
     as_json: bool,
-    multiple_outputs: bool,
+    names: OutputNames,
     checkpointed: bool,
     *inputs: Any,
 ) -> Iterator[Any]:
@@ -145,7 +147,7 @@ def run(
     :param payload: ``(callable, args, kwargs)`` as pickled by :mod:`airflow_ray.client.submission.payload`.
     :param sources: module name to file name and source text of the user's own modules.
     :param as_json: return the value as JSON text in the header instead of as an output.
-    :param multiple_outputs: the callable returns a dict, each key an output of its own.
+    :param names: what of the returned value is an output of its own.
     :param checkpointed: the owner has a checkpoint target for the outputs.
     :param inputs: the values for the input slots of the payload.
     """
@@ -165,9 +167,10 @@ def run(
         importable(sources),
         skip_importable(),
         _report_belongings(owner, record_id, attempt),
+        warn_of_airflow_calls(),
         keep_process_state(),
     ):
-        header, outputs = _run_callable(payload, inputs, work, as_json, multiple_outputs)
+        header, outputs = _run_callable(payload, inputs, work, as_json, names)
     # The credentials come now and not with the task, whose description Ray keeps as long as its outputs. There
     # are none when Ray runs the work again for an output that was lost: its checkpoint is there.
     target = ray.get(owner.checkpoint_target.remote(record_id, attempt)) if checkpointed and outputs else None

@@ -55,10 +55,10 @@ def test_wrong_value_is_refused_by_name(name, value):
 
 def test_runtime_env_of_the_task_goes_over_that_of_the_connection():
     options = RemoteOptions(runtime_env={"pip": ["b"], "env_vars": {"B": "task"}})
-    connection = {"pip": ["a"], "working_dir": "/w", "env_vars": {"A": "connection", "B": "connection"}}
+    connection = {"pip": ["a"], "working_dir": "s3://bucket/w.zip", "env_vars": {"A": "connection", "B": "connection"}}
     assert options.for_ray(connection)["runtime_env"] == {
         "pip": ["b"],
-        "working_dir": "/w",
+        "working_dir": "s3://bucket/w.zip",
         "env_vars": {"A": "connection", "B": "task"},
     }
 

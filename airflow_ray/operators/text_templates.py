@@ -1,0 +1,34 @@
+"""Templates that stay texts in a DAG that renders to native objects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jinja2 import Environment
+
+
+def as_text_templates(value: Any, environment: Environment) -> Any:
+    """Return ``value`` with templates that Airflow renders to texts, however nested.
+
+    :param environment: renders them; it is not for native objects.
+    """
+    if isinstance(value, str):
+        return _TextTemplate(value, environment)
+    if isinstance(value, dict):
+        return {key: as_text_templates(part, environment) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(as_text_templates(part, environment) for part in value)
+    return value
+
+
+class _TextTemplate:
+    def __init__(self, text: str, environment: Environment) -> None:
+        self._text = text
+        self._environment = environment
+
+    def resolve(self, context: Mapping[str, Any]) -> str:
+        """Render it, as Airflow has its references to other tasks do it."""
+        return self._environment.from_string(self._text).render(dict(context))
