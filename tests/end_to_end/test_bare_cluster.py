@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -22,6 +23,7 @@ from airflow_ray.operators.python import RayPythonOperator
 from tests.conftest import new_uri
 from tests.dag_runs import new_dag, run_dag
 from tests.environments import python_with
+from tests.ray_head import ENVIRONMENT
 from tools.ray_cluster import RayHead
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -41,7 +43,7 @@ class Plan:
 def head() -> Iterator[RayHead]:
     from ray._private.client_mode_hook import disable_client_hook
 
-    head = RayHead(environment={"PYTHONPATH": ""}, python=python_with(*REQUIREMENTS))
+    head = RayHead(environment=ENVIRONMENT, python=python_with(*REQUIREMENTS))
     os.environ["AIRFLOW_CONN_RAY_BARE"] = head.client_uri
     # This process has another pyarrow, so it reads no tables as a driver; DAG runs are quicker that way.
     os.environ["AIRFLOW_CONN_RAY_BARE_DRIVER"] = head.driver_uri
@@ -66,11 +68,14 @@ def value_of(hook: RayHook, function, *args, **options):
 
 
 def installed():
-    import importlib.util
+    import importlib
 
     import pyarrow
 
-    found = [name for name in ("airflow", "pendulum", "airflow_ray") if importlib.util.find_spec(name)]
+    found = []
+    for name in ("airflow", "pendulum", "pydantic", "airflow_ray"):
+        with suppress(ImportError):
+            found.append(importlib.import_module(name).__name__)
     return found, pyarrow.__version__
 
 
@@ -134,7 +139,9 @@ def test_dag_hands_over_all_that_airflow_has(head, database):
             op_kwargs={"start": "{{ logical_date.in_tz('Europe/Berlin').tzinfo }}", "numbers": numbers.map(str)},
             result="value",
         )
-        ray_task(len, task_id="length", result="value")(ray_task(lambda: {"a": 1, "b": 2}, task_id="made")())
+        ray_task(lambda made: len(made), task_id="length", result="value")(
+            ray_task(lambda: {"a": 1, "b": 2}, task_id="made")()
+        )
     run = run_dag(dag)
     (types, zone, when, start) = run.xcom("shown")
     assert types == [
