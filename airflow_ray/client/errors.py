@@ -170,21 +170,7 @@ _TABLE: dict[str, Callable[[Any, dict[str, Any]], AirflowException]] = {
         "Airflow's database.",
         "Leave it in the cluster with result='ref'.",
     ),
-    FailureKind.NOT_A_DICT: _Row(
-        exceptions.RayResultError,
-        "multiple_outputs=True needs a callable that returns a dict with texts as keys, it returned {type}.",
-        "Return such a dict, or leave multiple_outputs out.",
-    ),
-    FailureKind.NOT_MAPPABLE: _Row(
-        exceptions.RayResultError,
-        "Other tasks expand over the result, which has to be a list, a tuple or a dict, and is a {type}.",
-        "Return a list, for example by list(x) or x.tolist().",
-    ),
-    FailureKind.TOO_MANY_ITEMS: _Row(
-        exceptions.RayResultError,
-        "Other tasks expand over the result, and it has {items:,} items; Airflow's [core] max_map_length is {limit:,}.",
-        "Return larger parts, or have that setting changed.",
-    ),
+    FailureKind.NOT_SEVERAL: _Row(exceptions.RayResultError, "{message}.", "Return such a value."),
     FailureKind.RUNTIME_ENV: _Row(
         exceptions.RayRuntimeEnvError,
         "The runtime_env could not be built on the Ray cluster: {message}.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray.cluster.checkpoints import folder_of, located, save
 from airflow_ray.cluster.failures import CheckpointFailure, WorkFailure, failure
 from airflow_ray.cluster.protocol import RETURN_VALUE, FailureKind
-from airflow_ray.cluster.values.description import describe_value
+from airflow_ray.cluster.values.description import describe_value, type_name
 from airflow_ray.cluster.values.exceptions import describe_exception
 from airflow_ray.cluster.values.json_values import reason_against_json
 
@@ -47,16 +47,20 @@ def named_outputs(value: Any, multiple_outputs: bool, max_items: int | None) -> 
     if value is None:
         return {}, None
     if not isinstance(value, Mapping) or not all(isinstance(key, str) and key for key in value):
-        raise WorkFailure(FailureKind.NOT_A_DICT, **describe_value(value))
+        message = "multiple_outputs=True needs a callable that returns a dict with texts as keys, it returned "
+        raise WorkFailure(FailureKind.NOT_SEVERAL, message=message + type_name(value))
     return dict(value), {key: key for key in value}
 
 
 def _items(value: Any, max_items: int) -> tuple[dict[str, Any], Any]:
     """Return each item of what mapped tasks are expanded over, as Airflow expands it."""
     if not isinstance(value, (Sequence, dict)) or isinstance(value, (str, bytes)):
-        raise WorkFailure(FailureKind.NOT_MAPPABLE, **describe_value(value))
+        message = "Other tasks expand over the result, which has to be a list, a tuple or a dict, and is a "
+        raise WorkFailure(FailureKind.NOT_SEVERAL, message=message + type_name(value))
     if len(value) > max_items:
-        raise WorkFailure(FailureKind.TOO_MANY_ITEMS, items=len(value), limit=max_items)
+        limit = f"Airflow's [core] max_map_length lets it have {max_items:,}"
+        message = f"Other tasks expand over the result, and it has {len(value):,} items; {limit}"
+        raise WorkFailure(FailureKind.NOT_SEVERAL, message=message)
     keys = [f"{RETURN_VALUE}.{number}" for number in range(len(value))]
     if not isinstance(value, dict):
         return dict(zip(keys, value, strict=True)), keys

@@ -178,7 +178,7 @@ def run(
         write_checkpoints(target, outputs, header, lambda line: send([line]))
         if target["required"] and (error := checkpoint_error(header)):
             header, outputs = {**header, "error": error}, {}
-    outputs, objects, error = _take_apart(outputs, multiple_outputs)
+    outputs, objects, error = _take_apart(outputs, names != (False, None))
     if error is not None:
         header = {**header, "error": error}
     if header["error"]:
