@@ -93,7 +93,7 @@ class S3CheckpointHook(BaseHook):
         return self._store.describe(uri)
 
     def list(self, prefix: str = "") -> list[ObjectURI]:
-        """Return the object URIs of all checkpoints, in order.
+        """Return the object URIs of all checkpoints, in order; the log names each manifest that is none of one.
 
         :param prefix: how they start, for example ``ray-object://ray_default/my_dag/``.
         """
@@ -104,7 +104,10 @@ class S3CheckpointHook(BaseHook):
         return self._store.delete(uri)
 
     def prune(self, older_than: timedelta) -> Sequence[ObjectURI]:
-        """Delete the checkpoints that were written longer ago, and what killed tries have left, after a day.
+        """Delete the checkpoints that were written longer ago, and what killed tries have left, after a day at least.
+
+        Only what is called as a file of a checkpoint is, and lies where one does, is deleted. A manifest that is
+        broken, or not of this release, is named in the log, and all beside it stays.
 
         :returns: whose checkpoints were deleted, in order.
         """

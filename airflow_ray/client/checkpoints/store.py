@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 
 # As many as S3 deletes in one request.
 DELETED_AT_ONCE = 1000
+
+
+log = logging.getLogger(__name__)
+
+
+def _tell_of_bad_manifest(failure: CheckpointFailure) -> None:
+    log.warning("Passed over %r: %s", failure.error["where"], failure.error["message"])
 
 
 class CheckpointStore:
@@ -84,7 +92,7 @@ class CheckpointStore:
             return checkpoints.describe(self._storage, str(uri), signing_keys(uri.work))
 
     def list(self, prefix: str = "") -> list[ObjectURI]:
-        """Return the object URIs of all checkpoints, in order.
+        """Return the object URIs of all checkpoints, in order; the log names each manifest that is none of one.
 
         :param prefix: how they start, for example ``ray-object://ray_default/my_dag/``.
         """
@@ -100,7 +108,10 @@ class CheckpointStore:
         return bool(names)
 
     def prune(self, older_than: timedelta) -> Sequence[ObjectURI]:
-        """Delete the checkpoints that were written longer ago, and what killed tries have left, after a day.
+        """Delete the checkpoints that were written longer ago, and what killed tries have left, after a day at least.
+
+        Only what is called as a file of a checkpoint is, and lies where one does, is deleted. A manifest that is
+        broken, or not of this release, is named in the log, and all beside it stays.
 
         :returns: whose checkpoints were deleted, in order.
         """
@@ -112,15 +123,15 @@ class CheckpointStore:
                 if datetime.fromisoformat(described["created_at"]) < limit:
                     self.delete(uri)
                     pruned.append(uri)
-            self._delete(checkpoints.orphans(self._storage))
+            self._delete(checkpoints.orphans(self._storage, older_than))
         return sorted(pruned)
 
     def _stored(self, prefix: str = "") -> Iterator[tuple[ObjectURI, dict[str, Any]]]:
-        for described in checkpoints.stored(self._storage, prefix):
+        for described in checkpoints.stored(self._storage, prefix, _tell_of_bad_manifest):
             try:
                 uri = ObjectURI.parse(described["uri"])
-            # It is of another program.
-            except ObjectURIError:
+            except ObjectURIError as error:
+                log.warning("Passed over the checkpoint in %r: %s", described["path"], error)
                 continue
             yield uri, described
 

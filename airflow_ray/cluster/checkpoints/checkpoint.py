@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow_ray.cluster.checkpoints.content import files_in, read_content, write_content
-from airflow_ray.cluster.checkpoints.inventory import ORPHAN_SECONDS
+from airflow_ray.cluster.checkpoints.inventory import ORPHAN_SECONDS, is_own
 from airflow_ray.cluster.checkpoints.manifest import (
     MANIFEST,
     MAX_READS,
@@ -84,10 +84,11 @@ def describe(storage: Storage, uri: str, keys: list[str]) -> dict[str, Any]:
 def _clean(storage: Storage, folder: str, current: set[str], earlier: set[str]) -> None:
     """Delete the files of the checkpoint before and, after a day, those of tries that never ended."""
     limit = time.time() - ORPHAN_SECONDS
+    own = (file for file in storage.files(folder) if is_own(_base_name(file.name)))
     old = (
         file.name
-        for file in storage.files(folder)
-        if _base_name(file.name) in earlier or (_base_name(file.name) not in current and file.changed_at < limit)
+        for file in own
+        if _base_name(file.name) not in current and (_base_name(file.name) in earlier or file.changed_at < limit)
     )
     # The checkpoint is whole: what could not be deleted costs space only, until the next try.
     with suppress(CheckpointFailure):

@@ -4,56 +4,80 @@ from __future__ import annotations
 
 import re
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.checkpoints.content import files_in
-from airflow_ray.cluster.checkpoints.manifest import MANIFEST, folder_of, folder_of_prefix, own_manifest, summary
+from airflow_ray.cluster.checkpoints.manifest import (
+    DEPTH,
+    MANIFEST,
+    folder_of,
+    folder_of_prefix,
+    is_folder,
+    own_manifest,
+    summary,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow_ray.cluster.checkpoints.storage import Storage
+    from airflow_ray.cluster.failures import CheckpointFailure
 
 # A try that was killed leaves files that no manifest names; one that still runs has newer ones.
 ORPHAN_SECONDS = 24 * 3600.0
 
 # A file of a checkpoint's value, of a Ray object in it, or a manifest that was not yet in its place: under the path may
 # lie what belongs to others.
-_OWN_NAME = re.compile(r"[0-9a-f]{12}(-\d+)*\..+\.\d{5}|manifest\.json\.[0-9a-f]{16}")
+_OWN_NAME = re.compile(r"[0-9a-f]{12}(-\d+)*\..+\.\d{5,}|manifest\.json\.[0-9a-f]{16}", re.ASCII)
 
 
-def stored(storage: Storage, prefix: str = "") -> Iterator[dict[str, Any]]:
+def stored(
+    storage: Storage, prefix: str = "", pass_over: Callable[[CheckpointFailure], None] = lambda failure: None
+) -> Iterator[dict[str, Any]]:
     """Yield what the manifest of each checkpoint tells, signed or not, for object URIs that start with ``prefix``.
 
+    :param pass_over: told of each manifest that is bad.
     :raises CheckpointFailure: the storage fails.
     """
-    for file in storage.files(folder_of_prefix(prefix)):
+    for file in storage.files(folder_of_prefix(prefix), DEPTH):
         folder, _, name = file.name.rpartition("/")
-        manifest = own_manifest(storage, folder) if name == MANIFEST else None
+        if name != MANIFEST or not is_folder(folder):
+            continue
+        manifest = own_manifest(storage, folder, pass_over)
         if manifest is not None and manifest["uri"].startswith(prefix):
             yield summary(storage, manifest)
 
 
 def files_of(storage: Storage, uri: str) -> list[str]:
-    """Return the names of all files in the folder of an output, that of the manifest first."""
+    """Return the names of the files of an output's checkpoint, and of its earlier tries; that of the manifest first."""
     folder = folder_of(uri)
-    names = [file.name for file in storage.files(folder)]
+    names = [file.name for file in storage.files(folder) if is_own(file.name.rpartition("/")[2])]
     return sorted(names, key=lambda name: name != f"{folder}/{MANIFEST}")
 
 
-def orphans(storage: Storage) -> list[str]:
+def is_own(name: str) -> bool:
+    """Return whether a file is called as one of a checkpoint is."""
+    return name == MANIFEST or _OWN_NAME.fullmatch(name) is not None
+
+
+def orphans(storage: Storage, older_than: timedelta = timedelta(0)) -> list[str]:
     """Return the names of data files that no manifest names and that are more than a day old.
 
     Where a manifest is not one of this release, nothing in its folder is an orphan.
+
+    :param older_than: how old they are at least, if that is more than a day.
     """
     named: set[str] = set()
     foreign: set[str] = set()
     old: list[tuple[str, str]] = []
-    limit = time.time() - ORPHAN_SECONDS
-    for file in storage.files():
+    limit = time.time() - max(ORPHAN_SECONDS, older_than.total_seconds())
+    for file in storage.files(depth=DEPTH):
         folder, _, name = file.name.rpartition("/")
+        if not is_folder(folder):
+            continue
         if name != MANIFEST:
-            if file.changed_at < limit and _OWN_NAME.fullmatch(name):
+            if file.changed_at < limit and is_own(name):
                 old.append((folder, file.name))
         elif (manifest := own_manifest(storage, folder)) is None:
             foreign.add(folder)

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import platform
+import re
 import sys
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -16,15 +17,25 @@ from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.values.description import type_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_ray.cluster.checkpoints.storage import Storage
 
 MANIFEST = "manifest.json"
 VERSION = 1
 MAX_SEGMENT_BYTES = 120
+# Enough for a terabyte of data, or a million columns; what is larger nobody reads into memory unverified.
+MAX_BYTES = 64 * 1024 * 1024
+# Of folders from the path to the files of a checkpoint: one for each part of its object URI.
+DEPTH = 6
+MAX_NESTING = 100
 # How often one is read again that others replace all the time.
 MAX_READS = 10
 
 _SCHEME = "ray-object://"
+# Connection, DAG, run, task, map index, key.
+_FOLDER = re.compile(r"([^/]+/){4}(-1|\d+)/[^/]+", re.ASCII)
+_CUT = re.compile(r".+~[0-9a-f]{32}", re.ASCII)
 _PACKAGES = ("pyarrow", "pandas", "polars", "numpy", "xgboost", "modin", "ray")
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "uri": str,
@@ -44,9 +55,14 @@ def folder_of(uri: str) -> str:
     """Return the folder of an output under the checkpoint path, whatever its object URI holds.
 
     Each part of the URI becomes one folder. A long one is cut and made unique by its SHA-256, since S3 takes
-    1,024 bytes for a whole key and a disk 255 for a name.
+    1,024 bytes for a whole key and a disk 255 for a name; and so is one that looks as if it had been.
     """
     return "/".join(map(_segment, uri.removeprefix(_SCHEME).split("/")))
+
+
+def is_folder(folder: str) -> bool:
+    """Return whether a folder is like those that :func:`folder_of` returns."""
+    return _FOLDER.fullmatch(folder) is not None
 
 
 def folder_of_prefix(prefix: str) -> str:
@@ -57,7 +73,7 @@ def folder_of_prefix(prefix: str) -> str:
 def _segment(part: str) -> str:
     if not part.strip("."):
         return part.replace(".", "%2E")
-    if len(part) > MAX_SEGMENT_BYTES:
+    if len(part) > MAX_SEGMENT_BYTES or (len(part) == MAX_SEGMENT_BYTES and _CUT.fullmatch(part)):
         return f"{part[: MAX_SEGMENT_BYTES - 33]}~{hashlib.sha256(part.encode()).hexdigest()[:32]}"
     return part
 
@@ -78,7 +94,12 @@ def write_manifest(storage: Storage, uri: str, value: Any, content: dict[str, An
         "packages": _packages(),
     }
     manifest["signature"] = _signature(manifest, key)
-    storage.replace(_name_in(folder_of(uri)), json.dumps(manifest, indent=1).encode())
+    data = json.dumps(manifest, indent=1).encode()
+    name = _name_in(folder_of(uri))
+    if len(data) > MAX_BYTES:
+        message = f"it would have {len(data)} bytes, and {MAX_BYTES} can be read: make the value of fewer, larger parts"
+        raise CheckpointFailure(FailureKind.CHECKPOINT_STORAGE, storage.where(name), message)
+    storage.replace(name, data)
     return manifest
 
 
@@ -102,21 +123,30 @@ def signed_manifest(storage: Storage, uri: str, keys: list[str]) -> dict[str, An
     return manifest
 
 
-def own_manifest(storage: Storage, folder: str) -> dict[str, Any] | None:
+def own_manifest(
+    storage: Storage, folder: str, pass_over: Callable[[CheckpointFailure], None] = lambda failure: None
+) -> dict[str, Any] | None:
     """Return the manifest in a folder, signed or not, if it is that of the checkpoint which belongs there.
 
     It is None where there is none, and for what is broken, of a newer release, or of another program.
 
+    :param pass_over: told of one that is there and does not count.
     :raises CheckpointFailure: the storage fails.
     """
     try:
         manifest = _read(storage, folder)
+        if manifest is not None and folder_of(manifest["uri"]) != folder:
+            raise CheckpointFailure(
+                FailureKind.CHECKPOINT_CORRUPT,
+                storage.where(_name_in(folder)),
+                "the manifest is that of a checkpoint which belongs in another folder",
+            )
     except CheckpointFailure as failure:
         if failure.error["kind"] not in (FailureKind.CHECKPOINT_CORRUPT, FailureKind.CHECKPOINT_VERSION):
             raise
+        pass_over(failure)
         return None
-    # A copy of a checkpoint in another place names one that it does not belong to.
-    return manifest if manifest is not None and folder_of(manifest["uri"]) == folder else None
+    return manifest
 
 
 def summary(storage: Storage, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +176,7 @@ def _read(storage: Storage, folder: str, keys: list[str] | None = None) -> dict[
     name = _name_in(folder)
     wrong = None
     for _ in range(MAX_READS):
-        content = storage.read(name)
+        content = storage.read(name, MAX_BYTES)
         if content is None:
             return None
         try:
@@ -165,6 +195,8 @@ def _parsed(content: bytes, where: str) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(content)
         version = manifest["version"]
+        if type(version) is not int:
+            raise TypeError(f"version is of {type(version)}")
         if version == VERSION:
             _require_fields(manifest)
     # Of another program it may be anything; lists in lists without end are JSON too.
@@ -180,6 +212,7 @@ def _parsed(content: bytes, where: str) -> dict[str, Any]:
 
 def _require_fields(manifest: dict[str, Any]) -> None:
     """Raise what a reader would, who met a manifest that lacks something."""
+    _require_depth(manifest, MAX_NESTING)
     for name, kind in _TYPES.items():
         if not isinstance(manifest[name], kind):
             raise TypeError(f"{name} is of {type(manifest[name])}")
@@ -188,6 +221,15 @@ def _require_fields(manifest: dict[str, Any]) -> None:
             raise TypeError(f"a file has a name of {type(file['name'])}")
     if datetime.fromisoformat(manifest["created_at"]).tzinfo is None:
         raise ValueError("created_at has no time zone")
+
+
+def _require_depth(value: Any, left: int) -> None:
+    """Raise if lists and mappings lie so deep in each other that a reader would meet the end of the stack."""
+    if not left:
+        raise RecursionError(f"it is more than {MAX_NESTING} levels deep")
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        if isinstance(each, (dict, list)):
+            _require_depth(each, left - 1)
 
 
 def _check_signature(manifest: dict[str, Any], keys: list[str], where: str) -> None:

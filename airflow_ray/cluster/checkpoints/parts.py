@@ -156,7 +156,7 @@ class PartReader(io.RawIOBase):
 
     def _get(self, file: dict[str, Any]) -> bytes:
         name = f"{self._folder}/{file['name']}"
-        content = self._storage.read(name)
+        content = self._storage.read(name, file["bytes"])
         where = self._storage.where(name)
         if content is None:
             raise CheckpointFailure(FailureKind.CHECKPOINT_CORRUPT, where, "the file is missing")

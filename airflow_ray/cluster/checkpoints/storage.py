@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_ray.cluster.checkpoints import disk
 from airflow_ray.cluster.failures import CheckpointFailure
 from airflow_ray.cluster.protocol import FailureKind
 
@@ -89,8 +90,11 @@ class Storage:
         with self._translated(name):
             self._filesystem.move(self._full(new), self._full(name))
 
-    def read(self, name: str) -> bytes | None:
+    def read(self, name: str, limit: int) -> bytes | None:
         """Return the content of a file, or None where there is none.
+
+        :param limit: bytes that it has at most. Of a larger one nothing is read: anybody may have put it there.
+        :raises CheckpointFailure: it is larger, or the storage fails.
 
         For S3, pyarrow asks for the size in one request and for that many bytes in another. Of a file that is replaced
         in between this returns the beginning of the new one, or all of it and arbitrary bytes after it: who reads what
@@ -98,30 +102,57 @@ class Storage:
         """
         with self._translated(name):
             try:
-                with self._filesystem.open_input_file(self._full(name)) as file:
-                    content: bytes = file.read()
-                    return content
+                content, size = self._read(self._full(name), limit)
             except OSError as error:
                 if _is_missing(error):
                     return None
                 raise
+        if content is None:
+            raise CheckpointFailure(
+                FailureKind.CHECKPOINT_CORRUPT,
+                self.where(name),
+                f"the file has {size} bytes, where at most {limit} are expected: nothing of it was read",
+            )
+        return content
 
-    def files(self, folder: str = "") -> Iterator[StoredFile]:
-        """Yield all files under ``folder``, at any depth."""
+    def _read(self, path: str, limit: int) -> tuple[bytes | None, int]:
+        if self._scheme == "file":
+            return disk.read(path, limit)
+        with self._filesystem.open_input_file(path) as file:
+            size: int = file.size()
+            return (file.read(size) if size <= limit else None), size
+
+    def files(self, folder: str = "", depth: int = 0) -> Iterator[StoredFile]:
+        """Yield the files in ``folder``, on a disk those only that no symbolic link under the path leads to.
+
+        :param depth: of folders in it that are looked into.
+        """
+        with self._translated(folder):
+            # All at once: whoever asks may delete some of them meanwhile.
+            found = list(self._files_of_disk(folder, depth) if self._scheme == "file" else self._files(folder, depth))
+        yield from found
+
+    def _files_of_disk(self, folder: str, depth: int) -> Iterator[StoredFile]:
+        for name, status in disk.files(self._root, folder, depth):
+            yield StoredFile(name, status.st_size, status.st_mtime)
+
+    def _files(self, folder: str, depth: int) -> Iterator[StoredFile]:
         from pyarrow import fs
 
-        selector = fs.FileSelector(self._full(folder), recursive=True, allow_not_found=True)
-        with self._translated(folder):
-            found = self._filesystem.get_file_info(selector)
-        for info in found:
-            if info.type == fs.FileType.File:
+        selector = fs.FileSelector(self._full(folder), recursive=depth > 0, allow_not_found=True)
+        for info in self._filesystem.get_file_info(selector):
+            is_near = info.path.removeprefix(selector.base_dir).count("/") <= depth + 1
+            if info.type == fs.FileType.File and is_near:
                 yield StoredFile(info.path[len(self._root) + 1 :], info.size, info.mtime_ns / 1e9)
 
     def delete(self, names: Iterable[str]) -> None:
-        """Delete files; those that are gone already count as deleted."""
+        """Delete files; those that are gone already count as deleted, and so do those behind a symbolic link."""
         for name in names:
             with self._translated(name), suppress(FileNotFoundError):
-                self._filesystem.delete_file(self._full(name))
+                if self._scheme == "file":
+                    disk.delete(self._root, name)
+                else:
+                    self._filesystem.delete_file(self._full(name))
 
     def where(self, name: str) -> str:
         """Return the whole path of a file."""

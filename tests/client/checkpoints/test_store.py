@@ -55,7 +55,7 @@ def test_manifest_of_another_program_stays_and_hides_no_checkpoint(request, plac
     put(name, '{"manifest_version": 3, "version": "1.0", "name": "an extension"}')
     assert store.list() == [uri]
     assert store.prune(ANY_AGE) == [uri]
-    assert store._storage.read(name) is not None
+    assert store._storage.read(name, 1000) is not None
 
 
 def test_manifest_whose_address_is_no_object_uri_is_passed_over(on_disk, put_on_disk, tmp_path):

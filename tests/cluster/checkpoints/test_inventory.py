@@ -121,7 +121,7 @@ def test_file_of_a_try_that_never_ended_is_an_orphan(storage, manifest, tmp_path
 
 
 def test_storage_that_fails_does_not_read_as_empty(storage, manifest, monkeypatch):
-    def fail(name: str) -> None:
+    def fail(name: str, limit: int) -> None:
         with storage._translated(name):
             raise OSError("the disk is gone")
 

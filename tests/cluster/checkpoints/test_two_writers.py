@@ -28,10 +28,10 @@ class Interrupted(Storage):
         self._numbers = numbers
         self._count = count(1)
 
-    def read(self, name: str) -> bytes | None:
+    def read(self, name: str, limit: int) -> bytes | None:
         if next(self._count) in self._numbers:
             self._interrupt()
-        return super().read(name)
+        return super().read(name, limit)
 
 
 class Mixed(Storage):
@@ -42,8 +42,8 @@ class Mixed(Storage):
         self._size = size
         self._reads = reads
 
-    def read(self, name: str) -> bytes | None:
-        content = super().read(name)
+    def read(self, name: str, limit: int) -> bytes | None:
+        content = super().read(name, limit)
         if content is None or not name.endswith("manifest.json") or not self._reads:
             return content
         self._reads -= 1
@@ -61,7 +61,7 @@ def saved(path: str, value: Any) -> dict[str, Any]:
 
 
 def manifest_size(path: str) -> int:
-    content = Storage(path, {}).read("ray/dag/run/task/-1/return_value/manifest.json")
+    content = Storage(path, {}).read("ray/dag/run/task/-1/return_value/manifest.json", 1_000_000)
     assert content is not None
     return len(content)
 
@@ -133,9 +133,13 @@ class BetweenRequests:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def read(self) -> bytes:
+    def size(self) -> int:
+        size: int = self._file.size()
+        return size
+
+    def read(self, size: int) -> bytes:
         self._interrupt()
-        content: bytes = self._file.read()
+        content: bytes = self._file.read(size)
         return content
 
 
