@@ -77,11 +77,14 @@ class RayXComBackend(BaseXCom):
 
     @classmethod
     def purge(cls, xcom: Any, *args: Any) -> None:
-        """Free the objects in Ray that the task of an XCom has put there; those of other tasks stay."""
+        """Free the objects in Ray that the task of an XCom has put there; those of other tasks stay.
+
+        Only :meth:`delete` knows that task: without it no object is freed.
+        """
         from airflow_ray.client.xcom_values import release
 
         inner = _inner_backend()
-        release(inner.deserialize_value(xcom), xcom.key, _deleted_record.get())
+        release(inner.deserialize_value(xcom), _deleted_record.get())
         inner.purge(xcom, *args)
 
 

@@ -460,38 +460,35 @@ def test_object_that_is_gone_is_told_with_the_task_to_clear(dag):
         RayXComBackend.deserialize_value(type("Wrapped", (), {"value": str(uri)}))
 
 
-def test_next_try_frees_what_the_one_before_has_put(dag, monkeypatch):
-    """Airflow's own call at the start of a try, with the answer of its API."""
-    uri = ObjectURI("ray_driver", dag.dag_id, "run", "make", 2)
-    other = ObjectURI("ray_driver", dag.dag_id, "run", "of_another_task")
-    hook = RayHook("ray_driver")
-    for each in (uri, other):
-        hook.put(1, uri=each)
-    answer = XComResult(key="return_value", value={"own": str(uri), "passed on": [str(other)]})
+def deleted(dag, monkeypatch, value, map_index=-1):
+    """Delete what the task ``make`` has pushed, as Airflow does when a try starts; return what was asked of its API."""
     sent = []
 
     class Supervisor:
         def send(self, message):
             sent.append(type(message).__name__)
-            return answer
+            return XComResult(key="return_value", value=value)
 
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(), raising=False)
-    RayXComBackend.delete("return_value", "make", dag.dag_id, "run", 2)
+    RayXComBackend.delete("return_value", "make", dag.dag_id, "run", map_index)
+    return sent
+
+
+def test_next_try_frees_what_the_one_before_has_put(dag, monkeypatch):
+    uri = ObjectURI("ray_driver", dag.dag_id, "run", "make", 2)
+    other = ObjectURI("ray_driver", dag.dag_id, "run", "of_another_task")
+    hook = RayHook("ray_driver")
+    for each in (uri, other):
+        hook.put(1, uri=each)
+    sent = deleted(dag, monkeypatch, {"own": str(uri), "passed on": [str(other)]}, map_index=2)
     assert (sent[0], sent[-1]) == ("GetXCom", "DeleteXCom")
     assert [each["uri"] for each in hook.list_objects(dag.dag_id)] == [str(other)]
 
 
-def test_purge_frees_the_object(dag):
-    uri = ObjectURI("ray_driver", dag.dag_id, "run", "make")
-    RayHook("ray_driver").put(1, uri=uri)
-    RayXComBackend.purge(XComResult(key="return_value", value=str(uri)))
-    assert RayHook("ray_driver").list_objects(dag.dag_id) == []
-
-
-def test_purge_goes_on_where_the_cluster_does_not_answer(dag, monkeypatch):
+def test_deletion_goes_on_where_the_cluster_does_not_answer(dag, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_RAY_GONE", "ray://127.0.0.1:1")
     uri = ObjectURI("ray_gone", dag.dag_id, "run", "make")
-    RayXComBackend.purge(XComResult(key="return_value", value=str(uri)))
+    assert deleted(dag, monkeypatch, str(uri))[-1] == "DeleteXCom"
 
 
 # Teardown

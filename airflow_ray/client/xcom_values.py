@@ -8,11 +8,11 @@ import logging
 from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_ray._compat import BaseXCom, conf, current_task, functions_of_maps
+from airflow_ray._compat import AirflowNotFoundException, BaseXCom, conf, current_task, functions_of_maps
 from airflow_ray.client import kept
 from airflow_ray.client.submission.uri_policy import require_allowed
 from airflow_ray.cluster.values import is_table
-from airflow_ray.exceptions import RayConnectionError
+from airflow_ray.exceptions import AirflowRayError
 from airflow_ray.object_uri import ObjectURI, is_object_uri
 
 if TYPE_CHECKING:
@@ -79,18 +79,24 @@ class _OfObjects:
         return self._function(_with_objects(item))
 
 
-def release(value: Any, key: str, record_id: str | None) -> None:
+def release(value: Any, record_id: str | None) -> None:
     """Free the objects in Ray that the task of an XCom has put there itself.
 
     :param value: what the database has.
-    :param key: of the XCom.
-    :param record_id: of the task; None tells by the key which objects are its own.
+    :param record_id: of the task. None frees nothing: whoever may write XComs can name any object.
     """
-    for uri in _uris_in(value):
-        # Others it has passed on.
-        is_own = uri.record_id == record_id if record_id else f"{uri.key}.".startswith(f"{key}.")
-        if is_own:
-            _release(uri)
+    for text in _uris_in(value):
+        # Whatever it is, the task can run again: what is left is in the way of nothing, and goes when that puts
+        # something there.
+        try:
+            uri = require_allowed(ObjectURI.parse(text))
+            # Others it has passed on.
+            if uri.record_id == record_id:
+                _release(uri)
+            elif record_id is None:
+                log.warning("%s stays: it is not known whether the task of this XCom has made it", uri)
+        except (AirflowRayError, AirflowNotFoundException) as error:
+            log.warning("%r could not be released: %s", text, error)
 
 
 class _FetchedItems(Sequence[Any]):
@@ -225,9 +231,9 @@ def _fetched(value: str) -> Any:
     return kept.call(uri.conn_id, lambda client: client.get(uri))
 
 
-def _uris_in(value: Any) -> Iterator[ObjectURI]:
+def _uris_in(value: Any) -> Iterator[str]:
     if is_object_uri(value):
-        yield ObjectURI.parse(value)
+        yield value
     elif type(value) in (dict, list, tuple):
         for part in value.values() if type(value) is dict else value:
             yield from _uris_in(part)
@@ -238,8 +244,4 @@ def _release(uri: ObjectURI) -> None:
         for freed in client.release(uri):
             log.info("Released %s", freed)
 
-    try:
-        kept.call(uri.conn_id, release)
-    # The task can run all the same. What is left is in the way of nothing, and goes when the task puts something there.
-    except RayConnectionError as error:
-        log.warning("%s could not be released: %s", uri, error)
+    kept.call(uri.conn_id, release)

@@ -156,9 +156,9 @@ class RayOperator(RayArguments):
         if progress.state != State.SUCCEEDED:
             raise exception_for(uri, record)
         if self.checkpoint:
-            from airflow_ray.client.checkpoints import XCOM_KEY
+            from airflow_ray.client.checkpoints import XCOM_KEY, told
 
-            context["ti"].xcom_push(XCOM_KEY, self._checkpoint_location().as_xcom())
+            context["ti"].xcom_push(XCOM_KEY, told(self._checkpoint_location(), uri))
         show_spilling(self.log, record["spilled_bytes"])
         returned = self._returned(uri, progress)
         self.client.acknowledge(uri)

@@ -4,7 +4,6 @@ What others use of this room is named here.
 """
 
 from airflow_ray.client.checkpoints.location import (
-    XCOM_KEY,
     CheckpointLocation,
     find_location,
     find_storage,
@@ -14,6 +13,7 @@ from airflow_ray.client.checkpoints.location import (
 from airflow_ray.client.checkpoints.recovery import has_checkpoint, restore
 from airflow_ray.client.checkpoints.store import CheckpointStore
 from airflow_ray.client.checkpoints.targets import Targets
+from airflow_ray.client.checkpoints.telling import XCOM_KEY, told
 
 __all__ = [
     "XCOM_KEY",
@@ -26,4 +26,5 @@ __all__ = [
     "require_location",
     "resolve",
     "restore",
+    "told",
 ]

@@ -16,15 +16,22 @@ from airflow_ray.exceptions import RayCheckpointAccessError, RayConfigurationErr
 def signing_keys(work: str) -> list[str]:
     """Return the keys that sign the checkpoints of one piece of work, in hexadecimal; the first is the current one.
 
-    They are made with HMAC-SHA256 from the Fernet keys, so that none tells the Fernet key, or signs for other work.
-
     :param work: the object URI of its outputs up to the key.
     :raises RayConfigurationError: this Airflow has no valid Fernet key.
     """
+    return _keys_for(f"airflow-ray checkpoint of {work}")
+
+
+def telling_keys(work: str) -> list[str]:
+    """Return the keys that sign where those checkpoints lie, as :func:`signing_keys`: these never leave Airflow."""
+    return _keys_for(f"airflow-ray checkpoint location of {work}")
+
+
+def _keys_for(purpose: str) -> list[str]:
+    """Return keys made with HMAC-SHA256 from the Fernet keys, so that none tells those, or signs for other purposes."""
     from cryptography.fernet import Fernet
 
     fernet = (conf.get("core", "fernet_key", fallback=None) or "").strip()
-    message = f"airflow-ray checkpoint of {work}".encode()
     keys = []
     for key in fernet.split(","):
         try:
@@ -34,7 +41,7 @@ def signing_keys(work: str) -> list[str]:
                 "Checkpoints are signed with a key made from Airflow's Fernet key: set [core] fernet_key to the same "
                 f"valid key for the scheduler and all workers ({error})"
             ) from error
-        keys.append(hmac.new(base64.urlsafe_b64decode(key.strip()), message, hashlib.sha256).hexdigest())
+        keys.append(hmac.new(base64.urlsafe_b64decode(key.strip()), purpose.encode(), hashlib.sha256).hexdigest())
     return keys
 
 
@@ -87,11 +94,18 @@ def _certificate(aws_conn_id: str, path: str) -> str:
 def aws_connection(conn_id: str) -> Any:
     """Return the AWS connection that is named as the source of credentials.
 
-    :raises RayConfigurationError: there is none of that name.
+    :raises RayConfigurationError: there is none of that name, or it is of another type: its password would go to the
+        cluster as a secret key.
     """
     try:
-        return BaseHook.get_connection(conn_id)
+        connection = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException as error:
         raise RayConfigurationError(
             f"There is no Airflow connection {conn_id!r}, which was named as the source of credentials for checkpoints"
         ) from error
+    if connection.conn_type != "aws":
+        raise RayConfigurationError(
+            f"The Airflow connection {conn_id!r} is of type {connection.conn_type!r}: the credentials for checkpoints "
+            "come from one of type 'aws'"
+        )
+    return connection

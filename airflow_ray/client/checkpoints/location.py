@@ -6,15 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_ray._compat import conf, pull_xcom
+from airflow_ray._compat import conf
 from airflow_ray.client.checkpoints.credentials import aws_connection, s3_options, signing_keys
 from airflow_ray.exceptions import RayConfigurationError
 
 if TYPE_CHECKING:
     from airflow_ray.client.connection.settings import RaySettings
-    from airflow_ray.object_uri import ObjectURI
 
-XCOM_KEY = "ray_checkpoint"
 SCHEMES = ("s3", "gs", "file")
 
 
@@ -137,9 +135,3 @@ def _path_of_aws_connection(aws_conn_id: str | None) -> str | None:
     extra = aws_connection(aws_conn_id).extra_dejson
     bucket, prefix = extra.get("bucket"), extra.get("prefix") or ""
     return f"s3://{bucket}/{prefix}".rstrip("/") if bucket else None
-
-
-def of_producer(uri: ObjectURI) -> CheckpointLocation | None:
-    """Return where the task that made ``uri`` has told Airflow that its checkpoint is; only within a task."""
-    told = pull_xcom(XCOM_KEY, dag_id=uri.dag_id, run_id=uri.run_id, task_id=uri.task_id, map_index=uri.map_index)
-    return CheckpointLocation(**told) if told else None

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from airflow_ray._compat import in_task
 from airflow_ray.client import errors
-from airflow_ray.client.checkpoints.location import find_location, of_producer
+from airflow_ray.client.checkpoints.location import find_location
 from airflow_ray.client.checkpoints.store import CheckpointStore
+from airflow_ray.client.checkpoints.telling import of_producer
 
 if TYPE_CHECKING:
     from typing import Any
@@ -47,7 +48,7 @@ def checkpoint_of(link: Link, uri: ObjectURI) -> CheckpointLocation | None:
 
     In a task, only what the producing task told counts: what else lies there may be of an earlier run.
     """
-    return of_producer(uri) if in_task() else find_location(link.settings)
+    return of_producer(uri, link.settings) if in_task() else find_location(link.settings)
 
 
 def has_checkpoint(link: Link, uri: ObjectURI) -> bool:

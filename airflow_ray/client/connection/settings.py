@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Mode = Literal["client", "driver", "local"]
 
 
+CONN_TYPE = "ray"
+
+
 CLIENT_PORT = 10001
 
 
@@ -67,8 +70,13 @@ WHERE_TO = (
 def settings_of(connection: Any) -> RaySettings:
     """Return what an Airflow connection says; its secrets are masked in logs from here on.
 
-    :raises RayConfigurationError: a field of it is wrong.
+    :raises RayConfigurationError: it is of another type, whose password is no token, or a field of it is wrong.
     """
+    if connection.conn_type != CONN_TYPE:
+        raise RayConfigurationError(
+            f"Connection {connection.conn_id!r} is of type {connection.conn_type!r}, and not {CONN_TYPE!r}: nothing of "
+            "it was used. Name a connection of that type, or change the type of this one"
+        )
     standard = {"conn_id": connection.conn_id, "host": connection.host, "port": connection.port}
     fields = {**connection.extra_dejson, **standard, "password": connection.password}
     try:

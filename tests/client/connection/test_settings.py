@@ -16,6 +16,7 @@ class Fields:
     """An Airflow connection, as far as it matters here."""
 
     conn_id = "x"
+    conn_type = "ray"
 
     def __init__(self, host="here", port=None, password=None, **extra) -> None:
         self.host, self.port, self.password, self.extra_dejson = host, port, password, extra

@@ -1,0 +1,59 @@
+"""How a task tells the ones after it where its checkpoints lie: in an XCom, which others may write too.
+
+So it is signed. Whoever may write XComs could else name any place, and an AWS connection whose credentials the cluster
+would get.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray._compat import pull_xcom
+from airflow_ray.client.checkpoints.credentials import telling_keys
+from airflow_ray.client.checkpoints.location import CheckpointLocation, find_location
+from airflow_ray.exceptions import RayCheckpointSignatureError
+
+if TYPE_CHECKING:
+    from airflow_ray.client.connection.settings import RaySettings
+    from airflow_ray.object_uri import ObjectURI
+
+XCOM_KEY = "ray_checkpoint"
+
+
+def told(location: CheckpointLocation, uri: ObjectURI) -> dict[str, str | None]:
+    """Return what the task that makes ``uri`` tells of where its checkpoints lie, as plain data without any secret."""
+    plain = location.as_xcom()
+    return {**plain, "signature": _signature(plain, telling_keys(uri.work)[0])}
+
+
+def of_producer(uri: ObjectURI, settings: RaySettings) -> CheckpointLocation | None:
+    """Return where the task that made ``uri`` has told that its checkpoint is; only within a task.
+
+    :param settings: of the Ray connection. What it says itself needs no signature: earlier releases gave none.
+    :raises RayCheckpointSignatureError: somebody else has told it.
+    """
+    found = pull_xcom(XCOM_KEY, dag_id=uri.dag_id, run_id=uri.run_id, task_id=uri.task_id, map_index=uri.map_index)
+    if not found:
+        return None
+    fields = found if isinstance(found, dict) else {}
+    plain = {name: fields.get(name) for name in ("path", "aws_conn_id")}
+    signature = str(fields.get("signature")).encode(errors="replace")
+    if any(hmac.compare_digest(signature, _signature(plain, key).encode()) for key in telling_keys(uri.work)):
+        return CheckpointLocation(**plain)  # type: ignore[arg-type]  # as it was signed
+    location = find_location(settings)
+    if location is not None and location.as_xcom() == plain:
+        return location
+    raise RayCheckpointSignatureError(
+        f"The XCom {XCOM_KEY!r} of the task that makes {uri} names {str(plain['path'])[:200]!r} and the AWS connection "
+        f"{str(plain['aws_conn_id'])[:200]!r} for its checkpoint. It is not signed with the Fernet key of this "
+        f"Airflow, and the connection {settings.conn_id!r} and Airflow's configuration say something else, so nothing was read "
+        "there: somebody has changed the XCom, the key is another one, or an earlier release of airflow-ray wrote it. "
+        "Clear that task"
+    )
+
+
+def _signature(plain: dict[str, Any], key: str) -> str:
+    return hmac.new(bytes.fromhex(key), json.dumps(plain, sort_keys=True).encode(), hashlib.sha256).hexdigest()
