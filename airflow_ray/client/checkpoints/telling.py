@@ -49,9 +49,9 @@ def of_producer(uri: ObjectURI, settings: RaySettings) -> CheckpointLocation | N
     raise RayCheckpointSignatureError(
         f"The XCom {XCOM_KEY!r} of the task that makes {uri} names {str(plain['path'])[:200]!r} and the AWS connection "
         f"{str(plain['aws_conn_id'])[:200]!r} for its checkpoint. It is not signed with the Fernet key of this "
-        f"Airflow, and the connection {settings.conn_id!r} and Airflow's configuration say something else, so nothing was read "
-        "there: somebody has changed the XCom, the key is another one, or an earlier release of airflow-ray wrote it. "
-        "Clear that task"
+        f"Airflow, and the connection {settings.conn_id!r} and Airflow's configuration say something else, so nothing "
+        "was read there: somebody has changed the XCom, the key is another one, or an earlier release of airflow-ray "
+        "wrote it. Clear that task"
     )
 
 
