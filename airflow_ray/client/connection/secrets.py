@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.log import mask_secret
 
+from airflow_ray.cluster.redaction import secrets_in
+
 if TYPE_CHECKING:
     from airflow_ray.client.connection.authentication import Authentication
-
-
-# Airflow masks nothing shorter, and warns.
-MIN_MASKED = 5
 
 
 def mask_authentication(authentication: Authentication) -> None:
@@ -29,12 +26,10 @@ def mask_authentication(authentication: Authentication) -> None:
 
 
 def mask_runtime_env(runtime_env: Any) -> None:
-    """Mask the values of the environment variables in a Ray runtime environment, which may be JSON, too."""
+    """Mask variables and credentials in addresses of a Ray runtime environment, which may be JSON, too."""
     if isinstance(runtime_env, str):
         with suppress(ValueError):
             runtime_env = json.loads(runtime_env)
-    variables = runtime_env.get("env_vars") if isinstance(runtime_env, Mapping) else None
-    if isinstance(variables, Mapping):
-        for value in map(str, variables.values()):
-            if len(value) >= MIN_MASKED:
-                mask_secret(value)
+    # Text that is no JSON is refused later; an address in it is none the less one.
+    for secret in secrets_in(runtime_env):
+        mask_secret(secret)

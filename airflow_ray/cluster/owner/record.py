@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from airflow_ray.cluster.owner.log_buffer import LogBuffer
 from airflow_ray.cluster.protocol import State
+from airflow_ray.cluster.redaction import redacted, secrets_in
 
 
 class Output(NamedTuple):
@@ -145,7 +146,7 @@ class Record:
         """Set the final state, once: what comes later about this attempt is ignored."""
         if not self.finished:
             self.state = state
-            self.error = error
+            self.error = redacted(error, secrets_in(self.options.get("runtime_env")))
             self.note_used()
             self.detail = None
             self.finished_at = time.time()

@@ -11,6 +11,7 @@ from airflow_ray.cluster.owner.attempt import Attempt
 from airflow_ray.cluster.owner.environments import Environments
 from airflow_ray.cluster.owner.scheduling import ClusterView, Scheduling
 from airflow_ray.cluster.protocol import FailureKind, State, SubmitAnswer
+from airflow_ray.cluster.redaction import redacted, secrets_in
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -112,7 +113,8 @@ class Submissions:
             # What Ray raises for options it does not take is anything, down to OverflowError.
             except Exception as error:
                 await self._records.discard(record_id)
-                return {"error": failure(FailureKind.OPTIONS, message=str(error))}
+                message = redacted(str(error), secrets_in(options.get("runtime_env")))
+                return {"error": failure(FailureKind.OPTIONS, message=message)}
             record.task_id = self._ray.task_id(record.generator)
             self._follow(record, scheduling_timeout)
             return {}

@@ -14,6 +14,8 @@ import traceback
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from airflow_ray.cluster.redaction import LineCutter
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -35,12 +37,15 @@ class _Pump(threading.Thread):
     Whatever becomes of either copy it reads on: once nobody reads the pipe, it fills up, and the callable hangs.
     """
 
-    def __init__(self, source: int, wake: int, through: int, send: Callable[[list[str]], None]) -> None:
+    def __init__(
+        self, source: int, wake: int, through: int, send: Callable[[list[str]], None], secrets: list[str]
+    ) -> None:
         super().__init__(name="airflow-ray-log-pump", daemon=True)
         self._source = source
         self._wake = wake
         self._through = through
         self._send = send
+        self._cutter = LineCutter(secrets, MAX_LINE_BYTES)
         self._partial = b""
         self._lines: list[str] = []
         self._bytes = 0
@@ -87,9 +92,9 @@ class _Pump(threading.Thread):
             # Of what came before it nothing is shown any more; what comes goes over it, or goes on with it.
             goes_over = not _newest_state(self._partial.rpartition(b"\r")[2]).strip()
             self._partial = b"\r" + _newest_state(self._partial) + b"\r" * goes_over
-        while len(self._partial) > MAX_LINE_BYTES:
-            self._end_line(self._partial[:MAX_LINE_BYTES])
-            self._partial = self._partial[MAX_LINE_BYTES:]
+        pieces, self._partial = self._cutter.cut(self._partial)
+        for piece in pieces:
+            self._end_line(piece)
 
     def _end_line(self, line: bytes) -> None:
         newest = _newest_state(line)
@@ -182,18 +187,19 @@ def _root_logging() -> Iterator[None]:
 
 
 @contextmanager
-def tee_output(send: Callable[[list[str]], None]) -> Iterator[None]:
+def tee_output(send: Callable[[list[str]], None], secrets: list[str]) -> Iterator[None]:
     """Send what this process writes to stdout and stderr, at file descriptor level, to ``send``.
 
     A full pipe makes the writer wait, so a slow ``send`` slows the callable down and loses nothing.
 
     :param send: called from a thread of its own with each batch of lines, the last before this returns. Where it
         raises, that batch stays in the worker's own log file only.
+    :param secrets: which ``send`` hides in a line. Before a line is cut that is too long, they are hidden here.
     """
     source, sink = os.pipe()
     wake, stop = os.pipe()
     saved = os.dup(1), os.dup(2)
-    pump = _Pump(source, wake, saved[0], send)
+    pump = _Pump(source, wake, saved[0], send, secrets)
     with _standard_streams():
         os.dup2(sink, 1)
         os.dup2(sink, 2)

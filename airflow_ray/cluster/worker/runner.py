@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray.cluster.airflow_exceptions import skip_importable
 from airflow_ray.cluster.failures import WorkFailure, failure
 from airflow_ray.cluster.protocol import FailureKind
+from airflow_ray.cluster.redaction import redacted, secrets_of_work
 from airflow_ray.cluster.values.description import describe_value
 from airflow_ray.cluster.values.exceptions import describe_exception
 from airflow_ray.cluster.values.inner_objects import take_apart
@@ -24,7 +25,6 @@ from airflow_ray.cluster.worker.outputs import checkpoint_error, json_of, named_
 from airflow_ray.cluster.worker.payload import call
 from airflow_ray.cluster.worker.placement_groups import report_placement_groups
 from airflow_ray.cluster.worker.process_state import keep_process_state
-from airflow_ray.cluster.worker.redaction import redacted, secrets_of_runtime_env
 from airflow_ray.cluster.worker.user_modules import importable
 
 if TYPE_CHECKING:
@@ -106,6 +106,13 @@ def _report_belongings(owner: Any, record_id: str, attempt: str) -> Iterator[Non
         yield
 
 
+def _hide_in_checkpoint_errors(header: dict[str, Any], secrets: list[str]) -> None:
+    """Leave secrets out of why a checkpoint could not be written: where it need not be, the work has no other error."""
+    for output in header["outputs"].values():
+        if "error" in output["checkpoint"]:
+            output["checkpoint"]["error"] = redacted(output["checkpoint"]["error"], secrets)
+
+
 def _log_sender(owner: Any, record_id: str, attempt: str, secrets: list[str]) -> Callable[[list[str]], None]:
     """Return a function that hands lines without ``secrets`` to the owner and waits until it has room for them."""
     import ray
@@ -157,13 +164,13 @@ def run(
     owner.announce_start.remote(record_id, attempt, node, os.getpid())
     for filename, source, _ in sources.values():
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    secrets = secrets_of_runtime_env()
+    secrets = secrets_of_work()
     send = _log_sender(owner, record_id, attempt, secrets)
     work = RunContext(owner_name, record_id, attempt, sources)
 
     let_notebooks_call_init()
     with (
-        tee_output(send),
+        tee_output(send, secrets),
         importable(sources),
         skip_importable(),
         _report_belongings(owner, record_id, attempt),
@@ -176,6 +183,7 @@ def run(
     target = ray.get(owner.checkpoint_target.remote(record_id, attempt)) if checkpointed and outputs else None
     if target is not None:
         write_checkpoints(target, outputs, header, lambda line: send([line]))
+        _hide_in_checkpoint_errors(header, secrets)
         if target["required"] and (error := checkpoint_error(header)):
             header, outputs = {**header, "error": error}, {}
     outputs, objects, error = _take_apart(outputs, names != (False, None))

@@ -38,7 +38,7 @@ def tee(script: str, log: Path, stdout: Any = subprocess.DEVNULL) -> str:
 
 
 def test_full_disk_of_the_log_file_neither_holds_up_the_callable_nor_costs_a_line(tmp_path):
-    script = f"with tee_output(send):\n    for number in range({LINES}):\n        print(number)\n"
+    script = f"with tee_output(send, []):\n    for number in range({LINES}):\n        print(number)\n"
     with open("/dev/full", "w") as full:
         sent = tee(script, tmp_path / "log", full)
     assert sent.splitlines() == [str(number) for number in range(LINES)]
@@ -46,13 +46,13 @@ def test_full_disk_of_the_log_file_neither_holds_up_the_callable_nor_costs_a_lin
 
 def test_full_disk_does_not_fail_work_whose_worker_had_still_something_to_write(tmp_path):
     script = "sys.stdout = open(1, 'w', buffering=4096, closefd=False)\nprint('before')\n"
-    script += "with tee_output(send):\n    print('within')\nos._exit(0)\n"
+    script += "with tee_output(send, []):\n    print('within')\nos._exit(0)\n"
     with open("/dev/full", "w") as full:
         assert tee(script, tmp_path / "log", full) == "within\n"
 
 
 def test_lines_go_through_to_the_log_file_of_the_worker(tmp_path):
-    script = f"with tee_output(send):\n    for number in range({LINES}):\n        print(number)\n"
+    script = f"with tee_output(send, []):\n    for number in range({LINES}):\n        print(number)\n"
     with (tmp_path / "own").open("w") as own:
         sent = tee(script, tmp_path / "log", own)
     assert (tmp_path / "own").read_text() == sent
@@ -60,13 +60,13 @@ def test_lines_go_through_to_the_log_file_of_the_worker(tmp_path):
 
 
 def test_callable_that_closes_stdout_does_not_fail_for_it(tmp_path):
-    script = "with tee_output(send):\n    print('before')\n    sys.stdout.close()\n    os.write(1, b'after\\n')\n"
+    script = "with tee_output(send, []):\n    print('before')\n    sys.stdout.close()\n    os.write(1, b'after\\n')\n"
     assert tee(script, tmp_path / "log") == "before\nafter\n"
 
 
 def test_forked_child_that_lives_on_does_not_hold_up_the_end(tmp_path):
     script = (
-        "with tee_output(send):\n"
+        "with tee_output(send, []):\n"
         "    print('of the callable', flush=True)\n"
         "    child = os.fork()\n"
         "    if not child:\n"
@@ -92,7 +92,7 @@ def test_worker_with_more_than_a_thousand_open_files_is_followed(tmp_path):
     script += (
         "resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))\nfiles = [open(os.devnull) for _ in range(1100)]\n"
     )
-    script += f"with tee_output(send):\n    for number in range({LINES}):\n        print(number)\n"
+    script += f"with tee_output(send, []):\n    for number in range({LINES}):\n        print(number)\n"
     assert len(tee(script, tmp_path / "log").splitlines()) == LINES
 
 
@@ -104,7 +104,7 @@ class Followed:
         self._fail = fail
         source, self._sink = os.pipe()
         wake, self._stop = os.pipe()
-        self._pump = _Pump(source, wake, through, self._send)
+        self._pump = _Pump(source, wake, through, self._send, [])
         self._pump.start()
         self._descriptors = source, wake, self._stop
 
