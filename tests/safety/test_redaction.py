@@ -14,7 +14,6 @@ from airflow_ray.cluster.owner.record import Record
 from airflow_ray.cluster.protocol import FailureKind, State
 from airflow_ray.cluster.redaction import STARS, LineCutter, redacted, secrets_in
 from airflow_ray.cluster.worker.log_tee import MAX_LINE_BYTES, _Pump
-from airflow_ray.exceptions import RayRuntimeEnvError
 from airflow_ray.hooks.ray import RayHook
 from tests.conftest import new_uri
 
@@ -115,18 +114,6 @@ def test_error_of_a_record_holds_no_secret():
     record.finish(State.FAILED, failure(FailureKind.RUNTIME_ENV, message=f"{SECRET} {INDEX}", causes=[{"x": SECRET}]))
     assert SECRET not in str(record.describe())
     assert "pass-of-index" not in str(record.describe())
-
-
-@pytest.mark.slow
-def test_credentials_of_an_index_are_not_in_what_the_cluster_tells_of_a_failed_environment(head, caplog):
-    uri = new_uri("ray_client")
-    index = "http://reader:pass-of-index@127.0.0.1:1/simple"
-    with RayHook("ray_client").connect() as hook:
-        pip = {"packages": ["no-such-package"], "pip_install_options": [f"--index-url={index}", "--retries=0"]}
-        hook.submit(os.getpid, uri=uri, runtime_env={"pip": pip})
-        with pytest.raises(RayRuntimeEnvError) as raised:
-            hook.wait(uri, timeout=200)
-        assert "pass-of-index" not in f"{raised.value} {hook.describe(uri)}"
 
 
 def test_error_of_a_best_effort_checkpoint_holds_no_secret(head, tmp_path):
