@@ -17,6 +17,10 @@ MIN_LENGTH = 5
 STARS = "***"
 
 
+# What is read by this package, and chosen by it: a variable may have the same text by chance.
+_NAMES = frozenset({"kind", "record_id", "key", "lost", "bases"})
+
+
 # What stands before the @ of an address: of an index of pip's, a repository of git's, an archive.
 _USER_INFO = re.compile(r"://([^/\s?#'\"]+)@")
 
@@ -46,9 +50,9 @@ def secrets_of_work() -> list[str]:
 
 
 def redacted(value: Any, secrets: list[str]) -> Any:
-    """Return plain data with stars in place of secrets in its texts."""
+    """Return plain data with stars in place of secrets, but not in what tells the kind of a failure, or an object."""
     if isinstance(value, dict):
-        return {name: redacted(each, secrets) for name, each in value.items()}
+        return {name: each if name in _NAMES else redacted(each, secrets) for name, each in value.items()}
     if isinstance(value, list):
         return [redacted(each, secrets) for each in value]
     for secret in secrets if isinstance(value, str) else ():

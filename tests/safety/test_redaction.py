@@ -116,6 +116,12 @@ def test_error_of_a_record_holds_no_secret():
     assert "pass-of-index" not in str(record.describe())
 
 
+def test_variable_that_is_called_as_a_kind_of_failure_does_not_hide_that():
+    told = failure(FailureKind.OUT_OF_MEMORY, message="out of memory", record_id="memory/run/task/-1", key="memory")
+    hidden = redacted(told, secrets_in({"env_vars": {"STORE": "memory"}}))
+    assert hidden == {**told, "message": f"out of {STARS}"}
+
+
 def test_error_of_a_best_effort_checkpoint_holds_no_secret(head, tmp_path):
     secret = "a-folder-that-is-secret"
     (tmp_path / secret).write_text("no folder")

@@ -190,7 +190,7 @@ def run(
     if error is not None:
         header = {**header, "error": error}
     if header["error"]:
-        header["error"] = {name: redacted(text, secrets) for name, text in header["error"].items()}
+        header["error"] = redacted(header["error"], secrets)
     # Ray pickles what is yielded before it asks for more.
     with keep_modin_frames():
         yield {**header, "objects": objects, "node": node, "pid": os.getpid()}
