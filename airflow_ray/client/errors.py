@@ -265,7 +265,7 @@ _TABLE: dict[str, Callable[[Any, dict[str, Any]], AirflowException]] = {
         "Check bucket, region and endpoint, and what the credentials allow.",
     ),
     FailureKind.CHECKPOINT_STORAGE: _of_checkpoint(
-        exceptions.RayCheckpointStorageError, "Try again when the storage answers and has room."
+        exceptions.RayCheckpointStorageError, "Try again when the storage answers, has room, and keeps what it is sent."
     ),
     FailureKind.CHECKPOINT_CORRUPT: _of_checkpoint(
         exceptions.RayCheckpointCorruptError, "Delete this checkpoint and clear the task that makes it."

@@ -61,6 +61,18 @@ def test_what_is_saved_is_loaded_by_another_hook(hook, uri):
     pd.testing.assert_frame_equal(S3CheckpointHook(hook.aws_conn_id, hook.path).load(str(uri)), FRAME)
 
 
+@pytest.mark.parametrize(
+    "at", ["s3://{bucket}/Prüfläufe mit Leerzeichen + 100%", "file://{folder}/Prüfläufe mit Leerzeichen"]
+)
+def test_path_may_hold_spaces_and_umlauts(bucket, tmp_path, uri, at):
+    path = at.format(bucket=bucket, folder=tmp_path)
+    hook = S3CheckpointHook("s3" if path.startswith("s3://") else None, path)
+    hook.save(uri, FRAME)
+    pd.testing.assert_frame_equal(hook.load(uri), FRAME)
+    assert hook.list() == [uri]
+    assert hook.prune(timedelta(0)) == [uri]
+
+
 def test_description_tells_type_size_and_place(hook, uri):
     hook.save(uri, FRAME)
     described = hook.describe(uri)

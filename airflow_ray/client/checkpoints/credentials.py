@@ -72,6 +72,8 @@ def s3_options(aws_conn_id: str) -> dict[str, Any]:
     if endpoint := hook.conn_config.get_service_endpoint_url("s3"):
         parts = urlsplit(endpoint)
         options |= {"scheme": parts.scheme, "endpoint_override": f"{parts.netloc}{parts.path}".rstrip("/")}
+    # A release of boto3 from before these checksums knows no such setting.
+    options["checksums"] = getattr(hook.conn_config.botocore_config, "request_checksum_calculation", None)
     if isinstance(hook.verify, str):
         options["tls_ca_pem"] = _certificate(aws_conn_id, hook.verify)
     elif hook.verify is False:

@@ -100,6 +100,10 @@ def write_manifest(storage: Storage, uri: str, value: Any, content: dict[str, An
         message = f"it would have {len(data)} bytes, and {MAX_BYTES} can be read: make the value of fewer, larger parts"
         raise CheckpointFailure(FailureKind.CHECKPOINT_STORAGE, storage.where(name), message)
     storage.replace(name, data)
+    problem = storage.problem_with(name, data)
+    # Another writer may have put a whole one in its place since.
+    if problem and own_manifest(storage, folder_of(uri)) is None:
+        raise CheckpointFailure(FailureKind.CHECKPOINT_STORAGE, storage.where(name), problem)
     return manifest
 
 

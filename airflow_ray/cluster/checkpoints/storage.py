@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
+import hashlib
 import os
 import posixpath
 import re
-import tempfile
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray.cluster.checkpoints import disk
+from airflow_ray.cluster.checkpoints.s3 import open_s3
 from airflow_ray.cluster.failures import CheckpointFailure
 from airflow_ray.cluster.protocol import FailureKind
 
@@ -21,11 +20,7 @@ if TYPE_CHECKING:
 
 # pyarrow sends files below 10 MB in one request: there is no multipart upload that a crash could leave behind.
 MAX_FILE_BYTES = 8 * 1024 * 1024
-S3_ATTEMPTS = 5
-S3_CONNECT_SECONDS = 5.0
 GCS_RETRY_SECONDS = 30.0
-# The first that can write a file to S3 in one request.
-MIN_PYARROW = 21
 
 _AWS_ERROR = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))?")
 _MISSING = frozenset({"NO_SUCH_KEY", "RESOURCE_NOT_FOUND"})
@@ -43,6 +38,11 @@ _NO_ACCESS = frozenset(
     }
 )
 _NO_ACCESS_STATUS = frozenset({"301", "307", "400", "401", "403"})
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_CHECKSUMS_STORED = (
+    "A server that does not know checksums behind the content stores them as a part of it: set "
+    '"config_kwargs": {"request_checksum_calculation": "when_required"} in the extra of the AWS connection'
+)
 
 
 class StoredFile(NamedTuple):
@@ -57,9 +57,8 @@ class Storage:
     """The files under one path, by names with ``/`` between folders.
 
     :param path: ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``file:///folder``.
-    :param options: arguments of :class:`pyarrow.fs.S3FileSystem` or :class:`pyarrow.fs.GcsFileSystem`, credentials
-        among them; for S3 also ``tls_ca_pem``, the text of a certificate. Without credentials those of this machine
-        are used.
+    :param options: for S3 those of :func:`~airflow_ray.cluster.checkpoints.s3.open_s3`, else arguments of
+        :class:`pyarrow.fs.GcsFileSystem`, credentials among them. Without credentials those of this machine are used.
     :raises CheckpointFailure: the file system cannot be set up.
     """
 
@@ -69,24 +68,50 @@ class Storage:
         self._scheme, self._root = scheme_and_root(path)
         # Text of the credentials, which no message may hold.
         self._secrets = [options[name] for name in ("secret_key", "session_token") if options.get(name)]
+        self._tags_are_md5 = True
         with self._translated(path):
             self._filesystem = _filesystem(self._scheme, self._root, options)
 
     def write(self, name: str, data: bytes | memoryview) -> None:
-        """Write a file in one request; only on a disk can a crash leave a part of it."""
+        """Write a file of a name that nobody else uses, in one request; only on a disk can a crash leave a part of it.
+
+        :raises CheckpointFailure: it could not be written, or is not stored as it was written.
+        """
+        self._write(name, data)
+        if problem := self.problem_with(name, data):
+            raise CheckpointFailure(FailureKind.CHECKPOINT_STORAGE, self.where(name), problem)
+
+    def problem_with(self, name: str, data: bytes | memoryview) -> str | None:
+        """Return in what a file differs that was written with ``data`` just now, or None.
+
+        That takes one request, which tells the size and, of most servers, the MD5; where the tag of a file is none, as
+        of one that is encrypted, the first such file is read. A disk is believed.
+        """
+        if self._scheme == "file":
+            return None
         with self._translated(name):
-            if self._scheme == "file":
-                self._filesystem.create_dir(posixpath.dirname(self._full(name)), recursive=True)
-            with self._filesystem.open_output_stream(self._full(name)) as stream:
-                stream.write(data)
+            try:
+                with self._filesystem.open_input_file(self._full(name)) as file:
+                    if file.size() != len(data):
+                        kept = f"the server keeps {file.size()} bytes of it, and {len(data)} were written"
+                        return f"{kept}. {_CHECKSUMS_STORED}" if file.size() > len(data) else kept
+                    if self._tags_are_md5 and _md5_in(file.metadata()) not in (None, _md5_of(data)):
+                        if file.read() != data:
+                            return f"the server keeps other content of it than was written. {_CHECKSUMS_STORED}"
+                        self._tags_are_md5 = False
+            except OSError as error:
+                if _is_missing(error):
+                    return "the server has taken it and does not have it"
+                raise
+        return None
 
     def replace(self, name: str, data: bytes) -> None:
         """Write a file so that readers see the earlier one or the whole of this one."""
         if self._scheme != "file":
-            self.write(name, data)
+            self._write(name, data)
             return
         new = f"{name}.{os.urandom(8).hex()}"
-        self.write(new, data)
+        self._write(new, data)
         with self._translated(name):
             self._filesystem.move(self._full(new), self._full(name))
 
@@ -158,6 +183,13 @@ class Storage:
         """Return the whole path of a file."""
         return f"{self.path.rstrip('/')}/{name}".rstrip("/")
 
+    def _write(self, name: str, data: bytes | memoryview) -> None:
+        with self._translated(name):
+            if self._scheme == "file":
+                self._filesystem.create_dir(posixpath.dirname(self._full(name)), recursive=True)
+            with self._filesystem.open_output_stream(self._full(name)) as stream:
+                stream.write(data)
+
     def _full(self, name: str) -> str:
         return f"{self._root}/{name}".rstrip("/")
 
@@ -184,6 +216,16 @@ def scheme_and_root(path: str) -> tuple[str, str]:
     return scheme, rest.rstrip("/") if scheme != "file" else f"/{rest.strip('/')}"
 
 
+def _md5_of(data: bytes | memoryview) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def _md5_in(metadata: dict[str, bytes]) -> str | None:
+    """Return what looks like the MD5 of a file in what its server tells of it."""
+    tag = metadata.get("ETag", b"").decode(errors="replace").strip('"')
+    return tag if _MD5.fullmatch(tag) else None
+
+
 def _is_missing(error: OSError) -> bool:
     """Whether there is no such file, or no longer: it can go between the two requests for it."""
     found = _AWS_ERROR.search(str(error))
@@ -199,48 +241,10 @@ def _is_refusal(error: OSError) -> bool:
 
 
 def _filesystem(scheme: str, root: str, options: dict[str, Any]) -> Any:
-    import pyarrow
     from pyarrow import fs
 
     if scheme == "file":
         return fs.LocalFileSystem()
     if scheme == "gs":
         return fs.GcsFileSystem(**options, retry_time_limit=timedelta(seconds=GCS_RETRY_SECONDS))
-    if int(pyarrow.__version__.partition(".")[0]) < MIN_PYARROW:
-        raise CheckpointFailure(
-            FailureKind.CHECKPOINT_PACKAGE,
-            root,
-            f"this machine has pyarrow {pyarrow.__version__}, and S3 needs {MIN_PYARROW}",
-        )
-    arguments = dict(options)
-    if pem := arguments.pop("tls_ca_pem", None):
-        arguments["tls_ca_file_path"] = _certificate_file(pem)
-    if not arguments.get("region") and not arguments.get("endpoint_override"):
-        arguments["region"] = fs.resolve_s3_region(root.partition("/")[0])
-    return fs.S3FileSystem(
-        **arguments,
-        allow_delayed_open=True,
-        background_writes=False,
-        connect_timeout=S3_CONNECT_SECONDS,
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS),
-    )
-
-
-def _certificate_file(pem: str) -> str:
-    """Return a file with a certificate, which is no secret; pyarrow takes a file only, and reads it again later."""
-    return _file_of_process(pem, os.getpid())
-
-
-@functools.cache
-def _file_of_process(pem: str, pid: int) -> str:
-    """Return a file of one process, which goes when that ends; a child that was forked has its own."""
-    with tempfile.NamedTemporaryFile("w", prefix="airflow-ray-ca-", suffix=".pem", delete=False) as file:
-        file.write(pem)
-
-    def remove() -> None:
-        if os.getpid() == pid:
-            with suppress(FileNotFoundError):
-                os.unlink(file.name)
-
-    atexit.register(remove)
-    return file.name
+    return open_s3(root, options)

@@ -1,0 +1,61 @@
+"""What a storage notices of a file that it has just written, on a server of the S3 protocol."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_ray.client.checkpoints.credentials import s3_options
+from airflow_ray.cluster.checkpoints.storage import Storage
+
+
+@pytest.fixture
+def storage(s3, bucket) -> Storage:
+    options = {"access_key": "test-access-key", "secret_key": "test-secret-key", "region": "us-east-1"}
+    return Storage(f"s3://{bucket}/ein Präfix", {**options, "scheme": "http", "endpoint_override": s3.endpoint[7:]})
+
+
+@pytest.fixture
+def replaced(s3, bucket, storage):
+    """Return a function that writes ``b"content"`` and has the server keep something else in its place."""
+
+    def replaced(content: bytes) -> None:
+        storage.write("name", b"content")
+        s3.client().put_object(Bucket=bucket, Key="ein Präfix/name", Body=content)
+
+    return replaced
+
+
+def test_file_that_is_as_it_was_written_has_no_problem(storage):
+    storage.write("name", b"content")
+    assert storage.problem_with("name", memoryview(b"content")) is None
+
+
+def test_file_of_another_size_is_noticed(storage, replaced):
+    replaced(b"7;framing\r\ncontent")
+    assert "keeps 18 bytes of it, and 7 were written" in storage.problem_with("name", b"content")
+
+
+def test_file_of_the_same_size_and_other_content_is_noticed(storage, replaced):
+    replaced(b"CONTENT")
+    assert "other content" in storage.problem_with("name", b"content")
+
+
+def test_file_that_is_not_there_is_noticed(s3, bucket, storage):
+    storage.write("name", b"content")
+    s3.client().delete_object(Bucket=bucket, Key="ein Präfix/name")
+    assert "does not have it" in storage.problem_with("name", b"content")
+
+
+def test_file_whose_tag_is_no_md5_is_read_once_and_believed_from_then_on(storage, monkeypatch):
+    monkeypatch.setattr("airflow_ray.cluster.checkpoints.storage._md5_in", lambda metadata: "0" * 32)
+    storage.write("name", b"content")
+    assert storage.problem_with("name", b"CONTENT") is None
+
+
+@pytest.mark.parametrize(
+    ("extra", "checksums"),
+    [({}, None), ({"config_kwargs": {"request_checksum_calculation": "when_supported"}}, "when_supported")],
+)
+def test_connection_says_when_checksums_are_sent(s3, monkeypatch, extra, checksums):
+    monkeypatch.setenv("AIRFLOW_CONN_S3", s3.connection(**extra))
+    assert s3_options("s3").get("checksums") == checksums
