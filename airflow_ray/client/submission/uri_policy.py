@@ -16,7 +16,9 @@ def require_allowed(uri: ObjectURI) -> ObjectURI:
 
     :raises ObjectURIError: ``[airflow_ray] allowed_uri_connections`` does not list its connection.
     """
-    allowed = conf.getlist("airflow_ray", "allowed_uri_connections", fallback=[])
+    # Airflow 3.1 splits the fallback of ``getlist`` too, which must be text there and a list later.
+    listed = conf.get("airflow_ray", "allowed_uri_connections", fallback=None) or ""
+    allowed = list(filter(None, map(str.strip, listed.split(","))))
     if allowed and uri.conn_id not in allowed:
         raise ObjectURIError(
             f"{uri} names the connection {uri.conn_id!r}, and [airflow_ray] allowed_uri_connections only allows "
