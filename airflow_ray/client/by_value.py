@@ -10,6 +10,7 @@ import airflow_ray.cluster
 from airflow_ray.client.dates import parts_of_dates
 from airflow_ray.client.submission.identity import keep_identities
 from airflow_ray.cluster.values.portable import PARTS, portable
+from airflow_ray.cluster.values.slices import cut_slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,4 +36,5 @@ def pickle_by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
                 cloudpickle.register_pickle_by_value(module)
                 stack.callback(cloudpickle.unregister_pickle_by_value, module)
         stack.enter_context(portable({**PARTS, **parts_of_dates()}))
+        stack.enter_context(cut_slices())
         yield

@@ -14,7 +14,9 @@ from airflow_ray.cluster.values import (
     ARROW_TABLE,
     PANDAS_FRAMES,
     POLARS_FRAME,
-    keep_modin_frames,
+    as_shown,
+    compacted,
+    holds_views,
     kind_of,
     pickler_without_objects,
     unpickle_around,
@@ -157,7 +159,7 @@ class _PickleFormat:
         with streams.create("data") as stream:
             pickler = pickler_without_objects(stream, allow_actors=False)
             try:
-                with keep_modin_frames():
+                with as_shown():
                     pickler.dump(value)
             except CheckpointFailure:
                 raise
@@ -184,8 +186,10 @@ def _write_table(table: Any, streams: Streams) -> None:
 
     rows = max(1, BATCH_BYTES * table.num_rows // max(1, table.nbytes))
     with streams.create("data") as stream, pa.ipc.new_stream(stream, table.schema) as writer:
+        cut = any(holds_views(field.type) for field in table.schema)
         for batch in table.to_batches(max_chunksize=rows):
-            writer.write_batch(batch)
+            arrays = map(compacted, batch.columns)
+            writer.write_batch(pa.RecordBatch.from_arrays(list(arrays), schema=table.schema) if cut else batch)
 
 
 def _read_table(streams: Streams) -> Any:

@@ -19,19 +19,21 @@ from airflow_ray.cluster.values.kinds import (
     kind_of,
     kinds_of,
 )
-from airflow_ray.cluster.values.modin_frames import keep_modin_frames
 from airflow_ray.cluster.values.preview import preview
+from airflow_ray.cluster.values.slices import as_shown, compacted, holds_views
 
 __all__ = [
     "ARRAY",
     "ARROW_TABLE",
     "PANDAS_FRAMES",
     "POLARS_FRAME",
+    "as_shown",
     "collected",
+    "compacted",
     "describe_exception",
     "describe_value",
+    "holds_views",
     "is_table",
-    "keep_modin_frames",
     "kind_of",
     "kinds_of",
     "pickler_without_objects",

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.values.kinds import DATASET, MODIN_FRAMES, is_table, kinds_of
-from airflow_ray.cluster.values.modin_frames import keep_modin_frames
+from airflow_ray.cluster.values.slices import as_shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ def take_apart(value: Any) -> tuple[TakenApart, list[Any]] | None:
     file = io.BytesIO()
     buffers: list[pickle.PickleBuffer] = []
     pickler = pickler_without_objects(file, buffer_callback=buffers.append)
-    with keep_modin_frames():
+    with as_shown():
         pickler.dump(value)
     refs = list(pickler.numbers)
     return ((file.getvalue(), buffers), refs) if refs else None
@@ -83,7 +83,7 @@ def value_around(apart: TakenApart, refs: list[Any]) -> Iterator[Any]:
     """
     pickled, buffers = apart
     value = unpickle_around(io.BytesIO(pickled), refs, buffers=buffers)
-    with keep_modin_frames():
+    with as_shown():
         yield value
         yield True
 

@@ -10,7 +10,7 @@ from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.values.description import describe_value
 from airflow_ray.cluster.values.exceptions import describe_exception
 from airflow_ray.cluster.values.inner_objects import without_objects
-from airflow_ray.cluster.values.modin_frames import keep_modin_frames
+from airflow_ray.cluster.values.slices import as_shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +36,6 @@ def restore(owner: Any, record_id: str, key: str) -> Iterator[Any]:
     except Exception as raised:
         error = failure(FailureKind.CHECKPOINT_PACKAGE, **describe_exception(raised), where=target["storage"]["path"])
     value, objects = without_objects(value)
-    with keep_modin_frames():
+    with as_shown():
         yield value
         yield objects, description, error

@@ -15,7 +15,7 @@ from airflow_ray.cluster.redaction import redacted, secrets_of_work
 from airflow_ray.cluster.values.description import describe_value
 from airflow_ray.cluster.values.exceptions import describe_exception
 from airflow_ray.cluster.values.inner_objects import take_apart
-from airflow_ray.cluster.values.modin_frames import keep_modin_frames
+from airflow_ray.cluster.values.slices import as_shown
 from airflow_ray.cluster.worker.actors import report_actors
 from airflow_ray.cluster.worker.airflow_calls import warn_of_airflow_calls
 from airflow_ray.cluster.worker.context import RunContext
@@ -192,7 +192,7 @@ def run(
     if header["error"]:
         header["error"] = redacted(header["error"], secrets)
     # Ray pickles what is yielded before it asks for more.
-    with keep_modin_frames():
+    with as_shown():
         yield {**header, "objects": objects, "node": node, "pid": os.getpid()}
         for key in list(outputs):
             yield outputs.pop(key)
