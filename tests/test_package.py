@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 import sysconfig
@@ -45,6 +46,13 @@ def test_provider_info_names_classes_that_exist():
 def test_each_templated_field_is_an_attribute():
     operator = RayPythonOperator(task_id="task", python_callable=print)
     assert [name for name in RayPythonOperator.template_fields if not hasattr(operator, name)] == []
+
+
+@pytest.mark.parametrize("package", ["apache-airflow", "apache-airflow-providers-common-compat", "pyarrow", "ray"])
+def test_oldest_release_that_is_allowed_is_the_one_that_is_tested(package):
+    allowed = re.search(rf"^    {package}(\[.*\])?>=(.*)$", (PACKAGE.parent / "setup.cfg").read_text(), re.MULTILINE)
+    tested = re.search(rf"^{package}==(.*)$", (PACKAGE.parent / "constraints-oldest.txt").read_text(), re.MULTILINE)
+    assert re.fullmatch(rf"{re.escape(allowed[2])}(\.0)*", tested[1])
 
 
 def test_exceptions_survive_pickling():

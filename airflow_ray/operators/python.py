@@ -201,5 +201,5 @@ def _refuse_live_context(function: Callable[..., Any], op_args: Any, op_kwargs: 
             raise RayConfigurationError(
                 f"The callable names {name!r}, a live object of the Airflow worker that does not exist on the "
                 f"Ray cluster. Name plain variables such as ds, run_id, logical_date, params or conf instead, or "
-                f"pass what it needs of it through op_kwargs and a template, like '{{{{ ti.try_number }}}}'."
+                f"pass what it needs of it through op_kwargs and a template, like '{{{{ ti.map_index }}}}'."
             )

@@ -1,0 +1,101 @@
+"""What README and docs show is true: each block of Python is Python and runs, samples are what is printed."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from airflow_ray.client.doctor import diagnose
+from tests.ray_head import RayHead
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCKS = {page: BLOCK.findall(page.read_text()) for page in PAGES if "```python" in page.read_text()}
+# What a page takes for granted, for blocks that are no whole file.
+GIVEN = {
+    "checkpoints.md": "def make(): ...\n",
+    "notebook_to_dag.md": "parts = RayPythonOperator(task_id='parts', python_callable=print)\n",
+    "tasks.md": "@ray_task\ndef load(): ...\nloaded = RayPythonOperator(task_id='loaded', python_callable=print)\n",
+    "tuning.md": "def train(config): ...\nloaded = load = RayPythonOperator(task_id='loaded', python_callable=print)\n",
+}
+IMPORTS = (
+    "from airflow.sdk import DAG\n"
+    "from airflow_ray.decorators import ray_task\n"
+    "from airflow_ray.operators.python import RayPythonOperator\n"
+    "from airflow_ray.operators.tune import RayTuneOperator\n"
+)
+
+
+def pages(*names: str) -> list[pytest.param]:
+    return [pytest.param(page, id=page.name) for page in BLOCKS if (page.name in names) == bool(names)]
+
+
+@pytest.mark.parametrize("page", pages())
+def test_blocks_are_python(page):
+    for block in BLOCKS[page]:
+        ast.parse(block)
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if page.id != "hook.md"])
+def test_blocks_make_dags(page, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    monkeypatch.delitem(sys.modules, "higgs_steps", raising=False)
+    for number, block in enumerate(BLOCKS[page]):
+        # Of a page, the blocks before it are known; a DAG of its own keeps their tasks apart.
+        before = "".join(each for each in BLOCKS[page][:number] if "DAG(" not in each and "Operator(" not in each)
+        text = before + block.replace("file:///tmp/airflow-ray-checkpoints", f"file://{tmp_path}/checkpoints")
+        whole = IMPORTS
+        if page.name in GIVEN:
+            lines = (GIVEN[page.name] + text).splitlines()
+            whole += f"with DAG('given_{number}'):\n" + "\n".join(f"    {line}" for line in lines)
+        else:
+            whole += text
+        path = tmp_path / f"block_{number}.py"
+        path.write_text(whole + "\n")
+        runpy.run_path(str(path))
+
+
+def test_each_example_is_named_on_a_page():
+    shown = "".join(page.read_text() for page in PAGES)
+    assert [path.name for path in (ROOT / "examples").glob("*.py") if path.name not in shown] == []
+
+
+def test_links_lead_to_files_that_are_there():
+    links = [(page, link) for page in PAGES for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())]
+    local = [(page, link) for page, link in links if "://" not in link]
+    assert [f"{page.name}: {link}" for page, link in local if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.slow
+def test_hook_page_prints_what_it_says(head: RayHead, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_DEFAULT", head.client_uri)
+    path = tmp_path / "hook.py"
+    path.write_text(BLOCKS[ROOT / "docs" / "hook.md"][0])
+    runpy.run_path(str(path))
+    assert capsys.readouterr().out.splitlines()[-1] == "[1, 2, 3]"
+
+
+@pytest.mark.slow
+def test_sample_of_the_doctor_is_what_it_says(head: RayHead, tmp_path, monkeypatch):
+    extra = {"checkpoint_path": f"file://{tmp_path}"}
+    connection = {"conn_type": "ray", "host": "127.0.0.1", "port": head.ports[1], "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_DEFAULT", json.dumps(connection))
+    page = (ROOT / "docs" / "command_line.md").read_text()
+    sample = re.search(r"\$ airflow ray doctor\n(.*?)\n\n", page, re.DOTALL)
+    shown = [line.strip() for line in sample[1].splitlines()]
+    said = [f"{each.outcome:8} {each.name:16} {each.text}" for each in diagnose("ray_default")]
+    assert [without_amounts(line) for line in said] == [without_amounts(line) for line in shown]
+
+
+def without_amounts(line: str) -> str:
+    """Return a line without what differs from one machine to the next."""
+    line = re.sub(r"(\w+)://\S+, credentials: .*", "a path and credentials", line)
+    line = re.sub(r"\d+(\.\d+)*(:\d+)? ?([kMGT]?B\b)?", "0 ", line)
+    return re.sub(r"objects?\b|nodes?\b|\s+", " ", line).replace(" ,", ",").strip()
