@@ -109,7 +109,7 @@ def _set(variables: dict[str, str | None]) -> None:
 
 def read_again() -> None:
     """Let Ray read token and certificates anew, for a driver that has its own and after it."""
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
     Config.initialize("")
     loader = AuthenticationTokenLoader.instance()

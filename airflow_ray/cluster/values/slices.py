@@ -121,7 +121,7 @@ def _arrow_reducers(dispatch: Any) -> dict[type, Callable[[Any], Any]]:
     return {**arrays, pa.Table: reduce_table}
 
 
-def _kinds_of(cls: type) -> Iterator[type]:
+def _kinds_of(cls: Any) -> Iterator[type]:
     for each in cls.__subclasses__():
         yield each
         yield from _kinds_of(each)
