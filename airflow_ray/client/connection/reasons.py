@@ -24,7 +24,9 @@ def reason_of(error: BaseException) -> str:
         text = found["details"]
     # Ray puts its own sentence before each earlier one.
     text = text.rpartition("Exception that broke the connection:")[2].strip()
-    line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    # A traceback of the other end follows, whose last line has the cause.
+    line = f"{lines[0]} {lines[-1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
     return plain_details(line).rstrip(".")
 
 

@@ -30,6 +30,10 @@ OF_RAY = (
         (OF_RAY, "Failed to reconnect within the reconnection grace period (30s)"),
         (f'details = "failed to connect to all addresses; last error: {REFUSED}"', "Connection refused"),
         ("First line.\n\nSecond line", "First line"),
+        (
+            "Failure from server:\nTraceback (most recent call last):\n  x\nOSError: full.\n",
+            "Failure from server: OSError: full",
+        ),
         ("", "ConnectionError"),
     ],
 )
