@@ -7,6 +7,7 @@ import os
 import stat
 from pathlib import Path
 
+import psutil
 import pytest
 
 from airflow_ray.client.connection import local_head
@@ -23,11 +24,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_no_other_user_reaches_the_session_folder_of_ray(folder):
+def command_lines(pid: int) -> list[str]:
+    """Return what every user of this machine can see of a process and of all that it has started."""
+    process = psutil.Process(pid)
+    return [" ".join(each.cmdline()) for each in (process, *process.children(recursive=True))]
+
+
+def test_no_other_user_reaches_the_session_folder_of_ray_or_sees_the_token(folder):
     head = local_head.ensure(120)
     try:
         assert stat.S_IMODE(Path(head.temp_dir).stat().st_mode) == 0o700
         assert [path.name for path in Path(head.temp_dir).iterdir()] == ["ray"]
+        assert [line for line in command_lines(head.pid) if local_head.token() in line] == []
     finally:
         local_head.stop()
     assert not Path(head.temp_dir).exists()

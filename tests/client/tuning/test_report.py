@@ -67,6 +67,13 @@ def test_page_names_the_best_trial_and_what_varied(tmp_path):
     assert "<title>dag: &lt;tune&gt;</title>" in page
 
 
+def test_text_of_a_trial_is_no_markup_of_the_page(tmp_path):
+    evil = "</script><img src=x onerror=alert(1)>"
+    trials = TRIALS.assign(**{"config/booster": [evil, "dart", "gbtree"], "trial_error": [evil, None, None]})
+    write(tmp_path / "report.html", trials, {evil: HISTORY["a"], "b": HISTORY["b"]})
+    assert "<img" not in (tmp_path / "report.html").read_text()
+
+
 def test_page_of_a_search_without_variation_has_no_scatter(tmp_path):
     write(tmp_path / "report.html", TRIALS[["trial_id", "loss", "trial_error"]])
     assert "Each parameter against" not in (tmp_path / "report.html").read_text()
