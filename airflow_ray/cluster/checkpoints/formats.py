@@ -184,9 +184,11 @@ FORMATS: list[Format] = [_PandasFormat(), _ArrowFormat(), _PolarsFormat(), _Nump
 def _write_table(table: Any, streams: Streams) -> None:
     import pyarrow as pa
 
-    rows = max(1, BATCH_BYTES * table.num_rows // max(1, table.nbytes))
+    cut = any(holds_views(field.type) for field in table.schema)
+    # Earlier releases of pyarrow cannot tell what views show.
+    size = table.get_total_buffer_size() if cut else table.nbytes
+    rows = max(1, BATCH_BYTES * table.num_rows // max(1, size))
     with streams.create("data") as stream, pa.ipc.new_stream(stream, table.schema) as writer:
-        cut = any(holds_views(field.type) for field in table.schema)
         for batch in table.to_batches(max_chunksize=rows):
             arrays = map(compacted, batch.columns)
             writer.write_batch(pa.RecordBatch.from_arrays(list(arrays), schema=table.schema) if cut else batch)
