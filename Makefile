@@ -28,9 +28,9 @@ test: .venv/installed
 test-all: .venv/installed test-oldest
 	$(PYTEST) -m slow
 
-# A part of the tests on the oldest Airflow, Ray and pyarrow that setup.cfg allows, in four minutes with the installation.
+# A part of the tests on the oldest Airflow, Ray and pyarrow that setup.cfg allows: about four minutes with the installation.
 test-oldest: .venv-oldest/installed
-	timeout 240 .venv-oldest/bin/python -m pytest -n 2 --dist loadfile -m "not slow" $(ON_OLDEST)
+	timeout 600 .venv-oldest/bin/python -m pytest -n 2 --dist loadfile -m "not slow" $(ON_OLDEST)
 
 lint: .venv/installed
 	$(BIN)/ruff check .
