@@ -35,12 +35,8 @@ TRAINABLES = {
 NEEDED = {"lightgbm_example": "lightgbm", "xgboost_example": "xgboost"}
 
 
-QUICKEST = "logging_example"
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == QUICKEST else pytest.mark.slow) for name in TRAINABLES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINABLES)
 def test_example_runs_whole_in_a_task(head, name):
     pytest.importorskip(NEEDED.get(name, "ray"))
 

@@ -75,6 +75,7 @@ class Work:
         return self.airflow.log(self.dag_id, self.run_id, "work", self.instance["try_number"])
 
 
+@pytest.mark.slow
 def test_retry_goes_on_with_the_work_of_a_task_process_that_was_killed(airflow, tmp_path):
     work = Work(airflow, "worker_waits", tmp_path)
     work.await_start()

@@ -269,6 +269,7 @@ def test_disturbance_that_stays_is_an_error_and_leaves_the_earlier_checkpoint(
     assert disturbed.load(uri) == "earlier"
 
 
+@pytest.mark.slow
 def test_failed_save_leaves_no_data_behind(disturbed, proxy, s3, bucket, uri):
     proxy.fault, proxy.after_bytes = "cut", 5_000_000
     with pytest.raises(RayCheckpointStorageError):
@@ -276,6 +277,7 @@ def test_failed_save_leaves_no_data_behind(disturbed, proxy, s3, bucket, uri):
     assert [key for key in s3.keys(bucket) if not key.endswith("/")] == []
 
 
+@pytest.mark.slow
 def test_save_never_leaves_a_multipart_upload(disturbed, proxy, s3, bucket, uri):
     proxy.fault, proxy.after_bytes = "cut", 5_000_000
     with pytest.raises(RayCheckpointStorageError):
@@ -443,6 +445,7 @@ def test_two_tries_that_write_at_once_leave_one_whole_checkpoint(on_s3, uri):
     assert set(loaded["a"].unique()) in ({1.0}, {2.0})
 
 
+@pytest.mark.slow
 def test_reader_sees_a_whole_checkpoint_while_another_is_written(on_s3, uri):
     on_s3.save(uri, pd.DataFrame({"a": np.full(3_000_000, 1.0)}))
     writer = subprocess.Popen([sys.executable, "-c", WRITER, on_s3.path, str(uri), "2", "5"])

@@ -73,6 +73,7 @@ def use(made, task_id="use"):
     return RayPythonOperator(task_id=task_id, python_callable=total, op_args=[made.output], result="value")
 
 
+@pytest.mark.slow
 def test_next_task_gets_its_input_after_the_loss_of_the_cluster(dag, cluster, capfd):
     with dag:
         made = checkpointed()

@@ -205,6 +205,7 @@ def test_what_no_task_can_expand_over_is_told_before_anything_is_stored(dag, res
     assert [each["type"] for each in RayHook("ray_driver").list_objects(dag.dag_id) if each["type"]] == []
 
 
+@pytest.mark.slow
 def test_twenty_mapped_tasks_are_gathered(dag):
     with dag:
         squares = RayPythonOperator.partial(task_id="square", python_callable=lambda x: x * x).expand(

@@ -72,6 +72,7 @@ def test_best_is_the_minimum_of_the_table(dag):
 # What is searched
 
 
+@pytest.mark.slow
 def test_data_of_an_earlier_task_reaches_all_trials(dag):
     def fitted(config, points, more):
         from ray import tune
@@ -227,6 +228,7 @@ def test_time_budget_ends_the_search_with_what_it_has(dag):
     assert result["best_config"] == {"x": 1}
 
 
+@pytest.mark.slow
 def test_search_waits_deferred(dag):
     assert search(dag, deferrable=True)["best_config"] == {"x": 3}
 
@@ -304,6 +306,7 @@ def test_best_checkpoint_is_loaded_by_a_function(dag):
     assert os.listdir(result["best_checkpoint"].removeprefix("file://")) == ["model.ubj"]
 
 
+@pytest.mark.slow
 def test_each_key_of_the_result_is_an_xcom(dag, tmp_path):
     with dag:
         searched = RayTuneOperator(
@@ -318,6 +321,7 @@ def test_each_key_of_the_result_is_an_xcom(dag, tmp_path):
     assert run_dag(dag).xcom("rows") == 2
 
 
+@pytest.mark.slow
 def test_report_shows_all_trials_without_a_network(dag, tmp_path):
     result = search(dag, report_path=f"{tmp_path}/charts/report.html")
     page = tmp_path.joinpath("charts", "report.html").read_text()
@@ -522,6 +526,7 @@ class Sabotage:
 RETRY = {"retries": 1, "retry_delay": timedelta(seconds=0)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "retries",
     [

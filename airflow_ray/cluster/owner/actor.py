@@ -234,9 +234,9 @@ class Owner:
 
     # What runners ask and tell
 
-    async def announce_start(self, record_id: str, attempt: str, node: str, pid: int) -> None:
+    async def announce_start(self, record_id: str, attempt: str, run_id: str, node: str, pid: int) -> None:
         """See :meth:`Submissions.announce_start`."""
-        await self._submissions.announce_start(record_id, attempt, node, pid)
+        await self._submissions.announce_start(record_id, attempt, run_id, node, pid)
 
     async def append_log(self, record_id: str, attempt: str, lines: list[str]) -> bool:
         """See :meth:`Waiting.append_log`."""

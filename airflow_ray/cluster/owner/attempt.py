@@ -95,7 +95,8 @@ class Attempt:
             return
         # To iterate asynchronously would fetch and unpickle each output: Ray waits for it by awaiting it.
         refs = await asyncio.to_thread(list, generator)
-        record.node, record.pid, record.seconds = header["node"], header["pid"], header["seconds"]
+        record.run_id, record.node, record.pid = header["run_id"], header["node"], header["pid"]
+        record.seconds = header["seconds"]
         # The footer; a stream that broke off has the ref of an error here, which raises.
         await refs[-1]
         self._note_lineage()

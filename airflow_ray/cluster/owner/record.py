@@ -40,12 +40,12 @@ class Record:
 
     ``outputs`` maps each key to its description, ``refs`` to its object and ``objects`` to the Ray objects inside that.
     ``lost`` are the keys of those that are gone, ``rebuilt_at`` is when Ray last ran the work again for an output that
-    was lost. ``acknowledged`` is whether Airflow has taken note of the success, ``is_restored`` whether the record
-    knows of no other outputs than those that were restored to it. ``read_offset`` is how far a follower
-    has read the log, ``read_at`` when it last asked, by the monotonic clock in seconds. ``placement_groups`` are those
-    that the work has made. ``used_at`` is when the work or its outputs were last of use to somebody, by the same clock,
-    ``users`` are the attempts of other work that uses them now. ``spilled_bytes`` is how much Ray wrote to disk for
-    lack of room meanwhile. ``actors`` are the states of the handles
+    was lost, ``run_id`` tells the run that the outputs are of. ``acknowledged`` is whether Airflow has taken note of
+    the success, ``is_restored`` whether the record knows of no other outputs than those that were restored to it.
+    ``read_offset`` is how far a follower has read the log, ``read_at`` when it last asked, by the monotonic clock in
+    seconds. ``placement_groups`` are those that the work has made. ``used_at`` is when the work or its outputs were
+    last of use to somebody, by the same clock, ``users`` are the attempts of other work that uses them now.
+    ``spilled_bytes`` is how much Ray wrote to disk for lack of room meanwhile. ``actors`` are the states of the handles
     of those that it has made. ``watched_detail`` is the last ``detail`` that a watcher has been told.
     """
 
@@ -62,6 +62,7 @@ class Record:
     started_at: float | None = None
     finished_at: float | None = None
     starts: int = 0
+    run_id: str | None = None
     node: str | None = None
     pid: int | None = None
     seconds: float | None = None

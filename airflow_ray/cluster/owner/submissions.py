@@ -156,16 +156,20 @@ class Submissions:
             await self._records.finish(record, State.SUCCEEDED)
         return None
 
-    async def announce_start(self, record_id: str, attempt: str, node: str, pid: int) -> None:
-        """Take note that the runner has started."""
+    async def announce_start(self, record_id: str, attempt: str, run_id: str, node: str, pid: int) -> None:
+        """Take note that the runner has started.
+
+        :param run_id: another one each time that Ray runs the work.
+        """
         async with self._records.lock(record_id):
             record = self._records.current(record_id, attempt)
             if record is None:
                 return
-            if record.finished:
-                record.note_rebuilt()
-            else:
+            if not record.finished:
                 await self._attempts[attempt].start(node, pid)
+            # That of the run which has ended comes late where the callable is quick.
+            elif run_id != record.run_id:
+                record.note_rebuilt()
 
     async def cancel(self, record_id: str, holder: str | None) -> bool:
         """Stop the work of ``record_id`` with all it started; return whether there was any to stop.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import os
 import time
+import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -161,7 +162,8 @@ def run(
     import ray
 
     node = ray.util.get_node_ip_address()
-    owner.announce_start.remote(record_id, attempt, node, os.getpid())
+    run_id = uuid.uuid4().hex
+    owner.announce_start.remote(record_id, attempt, run_id, node, os.getpid())
     for filename, source, _ in sources.values():
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     secrets = secrets_of_work()
@@ -193,7 +195,7 @@ def run(
         header["error"] = redacted(header["error"], secrets)
     # Ray pickles what is yielded before it asks for more.
     with as_shown():
-        yield {**header, "objects": objects, "node": node, "pid": os.getpid()}
+        yield {**header, "objects": objects, "run_id": run_id, "node": node, "pid": os.getpid()}
         for key in list(outputs):
             yield outputs.pop(key)
         yield FOOTER

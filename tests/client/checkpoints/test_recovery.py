@@ -182,6 +182,7 @@ def test_several_lost_inputs_are_restored(lost):
         assert hook.get(of_consumer) == 30
 
 
+@pytest.mark.slow
 def test_concurrent_consumers_of_a_lost_object_cause_one_restore(cluster, s3, proxy, monkeypatch):
     uri = produced(1000)
     kill_owner(cluster)
@@ -201,6 +202,7 @@ def test_concurrent_consumers_of_a_lost_object_cause_one_restore(cluster, s3, pr
     assert len([line for line in proxy.requests if line.startswith("GET") and "manifest.json" in line]) == 1
 
 
+@pytest.mark.slow
 def test_restore_that_ends_late_leaves_what_the_producer_made_anew(cluster, s3, proxy, monkeypatch):
     uri = produced(1000)
     kill_owner(cluster)
@@ -216,6 +218,7 @@ def test_restore_that_ends_late_leaves_what_the_producer_made_anew(cluster, s3, 
         assert hook.get(uri).shape == (5, 2)
 
 
+@pytest.mark.slow
 def test_checkpoint_is_written_with_the_credentials_of_the_try_that_attached(cluster, s3, monkeypatch, tmp_path):
     uri = new_uri(CONNECTION)
     monkeypatch.setenv("AIRFLOW_CONN_S3", s3.connection(endpoint_url=f"http://127.0.0.1:{free_ports(1)[0]}"))
@@ -247,6 +250,7 @@ def gadget_frame(rows):
     return pd.DataFrame({"a": np.arange(rows)})
 
 
+@pytest.mark.slow
 def test_input_of_a_lost_node_is_made_again_by_ray(cluster):
     node = cluster.head.add_node(away=1)
     uri = produced(200_000, fn=gadget_frame, resources={"away": 1})

@@ -193,6 +193,7 @@ def test_connections_of_two_threads_do_not_disturb_each_other(head: RayHead):
         assert list(pool.map(work, range(3))) == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_killed_client_server_is_no_hang(head: RayHead):
     """The process that serves one Ray Client dies: the next connection works."""
     uri = new_uri("ray_client")

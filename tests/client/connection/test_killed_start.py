@@ -64,6 +64,7 @@ def test_head_of_a_killed_process_is_taken_over(environment, tmp_path):
     assert [each.pid for each in started_in(tmp_path)] == [int(ensured.stdout)]
 
 
+@pytest.mark.slow
 def test_head_of_a_killed_process_is_stopped(environment, tmp_path):
     assert run(environment, "-c", KILLED_WHILE_IT_STARTS).returncode == -signal.SIGKILL
     assert run(environment, "-m", "airflow_ray.hooks.local_head", "stop").stdout.strip() == "stopped"

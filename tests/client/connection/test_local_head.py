@@ -105,6 +105,7 @@ def test_objects_stay_when_the_tasks_have_ended(environment):
     assert reader.communicate(timeout=120)[0].strip() == "made by early"
 
 
+@pytest.mark.slow
 def test_head_refuses_a_driver_without_its_token(running):
     stranger = in_own_process({**running, "RAY_AUTH_MODE": "disabled"}, WITHOUT_TOKEN)
     _, errors = stranger.communicate(timeout=120)
@@ -129,6 +130,7 @@ def test_stop_leaves_no_process_and_the_next_task_starts_a_new_head(running):
     assert in_own_process(running, TASK, "later").wait(120) == 0
 
 
+@pytest.mark.slow
 def test_head_that_was_killed_is_replaced_with_nothing_left_of_it(running):
     (old,) = heads(running)
     state = Path(running["AIRFLOW__AIRFLOW_RAY__LOCAL_HEAD_DIR"], "head.json")

@@ -236,6 +236,7 @@ with RayHook("ray_client").connect() as hook:
 """
 
 
+@pytest.mark.slow
 def test_client_holds_little_more_than_the_value(head):
     command = [sys.executable, "-c", MEASURED, str(new_uri("ray_client"))]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
@@ -346,6 +347,7 @@ def test_object_that_is_lost_on_the_way_down_is_told(monkeypatch):
         head.stop()
 
 
+@pytest.mark.slow
 def test_transfer_of_a_client_that_has_vanished_is_dropped(head, monkeypatch):
     # It is shipped with the owner. In a driver Ray may have given this class other methods, with globals of their own.
     monkeypatch.setitem(Transfers._until_silent.__globals__, "SILENT_SECONDS", 2.0)

@@ -39,6 +39,7 @@ class FakeTask:
         footer.set_result(None)
         self._refs = [*outputs.values(), footer]
         header = {"error": error, "lost_object": lost_object, "value_json": None, "node": "n", "pid": 1, "seconds": 0.0}
+        header["run_id"] = "the run that ended"
         header["outputs"] = {key: {"type": "object"} for key in outputs}
         header["objects"] = {key: [] for key in outputs}
         self._header.set_result(header)

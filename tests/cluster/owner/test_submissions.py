@@ -117,3 +117,18 @@ def test_release_of_a_run_waits_for_what_is_being_submitted():
         assert ids == ["d/r/t/-1"]
 
     run(test())
+
+
+def test_start_that_is_told_after_the_end_is_no_new_run_by_ray():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.submit("d/r/t/-1")
+        owner.ray.tasks[0].end(return_value="ref")
+        record = owner.records.get("d/r/t/-1")
+        await until(lambda: record.finished)
+        await owner.submissions.announce_start("d/r/t/-1", record.attempt, "the run that ended", "n", 1)
+        assert not record.rebuilt_at
+        await owner.submissions.announce_start("d/r/t/-1", record.attempt, "a run for a lost output", "n", 1)
+        assert record.rebuilt_at
+
+    run(test())

@@ -140,6 +140,7 @@ def await_store(head, below):
         assert time.monotonic() < deadline
 
 
+@pytest.mark.slow
 def test_producer_that_runs_again_frees_its_old_output(head):
     uri = new_uri("ray_driver")
     with RayHook("ray_driver").connect() as hook:
@@ -234,6 +235,7 @@ def small_head():
     head.stop()
 
 
+@pytest.mark.slow
 def test_more_than_the_store_takes_is_spilled_and_read_back(small_head):
     uris = [new_uri("ray_small") for _ in range(6)]
     with RayHook("ray_small").connect() as hook:
@@ -245,6 +247,7 @@ def test_more_than_the_store_takes_is_spilled_and_read_back(small_head):
         assert hook.get(sums) == 3_124_998_750_000
 
 
+@pytest.mark.slow
 def test_log_of_a_task_tells_that_the_store_was_full(small_head, capfd):
     for _ in range(4):
         operator = RayPythonOperator(

@@ -83,6 +83,7 @@ def test_object_is_readable_after_the_connection_is_closed(head):
     assert finished.stdout.splitlines()[-1:] == [str(999_999 * 1_000_000 / 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conn_id", ["ray_client", pytest.param("ray_driver", marks=pytest.mark.slow)])
 def test_put_object_outlives_the_process_that_put_it(head, conn_id):
     uri = new_uri(conn_id)
@@ -105,6 +106,7 @@ def test_frame_of_200_megabytes_does_not_pass_through_the_owner(head):
     assert owner_rss(head) - before < 20_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conn_id", [pytest.param("ray_client", marks=pytest.mark.slow), "ray_driver"])
 def test_processes_that_connect_first_at_the_same_time_share_one_owner(head, conn_id, monkeypatch):
     conn_ids = [f"{conn_id}_{turn}" for turn in range(3)]

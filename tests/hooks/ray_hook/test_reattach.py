@@ -67,6 +67,7 @@ def test_next_try_after_sigkill_goes_on_with_the_work(hook, uri, files):
     assert lines_of(output)[-1] == "line: last line"
 
 
+@pytest.mark.slow
 def test_next_try_finds_work_that_ended_meanwhile(hook, uri, files):
     killed_after_its_first_line(start(hook, uri, files))
     files[1].touch()
@@ -89,6 +90,7 @@ def test_cleared_task_begins_anew(hook, uri, files):
     assert files[0].read_text() == "started\nstarted\n"
 
 
+@pytest.mark.slow
 def test_work_that_airflow_has_acknowledged_begins_anew(hook, uri, files):
     files[1].touch()
     start(hook, uri, files).wait(60)
