@@ -173,10 +173,10 @@ class RayObjectTrigger(BaseTrigger):
             lines = item["lines"][start : start + LINES_AT_ONCE]
             for number, line in enumerate(lines, before + start + 1):
                 self.log.info(line, **(self._log_files.channel(number) if self._log_files else {}))
-            if self._log_files is not None:
-                await self._log_files.until_written(before + start + len(lines))
             # There are other triggers.
             await asyncio.sleep(0)
+        if self._log_files is not None and item["lines"]:
+            await self._log_files.until_written(before + len(item["lines"]))
 
     def _seconds_left(self) -> float | None:
         return None if self.deadline is None else max(0.0, self.deadline - time.time())

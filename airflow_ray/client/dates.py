@@ -65,4 +65,6 @@ def _timezone(zone: tzinfo | None, offset: timedelta | None) -> tzinfo | None:
             return timezone.utc if zone.key == "UTC" else ZoneInfo(zone.key)
     else:
         offset = zone.utcoffset(None)
-    return timezone(offset or timedelta())
+    if offset is None:
+        raise TypeError("a time zone that was read from a file has no name by which the cluster could find it")
+    return timezone(offset)

@@ -11,6 +11,7 @@ import asyncio
 import re
 import time
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class TriggerLog:
         """Return when the file has the line of this number; at once where this trigger has no file."""
         deadline = time.monotonic() + WRITE_SECONDS
         while self._own is not None and await asyncio.to_thread(self._lines_in, self._own) < number:
-            if time.monotonic() > deadline:
+            # It may be deleted once it has been uploaded.
+            if time.monotonic() > deadline or not self._own.exists():
                 self._own = None
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -71,13 +73,19 @@ class TriggerLog:
         return int((_last(path, rf"output {re.escape(self._work)} (\d+)") or "").rpartition(" ")[2] or 0)
 
     def _files(self) -> Iterator[Path]:
-        if self._path.parent.is_dir():
-            begin = f"{self._path.name}.trigger."
+        begin = f"{self._path.name}.trigger."
+        with suppress(OSError):
             yield from (each for each in self._path.parent.iterdir() if each.name.startswith(begin))
 
 
 def _last(path: Path, channel: str) -> str | None:
-    """Return the last channel in a file that matches, of a line that is there as a whole."""
+    """Return the last channel in a file that matches, of a line that is there as a whole; None without the file."""
+    with suppress(OSError):
+        return _last_in(path, channel)
+    return None
+
+
+def _last_in(path: Path, channel: str) -> str | None:
     # A quote within the text of a line has a backslash before it.
     pattern = re.compile(rf'(?<!\\)"chan": ?"({channel})"'.encode())
     with path.open("rb") as file:

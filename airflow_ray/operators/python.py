@@ -123,10 +123,11 @@ class RayPythonOperator(RayOperator):
         return super().partial(**kwargs)
 
     def _remote_call(self, context: Context) -> RemoteCall:
+        args, kwargs = self._whole(self.op_args), self._whole(self.op_kwargs)
         return RemoteCall(
             self.python_callable,
-            self._whole(self.op_args),
-            {**self._context_arguments(context), **self._whole(self.op_kwargs)},
+            args,
+            {**self._context_arguments(context, args, kwargs), **kwargs},
             {
                 "result": self.result,
                 "multiple_outputs": self.multiple_outputs,
@@ -169,14 +170,17 @@ class RayPythonOperator(RayOperator):
         """Return all positional or all keyword arguments, which may come from another task in one."""
         return self.client.get(arguments) if is_object_uri(arguments) else self.client.plain(arguments)
 
-    def _context_arguments(self, context: Context) -> dict[str, Any]:
-        """Return the plain context variables that the callable names, or all if it takes ``**kwargs``."""
+    def _context_arguments(self, context: Context, args: Any, kwargs: Any) -> dict[str, Any]:
+        """Return the plain context variables that the callable names, or all if it takes ``**kwargs``.
+
+        :param args: what it gets by position, and ``kwargs`` by name.
+        """
         available: dict[str, Any] = {key: context[key] for key in _PLAIN_CONTEXT_KEYS if key in context}  # type: ignore[literal-required]
         available["params"] = dict(available.get("params") or {})
         available["conf"] = dict(context["dag_run"].conf or {}) if "dag_run" in context else {}
         parameters = _parameters(self.python_callable)
-        positional = list(parameters)[: len(self.op_args)]
-        names = available.keys() - positional - self.op_kwargs.keys()
+        positional = list(parameters)[: len(args)]
+        names = available.keys() - positional - kwargs.keys()
         if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
             names &= parameters.keys()
         return {key: available[key] for key in names}

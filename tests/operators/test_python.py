@@ -162,6 +162,12 @@ def test_mapped_tasks_expand_over_the_items_of_what_a_ray_task_returns(dag):
         RayPythonOperator.partial(task_id="classic", python_callable=lambda *args: len(args), result="value").expand(
             op_args=ray_task(lambda: [[1], [1, 2]], task_id="arguments")()
         )
+        RayPythonOperator(
+            task_id="named_arguments",
+            python_callable=lambda x, ds: [x, ds],
+            op_kwargs=ray_task(lambda: {"x": 1}, task_id="by_name")(),
+            result="value",
+        )
         ray_task(pair, result="value").expand(item=ray_task(lambda: {"x": 1, "y": 2}, task_id="named")())
         same.override(task_id="of_none").expand(x=ray_task(lambda: [], task_id="no_items")())
         task(lambda uri: get(uri), task_id="plain").expand(uri=ray_task(lambda: ("a", "b"), task_id="two")())
@@ -175,6 +181,7 @@ def test_mapped_tasks_expand_over_the_items_of_what_a_ray_task_returns(dag):
     assert [run.xcom("same", map_index=i) for i in range(3)] == listed()
     assert [run.xcom("group.inside", map_index=i) for i in range(3)] == listed()
     assert run.xcom("whole") == listed()
+    assert run.xcom("named_arguments")[0] == 1
     assert [run.xcom("classic", map_index=i) for i in range(2)] == [1, 2]
     assert [run.xcom("pair", map_index=i) for i in range(2)] == [["x", 1], ["y", 2]]
     assert run.task_states("of_none") == ["skipped"]

@@ -34,7 +34,7 @@ def test_no_other_user_reaches_the_session_folder_of_ray_or_sees_the_token(folde
     head = local_head.ensure(120)
     try:
         assert stat.S_IMODE(Path(head.temp_dir).stat().st_mode) == 0o700
-        assert [path.name for path in Path(head.temp_dir).iterdir()] == ["ray"]
+        assert [path.name for path in Path(head.temp_dir).iterdir()] == ["r"]
         assert [line for line in command_lines(head.pid) if local_head.token() in line] == []
     finally:
         local_head.stop()
@@ -50,7 +50,7 @@ def test_link_in_place_of_the_folder_is_refused(folder, tmp_path):
     assert stat.S_IMODE(chosen.stat().st_mode) == 0o755
 
 
-@pytest.mark.parametrize("chosen", ["project", "airflow-ray-head-project"])
+@pytest.mark.parametrize("chosen", ["project", "ray-head-project"])
 def test_note_of_a_head_does_not_lead_to_the_removal_of_a_folder_that_was_not_made_for_it(folder, tmp_path, chosen):
     chosen_folder = tmp_path / chosen
     chosen_folder.mkdir()

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_ray.cluster.checkpoints import inventory
+from airflow_ray.cluster.checkpoints import checkpoint, inventory
+from airflow_ray.cluster.checkpoints.manifest import MANIFEST
+from airflow_ray.cluster.checkpoints.storage import Storage
 from airflow_ray.hooks.s3_checkpoint import S3CheckpointHook
 from airflow_ray.object_uri import ObjectURI
 from tests.conftest import new_uri
@@ -157,3 +159,30 @@ def test_prune_of_a_bucket_leaves_what_is_none_of_a_checkpoint(s3: S3Server, buc
         s3.client().put_object(Bucket=bucket, Key=key, Body=b"x")
     hook.prune(ANY_AGE)
     assert sorted(s3.keys(bucket)) == sorted(others)
+
+
+def test_prune_leaves_what_a_task_that_runs_again_has_written_so_far(hook, uri, monkeypatch):
+    hook.save(uri, "earlier")
+    write_content = checkpoint.write_content
+
+    def write_and_prune(*args):
+        content = write_content(*args)
+        hook.prune(ANY_AGE)
+        return content
+
+    monkeypatch.setattr(checkpoint, "write_content", write_and_prune)
+    hook.save(uri, "later")
+    assert hook.load(uri) == "later"
+
+
+def test_save_that_fails_after_its_manifest_is_in_place_leaves_a_whole_checkpoint(hook, uri, monkeypatch):
+    hook.save(uri, "earlier")
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "problem_with", lambda self, name, data: interrupted() if MANIFEST in name else None)
+        with pytest.raises(KeyboardInterrupt):
+            hook.save(uri, "later")
+    assert hook.load(uri) == "later"

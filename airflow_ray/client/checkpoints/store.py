@@ -121,7 +121,7 @@ class CheckpointStore:
             # Each manifest is read right before its checkpoint is deleted: a newer one may have taken its place.
             for uri, described in self._stored():
                 if datetime.fromisoformat(described["created_at"]) < limit:
-                    self.delete(uri)
+                    self._delete(checkpoints.outdated_files_of(self._storage, str(uri), limit))
                     pruned.append(uri)
             self._delete(checkpoints.orphans(self._storage, older_than))
         return sorted(pruned)

@@ -188,6 +188,11 @@ def _init_driver(address: str, authentication: Authentication, namespace: str) -
 
     with ExitStack() as stack:
         folder = stack.enter_context(folder_of_process())
-        with authentication.prepare_driver(folder), disable_client_hook():
-            ray.init(address, namespace=namespace, log_to_driver=False, logging_level=logging.WARNING)
+        try:
+            with authentication.prepare_driver(folder), disable_client_hook():
+                ray.init(address, namespace=namespace, log_to_driver=False, logging_level=logging.WARNING)
+        # The next connection of this process must not send this one's token.
+        except BaseException:
+            read_again()
+            raise
         return stack.pop_all()

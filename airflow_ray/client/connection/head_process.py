@@ -23,7 +23,7 @@ from pathlib import Path
 
 READY = b"now block forever"
 
-TEMP_DIR_PREFIX = "airflow-ray-head-"
+TEMP_DIR_PREFIX = "ray-head-"
 
 # Where the head's own ports are chosen: below 32768, from where on Linux gives them to any process that connects
 # somewhere, which would take one before Ray binds it, and above what Ray gives to the servers of its clients.
@@ -122,7 +122,7 @@ def start_head(folder: Path, token_path: Path, lock: int) -> LocalHead:
         f"--ray-client-server-port={client_port}",
     ]
     command += ["--min-worker-port=0", "--max-worker-port=0", "--include-dashboard=false"]
-    command += ["--disable-usage-stats", f"--temp-dir={temp_dir}/ray"]
+    command += ["--disable-usage-stats", f"--temp-dir={temp_dir}/r"]
     environment = {
         # The head outlives the task that starts it, and Airflow bars a task's environment from the database.
         **{name: value for name, value in os.environ.items() if "AIRFLOW_" not in name or name == "AIRFLOW_HOME"},

@@ -80,8 +80,9 @@ def settings_of(connection: Any) -> RaySettings:
     standard = {"conn_id": connection.conn_id, "host": connection.host, "port": connection.port}
     fields = {**connection.extra_dejson, **standard, "password": connection.password}
     try:
-        # A field that is left empty in a form says nothing.
-        settings = RaySettings.model_validate({name: each for name, each in fields.items() if each not in (None, "")})
+        # A field that is left empty in a form says nothing, and neither does a box that is not ticked.
+        given = {name: each for name, each in fields.items() if each is not False and each not in (None, "")}
+        settings = RaySettings.model_validate(given)
     except ValidationError as errors:
         first = errors.errors(include_url=False)[0]
         field = "" if first["type"] == OWN_ERROR else f"{'.'.join(map(str, first['loc']))}: "

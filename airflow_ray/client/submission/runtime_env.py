@@ -20,9 +20,11 @@ KEYS = frozenset(
         "excludes",
         "image_uri",
         "java_jars",
+        "nsight",
         "pip",
         "py_executable",
         "py_modules",
+        "rocprof_sys",
         "uv",
         "worker_process_setup_hook",
         "working_dir",
@@ -37,7 +39,7 @@ log = logging.getLogger(__name__)
 def runtime_env_of(value: Any, name: str) -> dict[str, Any]:
     """Return a runtime environment that the cluster can make, from what a template or a connection says.
 
-    Files with requirements are read here: the cluster has not got them.
+    Files with requirements are read here, where there are such; others the cluster has to have.
 
     :param name: what messages call it. They show no variables, which may be secrets.
     :raises RayConfigurationError: it is none, a key is misspelt, or it names files that the cluster cannot see.
@@ -57,7 +59,8 @@ def runtime_env_of(value: Any, name: str) -> dict[str, Any]:
     for key in ("pip", "uv"):
         if isinstance(path := runtime_env.get(key), str):
             runtime_env[key] = _requirements(f"{name}[{key!r}]", path)
-    if str(runtime_env.get("conda")).endswith((".yaml", ".yml")):
+    conda = str(runtime_env.get("conda"))
+    if conda.endswith((".yaml", ".yml")) and not Path(conda).is_absolute():
         raise RayConfigurationError(
             f"{name}['conda'] is the file {runtime_env['conda']!r}, which the cluster has not got: give what it says, "
             "as a mapping"
@@ -66,7 +69,7 @@ def runtime_env_of(value: Any, name: str) -> dict[str, Any]:
 
 
 def _refuse_misspelt(name: str, key: Any) -> None:
-    nearest = difflib.get_close_matches(str(key).lower(), sorted(KEYS), n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(str(key).lower(), sorted(KEYS), n=1, cutoff=0.77)
     if nearest:
         raise RayConfigurationError(f"{name} has no key {key!r}; did you mean {nearest[0]!r}?")
     known = ", ".join(sorted(KEYS))
@@ -105,12 +108,15 @@ def _refuse_local_folder(name: str, value: Any) -> None:
     )
 
 
-def _requirements(name: str, path: str) -> list[str]:
+def _requirements(name: str, path: str) -> list[str] | str:
     try:
         lines = map(str.strip, Path(path).read_text().splitlines())
     except OSError as error:
+        if Path(path).is_absolute():
+            log.info("%s names the file %r, which is not here: the cluster has to have it", name, path)
+            return path
         raise RayConfigurationError(
             f"{name} names the file {path!r}, which the Airflow worker cannot read: {error.strerror}. Give its full "
-            "path there, or the packages as a list."
+            "path there or on the cluster, or the packages as a list."
         ) from error
     return [line for line in lines if line and not line.startswith("#")]

@@ -38,7 +38,8 @@ def save(storage: Storage, uri: str, value: Any, keys: list[str]) -> dict[str, A
 
     :param keys: hexadecimal keys; the first signs.
     :returns: what :func:`describe` returns.
-    :raises CheckpointFailure: it could not be written; what was written of it is deleted again.
+    :raises CheckpointFailure: it could not be written; what was written of it is deleted again, unless its manifest is
+        in place all the same.
     """
     folder = folder_of(uri)
     earlier = own_manifest(storage, folder)
@@ -48,7 +49,7 @@ def save(storage: Storage, uri: str, value: Any, keys: list[str]) -> dict[str, A
         manifest = write_manifest(storage, uri, value, content, keys[0])
     except BaseException:
         with suppress(CheckpointFailure):
-            storage.delete(file.name for file in storage.files(folder) if _base_name(file.name).startswith(write_id))
+            _withdraw(storage, folder, write_id)
         raise
     _clean(storage, folder, {MANIFEST, *_names(manifest)}, _names(earlier) if earlier else set())
     return summary(storage, manifest)
@@ -79,6 +80,14 @@ def describe(storage: Storage, uri: str, keys: list[str]) -> dict[str, Any]:
     :raises CheckpointFailure: there is none, it cannot be read, or it is not what was written.
     """
     return summary(storage, signed_manifest(storage, uri, keys))
+
+
+def _withdraw(storage: Storage, folder: str, write_id: str) -> None:
+    """Delete what was written, but for what the manifest names: it may have come to its place before the failure."""
+    manifest = own_manifest(storage, folder)
+    named = _names(manifest) if manifest else set()
+    written = [file.name for file in storage.files(folder) if _base_name(file.name).startswith(write_id)]
+    storage.delete(name for name in written if _base_name(name) not in named)
 
 
 def _clean(storage: Storage, folder: str, current: set[str], earlier: set[str]) -> None:

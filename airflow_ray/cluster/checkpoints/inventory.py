@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.checkpoints.content import files_in
@@ -54,6 +54,22 @@ def files_of(storage: Storage, uri: str) -> list[str]:
     folder = folder_of(uri)
     names = [file.name for file in storage.files(folder) if is_own(file.name.rpartition("/")[2])]
     return sorted(names, key=lambda name: name != f"{folder}/{MANIFEST}")
+
+
+def outdated_files_of(storage: Storage, uri: str, limit: datetime) -> list[str]:
+    """Return the names of the files of a checkpoint that was written before a time; that of the manifest first.
+
+    Of others beside them only those that are more than a day old: a task that runs again may be writing its next one.
+
+    :param limit: with a time zone.
+    """
+    folder = folder_of(uri)
+    manifest = own_manifest(storage, folder)
+    if manifest is None or datetime.fromisoformat(manifest["created_at"]) >= limit:
+        return []
+    named = {f"{folder}/{name}" for name in (MANIFEST, *(each["name"] for each in files_in(manifest)))}
+    young = {file.name for file in storage.files(folder) if file.changed_at >= time.time() - ORPHAN_SECONDS}
+    return [name for name in files_of(storage, uri) if name in named or name not in young]
 
 
 def is_own(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 import time
@@ -23,11 +24,13 @@ class Building(NamedTuple):
 
     :param runtime_env: as Ray understands it.
     :param node_id: of the node, and its ``address``.
+    :param since: when this was first seen, by the monotonic clock in seconds.
     """
 
     runtime_env: dict[str, Any]
     node_id: str
     address: str
+    since: float
 
 
 def needs_building(runtime_env: dict[str, Any] | None) -> bool:
@@ -48,32 +51,66 @@ class Environments:
         self._lock = threading.Lock()
         self._taken_at = float("-inf")
         self._building: list[Building] = []
+        self._words_lock = threading.Lock()
+        self._words: dict[str, tuple[float, str]] = {}
 
     def find(self, runtime_env: dict[str, Any]) -> Building | None:
-        """Return where an environment is being built, if a node says so."""
+        """Return where an environment is being built, if nodes say so: where that has begun last.
+
+        Work that waits for a node while each builds it in its turn is not late.
+        """
         from ray.runtime_env import RuntimeEnv
 
         wanted = _plain(RuntimeEnv(**runtime_env).serialize())
         with self._lock:
             if time.monotonic() > self._taken_at + VIEW_SECONDS:
-                self._building = _building()
+                self._building = _seen_before(_building(), self._building)
                 self._taken_at = time.monotonic()
-            return next((each for each in self._building if each.runtime_env == wanted), None)
+            matches = [each for each in self._building if each.runtime_env == wanted]
+            return max(matches, key=lambda each: each.since, default=None)
 
     def words(self, node_id: str) -> str:
         """Return the last that was said on a node by what builds environments, or an empty text."""
+        with self._words_lock:
+            taken_at, words = self._words.get(node_id, (float("-inf"), ""))
+            if time.monotonic() > taken_at + VIEW_SECONDS:
+                words = self._read_words(node_id)
+                self._words[node_id] = time.monotonic(), words
+            return words
+
+    @functools.cached_property
+    def _reader(self) -> Any:
+        import ray
+
+        # Once: Ray keeps each remote function until the job ends, which is that of the owner.
+        return ray.remote(num_cpus=0, max_retries=0)(_last_words)
+
+    def _read_words(self, node_id: str) -> str:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         there = NodeAffinitySchedulingStrategy(node_id, soft=False)
-        job_id = ray.get_runtime_context().get_job_id()
-        reader = ray.remote(num_cpus=0, max_retries=0)(_last_words).options(scheduling_strategy=there)
-        return str(ray.get(reader.remote(job_id), timeout=WORDS_SECONDS))
+        words = self._reader.options(scheduling_strategy=there).remote(ray.get_runtime_context().get_job_id())
+        try:
+            return str(ray.get(words, timeout=WORDS_SECONDS))
+        # They only help, and a node that starts no process now gets no further ones to start.
+        except ray.exceptions.RayError:
+            ray.cancel(words, force=True)
+            return ""
 
 
 def _plain(serialized: str) -> dict[str, Any]:
     fields = json.loads(serialized)
     return {name: value for name, value in fields.items() if not name.startswith("_") and name != "config"}
+
+
+def _seen_before(now: list[Building], before: list[Building]) -> list[Building]:
+    """Return what is being built now, each since it was first seen."""
+    since = {(each.node_id, json.dumps(each.runtime_env, sort_keys=True)): each.since for each in before}
+    return [
+        each._replace(since=since.get((each.node_id, json.dumps(each.runtime_env, sort_keys=True)), each.since))
+        for each in now
+    ]
 
 
 def _building() -> list[Building]:
@@ -89,7 +126,7 @@ def _building() -> list[Building]:
 
 def _building_on(node_id: str, address: str, port: int) -> list[Building]:
     from urllib.error import URLError
-    from urllib.request import Request, urlopen
+    from urllib.request import ProxyHandler, Request, build_opener
 
     from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
     from ray.core.generated.runtime_env_agent_pb2 import GetRuntimeEnvsInfoReply, GetRuntimeEnvsInfoRequest
@@ -100,13 +137,14 @@ def _building_on(node_id: str, address: str, port: int) -> list[Building]:
         get_auth_headers_if_auth_enabled({}),
     )
     try:
-        with urlopen(request, timeout=AGENT_SECONDS) as answer:
+        # A proxy of this machine's would get the cluster's token.
+        with build_opener(ProxyHandler({})).open(request, timeout=AGENT_SECONDS) as answer:
             reply = GetRuntimeEnvsInfoReply.FromString(answer.read())
     # One node that does not answer does not keep the others from being asked.
     except (URLError, TimeoutError):
         return []
     states = [each for each in reply.runtime_env_states if each.ref_cnt and not each.HasField("success")]
-    return [Building(_plain(each.runtime_env), node_id, address) for each in states]
+    return [Building(_plain(each.runtime_env), node_id, address, time.monotonic()) for each in states]
 
 
 def _last_words(job_id: str) -> str:

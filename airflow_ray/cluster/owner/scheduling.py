@@ -78,7 +78,6 @@ class Scheduling:
         self._asked = requested_resources(options)
         self._runtime_env: dict[str, Any] = options.get("runtime_env") or {}
         self._environments = environments
-        self._building_since: float | None = None
         self._timeout = timeout
         self._view = view
         self._started = time.monotonic()
@@ -117,13 +116,11 @@ class Scheduling:
 
     def _find_building(self) -> Building | None:
         """Return where the runtime environment is being built."""
-        found = None
         if needs_building(self._runtime_env):
             # Where Ray does not say, the resources are all that is known.
             with suppress(Exception):
-                found = self._environments.find(self._runtime_env)
-        self._building_since = None if found is None else self._building_since or time.monotonic()
-        return found
+                return self._environments.find(self._runtime_env)
+        return None
 
     def _judge(self, building: Building) -> Verdict:
         words = ""
@@ -132,7 +129,7 @@ class Scheduling:
             words = self._environments.words(building.node_id)
         limit = setup_seconds(self._runtime_env)
         said = f". The last that was said there: {words}" if words else ""
-        if limit is not None and time.monotonic() - (self._building_since or 0.0) > limit:
+        if limit is not None and time.monotonic() - building.since > limit:
             message = f"{building.address} had not built it within setup_timeout_seconds={limit:g} seconds{said}"
             return Verdict(error=failure(FailureKind.RUNTIME_ENV, message=message))
         bound = "" if limit is None else f", within {limit:g} seconds or the task fails"

@@ -150,6 +150,6 @@ def _arrow_of(frame: Any) -> Any:
     try:
         table = frame.to_arrow()
         return table if pl.from_arrow(table.slice(0, 0)).schema == frame.schema else None
-    # What Arrow does not have, such as Python objects.
-    except (pl.exceptions.PolarsError, TypeError, ValueError):
+    # What Arrow does not have, such as Python objects, or a process without pyarrow.
+    except (pl.exceptions.PolarsError, TypeError, ValueError, ImportError):
         return None

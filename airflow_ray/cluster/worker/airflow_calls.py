@@ -43,7 +43,7 @@ def warn_of_airflow_calls() -> Iterator[None]:
         sys.meta_path.insert(0, finder)
         undo.callback(sys.meta_path.remove, finder)
         for name in _ASKED:
-            if name in sys.modules:
+            if getattr(sys.modules.get(name), "__name__", None) == name:
                 _let_warn(sys.modules[name], told, undo)
         yield
 
@@ -51,8 +51,11 @@ def warn_of_airflow_calls() -> Iterator[None]:
 def _let_warn(module: ModuleType, told: set[str], undo: ExitStack) -> None:
     """Have what is asked of a module warn, until ``undo`` ends."""
     owner_name, name, prefix = _ASKED[module.__name__]
-    owner = getattr(module, owner_name) if owner_name else module
-    original = vars(owner)[name]
+    owner = getattr(module, owner_name, None) if owner_name else module
+    original = getattr(owner, "__dict__", {}).get(name)
+    # What an earlier task has put there in its place, or another release of Airflow, may lack it.
+    if original is None:
+        return
     function = getattr(original, "__func__", original)
 
     @functools.wraps(function)

@@ -172,9 +172,14 @@ def _standard_streams() -> Iterator[None]:
 
 @contextmanager
 def _root_logging() -> Iterator[None]:
-    """Let ``logging.info`` of the callable be seen, as it is under Airflow's own PythonOperator."""
+    """Let ``logging.info`` of the callable be seen, as it is under Airflow's own PythonOperator.
+
+    What the callable sets of loggers is put back: the next task's lines would be lost, or shown twice.
+    """
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    level = root.level
+    before = {each: (each.handlers[:], each.filters[:], each.propagate, each.disabled) for each in _loggers()}
+    levels = {each: each.level for each in before}
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     root.handlers[:] = [handler]
@@ -182,8 +187,20 @@ def _root_logging() -> Iterator[None]:
     try:
         yield
     finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
+        for each in _loggers():
+            if each in before:
+                each.handlers[:], each.filters[:], each.propagate, each.disabled = before[each]
+                each.setLevel(levels[each])
+                continue
+            each.disabled = False
+            # Of one that does not pass its lines on, such as that of a library, the handler has to stay.
+            if each.propagate:
+                each.handlers.clear()
+
+
+def _loggers() -> list[logging.Logger]:
+    named = logging.root.manager.loggerDict.values()
+    return [logging.root, *(each for each in list(named) if isinstance(each, logging.Logger))]
 
 
 @contextmanager

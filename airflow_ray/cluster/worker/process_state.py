@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 import warnings
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -23,15 +25,16 @@ def keep_process_state() -> Iterator[None]:
     """Put back, at the end, what a callable has changed in this process for all that comes after it.
 
     That is the environment, the working directory, ``sys.path`` and ``sys.argv``, the umask, the default timeout of
-    sockets, handlers and timers of signals, the filters of warnings, and the limit of recursion. What modules hold is
-    not: they stay loaded.
+    sockets, handlers and timers of signals, the event loop, and the filters of warnings. What modules hold is not: they
+    stay loaded.
     """
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         stack.callback(logging.disable, logging.root.manager.disable)
         stack.callback(logging.captureWarnings, False)
         stack.callback(socket.setdefaulttimeout, socket.getdefaulttimeout())
-        stack.callback(sys.setrecursionlimit, sys.getrecursionlimit())
+        # A loop that was run and closed leaves its thread without one, and with an error for whoever asks for it.
+        stack.callback(asyncio.set_event_loop_policy, None)
         stack.callback(os.umask, _umask())
         stack.callback(_set_directory, _directory())
         stack.callback(_set_list, "argv", sys.argv, sys.argv[:])
@@ -40,6 +43,16 @@ def keep_process_state() -> Iterator[None]:
         stack.callback(_set_handlers, {each: signal.getsignal(each) for each in signal.valid_signals()})
         stack.callback(_stop_timers, [each for each in _TIMERS if not signal.getitimer(each)[0]])
         yield
+
+
+@contextmanager
+def keep_recursion_limit() -> Iterator[None]:
+    """Put the limit of recursion back, at the end: a value may need what the callable has set to be pickled."""
+    limit = sys.getrecursionlimit()
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def _umask() -> int:
@@ -74,6 +87,8 @@ def _set_environment(variables: dict[str, str]) -> None:
         # Not all anew: threads that read it meanwhile find each variable.
         if os.environ.get(name) != value:
             os.environ[name] = value
+    # The C library has its own idea of the time zone.
+    time.tzset()
 
 
 def _set_handlers(handlers: dict[int, Any]) -> None:

@@ -25,7 +25,7 @@ from airflow_ray.cluster.worker.notebook_calls import let_notebooks_call_init
 from airflow_ray.cluster.worker.outputs import checkpoint_error, json_of, named_outputs, write_checkpoints
 from airflow_ray.cluster.worker.payload import call
 from airflow_ray.cluster.worker.placement_groups import report_placement_groups
-from airflow_ray.cluster.worker.process_state import keep_process_state
+from airflow_ray.cluster.worker.process_state import keep_process_state, keep_recursion_limit
 from airflow_ray.cluster.worker.user_modules import importable
 
 if TYPE_CHECKING:
@@ -171,31 +171,33 @@ def run(
     work = RunContext(owner_name, record_id, attempt, sources)
 
     let_notebooks_call_init()
-    with (
-        tee_output(send, secrets),
-        importable(sources),
-        skip_importable(),
-        _report_belongings(owner, record_id, attempt),
-        warn_of_airflow_calls(),
-        keep_process_state(),
-    ):
-        header, outputs = _run_callable(payload, inputs, work, as_json, names)
-    # The credentials come now and not with the task, whose description Ray keeps as long as its outputs. There
-    # are none when Ray runs the work again for an output that was lost: its checkpoint is there.
-    target = ray.get(owner.checkpoint_target.remote(record_id, attempt)) if checkpointed and outputs else None
-    if target is not None:
-        write_checkpoints(target, outputs, header, lambda line: send([line]))
-        _hide_in_checkpoint_errors(header, secrets)
-        if target["required"] and (error := checkpoint_error(header)):
-            header, outputs = {**header, "error": error}, {}
-    outputs, objects, error = _take_apart(outputs, names != (False, None))
-    if error is not None:
-        header = {**header, "error": error}
-    if header["error"]:
-        header["error"] = redacted(header["error"], secrets)
-    # Ray pickles what is yielded before it asks for more.
-    with as_shown():
-        yield {**header, "objects": objects, "run_id": run_id, "node": node, "pid": os.getpid()}
-        for key in list(outputs):
-            yield outputs.pop(key)
-        yield FOOTER
+    # What the callable sets of it holds for pickling what it returns, too.
+    with keep_recursion_limit():
+        with (
+            tee_output(send, secrets),
+            importable(sources),
+            skip_importable(),
+            _report_belongings(owner, record_id, attempt),
+            warn_of_airflow_calls(),
+            keep_process_state(),
+        ):
+            header, outputs = _run_callable(payload, inputs, work, as_json, names)
+        # The credentials come now and not with the task, whose description Ray keeps as long as its outputs. There
+        # are none when Ray runs the work again for an output that was lost: its checkpoint is there.
+        target = ray.get(owner.checkpoint_target.remote(record_id, attempt)) if checkpointed and outputs else None
+        if target is not None:
+            write_checkpoints(target, outputs, header, lambda line: send([line]))
+            _hide_in_checkpoint_errors(header, secrets)
+            if target["required"] and (error := checkpoint_error(header)):
+                header, outputs = {**header, "error": error}, {}
+        outputs, objects, error = _take_apart(outputs, names != (False, None))
+        if error is not None:
+            header = {**header, "error": error}
+        if header["error"]:
+            header["error"] = redacted(header["error"], secrets)
+        # Ray pickles what is yielded before it asks for more.
+        with as_shown():
+            yield {**header, "objects": objects, "run_id": run_id, "node": node, "pid": os.getpid()}
+            for key in list(outputs):
+                yield outputs.pop(key)
+            yield FOOTER

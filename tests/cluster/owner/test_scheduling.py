@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
+import json
 
+import pytest
+from ray.runtime_env import RuntimeEnv
+
+from airflow_ray.cluster.owner import environments as environments_module
 from airflow_ray.cluster.owner import scheduling as scheduling_module
-from airflow_ray.cluster.owner.environments import Building, needs_building
+from airflow_ray.cluster.owner.environments import Building, Environments, needs_building
 from airflow_ray.cluster.owner.scheduling import Scheduling
 from airflow_ray.cluster.protocol import FailureKind
 from tests.cluster.owner.fakes import FakeOwner, run
 
 BUILT = {"pip": ["lightgbm"]}
+AS_RAY_HAS_IT = {
+    name: value for name, value in json.loads(RuntimeEnv(**BUILT).serialize()).items() if not name.startswith("_")
+}
 
 
 class View:
@@ -25,9 +32,10 @@ class FakeEnvironments:
 
     def __init__(self, words="", builds=True) -> None:
         self.said, self.builds = words, builds
+        self.since = 100.0
 
     def find(self, runtime_env):
-        return Building(runtime_env, "id", "10.0.0.5") if self.builds else None
+        return Building(runtime_env, "id", "10.0.0.5", self.since) if self.builds else None
 
     def words(self, node_id):
         if isinstance(self.said, Exception):
@@ -35,7 +43,7 @@ class FakeEnvironments:
         return self.said
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def clock(monkeypatch):
     clock = {"now": 100.0}
     monkeypatch.setattr(scheduling_module.time, "monotonic", lambda: clock["now"])
@@ -93,8 +101,29 @@ def test_time_of_an_environment_begins_with_its_building(clock):
     scheduling = of(environments)
     scheduling.check()
     clock["now"] += 1_000
-    environments.builds = True
+    environments.builds, environments.since = True, clock["now"]
     assert scheduling.check().error is None
+
+
+def test_nodes_that_build_it_one_after_another_make_no_work_late(clock, monkeypatch):
+    environments = Environments()
+    scheduling = of(environments)
+    for node in range(6):
+        built = [Building(AS_RAY_HAS_IT, f"node {node}", f"10.0.0.{node}", clock["now"])]
+        monkeypatch.setattr(environments_module, "_building", lambda built=built: built)
+        for _ in range(2):
+            clock["now"] += 100
+            assert scheduling.check().error is None
+
+
+def test_time_of_an_environment_goes_on_while_it_is_looked_at(clock, monkeypatch):
+    monkeypatch.setattr(
+        environments_module, "_building", lambda: [Building(AS_RAY_HAS_IT, "id", "10.0.0.5", clock["now"])]
+    )
+    scheduling = of(Environments())
+    scheduling.check()
+    clock["now"] += 601
+    assert scheduling.check().error["kind"] == FailureKind.RUNTIME_ENV.value
 
 
 def test_scheduling_timeout_tells_that_the_environment_was_being_built(clock):

@@ -243,3 +243,34 @@ def test_progress_bar_of_megabytes_makes_no_long_line(followed):
     followed.end()
     assert followed.sent[-1] == "99999 of 99999"
     assert max(map(len, followed.sent)) < 100
+
+
+LOGGERS = """
+import logging, logging.config, sys
+
+sent = []
+logging.getLogger("lib")
+for task in range(3):
+    with tee_output(lambda lines: sent.extend(lines) or True, []):
+        logging.getLogger("lib").info("of lib %d", task)
+        handler = logging.StreamHandler()
+        logging.getLogger("lib").addHandler(handler)
+        logging.getLogger("new").addHandler(handler)
+        logging.getLogger("new").info("of new %d", task)
+        logging.config.dictConfig({"version": 1})
+print("SENT", *sent, sep="\\n")
+"""
+
+
+def test_what_a_callable_sets_of_loggers_is_put_back():
+    finished = subprocess.run(
+        [sys.executable, "-c", "from airflow_ray.cluster.worker.log_tee import tee_output\n" + LOGGERS],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    lines = finished.stdout.partition("SENT")[2].splitlines()
+    assert [line for line in lines if "of lib" in line] == [f"INFO lib: of lib {task}" for task in range(3)]
+    # Once by the handler of the callable, and once by that of the work.
+    assert len([line for line in lines if "of new" in line]) == 6

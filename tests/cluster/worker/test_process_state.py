@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import shutil
 import signal
 import socket
 import sys
+import time
 import warnings
 from contextlib import suppress
 
 import pytest
 
-from airflow_ray.cluster.worker.process_state import keep_process_state
+from airflow_ray.cluster.worker.process_state import keep_process_state, keep_recursion_limit
 
 
 def umask():
@@ -42,7 +44,7 @@ CHANGES = {
     "filter of warnings": lambda: warnings.simplefilter("error"),
     "warnings to logging": lambda: logging.captureWarnings(True),
     "disabled logging": lambda: logging.disable(logging.CRITICAL),
-    "limit of recursion": lambda: sys.setrecursionlimit(sys.getrecursionlimit() + 1),
+    "time zone": lambda: (os.environ.update(TZ="America/New_York"), time.tzset()),
 }
 
 
@@ -58,7 +60,7 @@ def state():
         "timers": [signal.getitimer(each) for each in (signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)],
         "warnings": (warnings.filters[:], warnings.showwarning),
         "logging": logging.root.manager.disable,
-        "recursion": sys.getrecursionlimit(),
+        "time zone": time.strftime("%Z"),
     }
 
 
@@ -95,6 +97,23 @@ def test_callable_after_one_that_has_deleted_its_directory_has_another(tmp_path,
         with keep_process_state():
             shutil.rmtree(tmp_path, ignore_errors=True)
     assert os.getcwd() == "/"
+
+
+def test_thread_has_an_event_loop_after_one_was_run_in_it():
+    with keep_process_state():
+        asyncio.run(asyncio.sleep(0))
+    loop = asyncio.get_event_loop_policy().get_event_loop()
+    assert not loop.is_closed()
+    loop.close()
+
+
+def test_limit_of_recursion_holds_until_the_value_is_pickled():
+    limit = sys.getrecursionlimit()
+    with keep_recursion_limit():
+        with keep_process_state():
+            sys.setrecursionlimit(limit + 1)
+        assert sys.getrecursionlimit() == limit + 1
+    assert sys.getrecursionlimit() == limit
 
 
 def test_timer_that_ran_before_runs_on():
