@@ -73,7 +73,7 @@ def installed():
     import pyarrow
 
     found = []
-    for name in ("airflow", "pendulum", "pydantic", "airflow_ray"):
+    for name in ("airflow", "pendulum", "pydantic", "airflow_ray.client"):
         with suppress(ImportError):
             found.append(importlib.import_module(name).__name__)
     return found, pyarrow.__version__
