@@ -118,10 +118,10 @@ class CheckpointStore:
         limit = datetime.now(timezone.utc) - older_than
         pruned = []
         with self._failures(self.location.path):
-            # Each manifest is read right before its checkpoint is deleted: a newer one may have taken its place.
-            for uri, described in self._stored():
-                if datetime.fromisoformat(described["created_at"]) < limit:
-                    self._delete(checkpoints.outdated_files_of(self._storage, str(uri), limit))
+            for uri, _ in self._stored():
+                # Its manifest is read right before it is deleted: a newer one may have taken its place.
+                if names := checkpoints.outdated_files_of(self._storage, str(uri), limit):
+                    self._delete(names)
                     pruned.append(uri)
             self._delete(checkpoints.orphans(self._storage, older_than))
         return sorted(pruned)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from airflow_ray.client.checkpoints.location import CheckpointLocation
 from airflow_ray.client.checkpoints.store import CheckpointStore
+from airflow_ray.cluster import checkpoints
+from airflow_ray.cluster.checkpoints import Storage
 from airflow_ray.object_uri import ObjectURI
 from tests.conftest import new_uri
 from tools.s3_server import S3Server
@@ -71,16 +73,16 @@ def test_checkpoint_that_is_written_anew_while_others_are_pruned_stays(on_disk, 
     uris = [ObjectURI("ray", "dag", "run", "task", number) for number in range(2)]
     for uri in uris:
         on_disk.save(uri, "old")
-    pruned: list[ObjectURI] = []
-    delete = on_disk.delete
+    asked: list[str] = []
+    outdated_files_of = checkpoints.outdated_files_of
 
-    def delete_and_write_the_other(uri: ObjectURI) -> bool:
-        if not pruned:
+    def write_the_other_meanwhile(storage: Storage, uri: str, limit: datetime) -> list[str]:
+        asked.append(uri)
+        if len(asked) == 1:
             (other,) = {*uris} - {ObjectURI.parse(uri)}
             on_disk.save(other, "new")
-        pruned.append(uri)
-        return delete(uri)
+        return outdated_files_of(storage, uri, limit)
 
-    monkeypatch.setattr(on_disk, "delete", delete_and_write_the_other)
-    on_disk.prune(ANY_AGE)
+    monkeypatch.setattr(checkpoints, "outdated_files_of", write_the_other_meanwhile)
+    assert [str(uri) for uri in on_disk.prune(ANY_AGE)] == asked[:1]
     assert [on_disk.load(uri) for uri in on_disk.list()] == ["new"]
