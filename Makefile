@@ -52,5 +52,5 @@ airflow: .venv/installed
 .venv-oldest/installed: setup.cfg constraints-oldest.txt
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet uv
-	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest --compile-bytecode -c constraints-oldest.txt -e '.[test]'
+	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest --compile-bytecode -c constraints-oldest.txt -e '.[xgboost,test]'
 	touch $@
