@@ -32,6 +32,11 @@ class Building(NamedTuple):
     address: str
     since: float
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """What is built where."""
+        return self.node_id, json.dumps(self.runtime_env, sort_keys=True)
+
 
 def needs_building(runtime_env: dict[str, Any] | None) -> bool:
     """Whether something is installed or downloaded for a runtime environment before its work can start."""
@@ -106,11 +111,8 @@ def _plain(serialized: str) -> dict[str, Any]:
 
 def _seen_before(now: list[Building], before: list[Building]) -> list[Building]:
     """Return what is being built now, each since it was first seen."""
-    since = {(each.node_id, json.dumps(each.runtime_env, sort_keys=True)): each.since for each in before}
-    return [
-        each._replace(since=since.get((each.node_id, json.dumps(each.runtime_env, sort_keys=True)), each.since))
-        for each in now
-    ]
+    since = {each.place: each.since for each in before}
+    return [each._replace(since=since.get(each.place, each.since)) for each in now]
 
 
 def _building() -> list[Building]:

@@ -6,9 +6,10 @@ that has pickled its handle once more, as that of a value that is taken apart do
 
 from __future__ import annotations
 
-import functools
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+
+from airflow_ray.cluster.worker.listening import listen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,29 +23,13 @@ def report_actors(tell: Callable[[bytes], None]) -> Iterator[None]:
     """
     from ray.actor import ActorClass
 
-    if not hasattr(ActorClass._remote, "listener"):
-        ActorClass._remote = _with_listener(ActorClass._remote)
-    listening: Any = ActorClass._remote
-    listening.listener = tell
-    try:
+    def tell_of_own(handle: Any, actor_class: Any, /, *_: Any, **options: Any) -> None:
+        options = {**actor_class._default_options, **options}
+        if options.get("lifetime") != "detached" and not options.get("get_if_exists"):
+            tell(handle._serialization_helper()[0])
+
+    with listen("_remote", tell_of_own, ActorClass):
         yield
-    finally:
-        listening.listener = None
-
-
-def _with_listener(make: Callable[..., Any]) -> Any:
-    @functools.wraps(make)
-    def _remote(self: Any, *args: Any, **kwargs: Any) -> Any:
-        handle = make(self, *args, **kwargs)
-        listening: Any = _remote
-        options = {**self._default_options, **kwargs}
-        is_own = options.get("lifetime") != "detached" and not options.get("get_if_exists")
-        if listening.listener is not None and is_own:
-            listening.listener(handle._serialization_helper()[0])
-        return handle
-
-    _remote.listener = None  # type: ignore[attr-defined]
-    return _remote
 
 
 def end(states: Sequence[bytes]) -> None:

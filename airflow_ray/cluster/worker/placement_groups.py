@@ -6,10 +6,11 @@ keeper's, so a group of work that was killed would hold its CPUs and GPUs for as
 
 from __future__ import annotations
 
-import functools
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from airflow_ray.cluster.worker.listening import listen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,28 +24,13 @@ def report_placement_groups(tell: Callable[[Any], None]) -> Iterator[None]:
     """
     import ray.util.placement_group
 
-    # A module that is imported during one work keeps this function for the next one.
-    module: Any = sys.modules["ray.util.placement_group"]
-    if not hasattr(module.placement_group, "listener"):
-        module.placement_group = ray.util.placement_group = _with_listener(module.placement_group)
-    listening: Any = module.placement_group
-    listening.listener = tell
-    try:
+    def tell_of_own(group: Any, /, *args: Any, **kwargs: Any) -> None:
+        if "detached" not in (*args, kwargs.get("lifetime")):
+            tell(group)
+
+    # Under that name the package has the function, in place of the module.
+    with listen("placement_group", tell_of_own, sys.modules["ray.util.placement_group"], ray.util):
         yield
-    finally:
-        listening.listener = None
-
-
-def _with_listener(make: Callable[..., Any]) -> Any:
-    @functools.wraps(make)
-    def placement_group(*args: Any, **kwargs: Any) -> Any:
-        group = make(*args, **kwargs)
-        listening: Any = placement_group
-        if listening.listener is not None and "detached" not in (*args, kwargs.get("lifetime")):
-            listening.listener(group)
-        return group
-
-    return placement_group
 
 
 def remove(groups: Sequence[Any]) -> None:
