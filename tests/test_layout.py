@@ -107,7 +107,7 @@ def test_no_module_imports_itself_through_others_not_even_inside_a_function():
 def test_cluster_code_imports_nothing_but_ray_the_standard_library_and_what_values_are_made_of():
     trees = [tree for name, tree in TREES.items() if name.startswith("airflow_ray.cluster")]
     names = {name.partition(".")[0] for tree in trees for name in imports_of(ast.walk(tree))}
-    values = {"pyarrow", "numpy", "pandas", "polars", "pytz", "xgboost"}
+    values = {"msgpack", "pyarrow", "numpy", "pandas", "polars", "pytz", "xgboost"}
     assert names - sys.stdlib_module_names - values - {"ray", "airflow_ray"} == set()
 
 
