@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray.client import errors, following
 from airflow_ray.client.checkpoints import Targets, has_checkpoint, restore
 from airflow_ray.client.connection.link import Link
+from airflow_ray.client.connection.session import ObjectNotThere
 from airflow_ray.client.submission.callables import check_callable
 from airflow_ray.client.submission.fingerprint import fingerprint
 from airflow_ray.client.submission.options import RemoteOptions
@@ -91,6 +92,7 @@ class RayClient:
             "ttl": self.settings.object_ttl,
         }
         with self.link.connect():
+            self.link.session.require_same_python()
             return Submitter(self.link, uri, inputs, attempt).submit(call.pickled, work)
 
     def plain(self, value: Any) -> Any:
@@ -165,19 +167,15 @@ class RayClient:
         reason = None
         with self.link.connect():
             for _ in range(RESTORE_ROUNDS):
-                refs, size, error = self.link.call(
-                    "find", uri.record_id, uri.key, collect=self.link.session.copies_values
-                )
-                if error is not None and error["state"] in (None, State.LOST):
+                try:
+                    return self.link.fetch(uri)
+                except ObjectNotThere as not_there:
+                    if not_there.error["state"] not in (None, State.LOST):
+                        raise errors.exception_from(uri, not_there.error) from not_there
                     restore(self.link, [uri])
-                elif error is not None:
-                    raise errors.exception_from(uri, error)
-                else:
-                    try:
-                        return self.link.fetch(uri, refs[0], size)
-                    except RayObjectLostError as lost:
-                        reason = str(lost)
-                        self.link.call("forget_if_lost", uri.record_id, uri.key)
+                except RayObjectLostError as lost:
+                    reason = str(lost)
+                    self.link.call("forget_if_lost", uri.record_id, uri.key)
         raise errors.object_lost(uri, reason)
 
     def put(self, value: Any, *, uri: ObjectURI | str) -> ObjectURI:

@@ -75,6 +75,9 @@ class FailureKind(str, Enum):
     CHECKPOINT_NOT_PICKLABLE = "checkpoint_not_picklable"
     CHECKPOINT_PACKAGE = "checkpoint_package"
     RAY = "ray"
+    OWNER_DIED = "owner_died"
+    REFUSED = "refused"
+    BROKEN = "broken"
 
 
 # Of the user's own modules, by name: file name, source text, and the digest of that with all that it imports of them.

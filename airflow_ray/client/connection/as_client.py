@@ -11,15 +11,12 @@ from airflow_ray.client.connection.probe import probe_client_server
 from airflow_ray.client.connection.ray_session import RaySession
 from airflow_ray.client.connection.retrying import tries
 from airflow_ray.client.connection.threads import connect_within, run_in_thread
-from airflow_ray.client.transfer import values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_ray.client.connection.authentication import Authentication
-    from airflow_ray.client.connection.session import ConnectAgain
     from airflow_ray.client.connection.settings import RaySettings
-    from airflow_ray.object_uri import ObjectURI
 
 
 GOODBYE_SECONDS = 5.0
@@ -33,16 +30,6 @@ class ClientSession(RaySession):
     """An open connection as a Ray Client."""
 
     copies_values = True
-
-    def send(self, value: Any, connect_again: ConnectAgain) -> tuple[Any, list[Any]]:
-        """Copy a value to the cluster, a large one in pieces: a connection that breaks costs none that has arrived."""
-        apart, objects = values.take_apart(self, value)
-        # Ray's objects cannot be taken to pieces.
-        return values.send(self, apart, None if objects else connect_again), objects
-
-    def fetch(self, uri: ObjectURI, ref: Any, size: int, connect_again: ConnectAgain) -> Any:
-        """Copy an object from the cluster, a large one in pieces."""
-        return values.fetch(self, uri, ref, size, connect_again)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from airflow_ray.client.connection.probe import probe_control_service
 from airflow_ray.client.connection.process_files import folder_of_process
 from airflow_ray.client.connection.ray_session import RaySession
 from airflow_ray.client.connection.threads import connect_within, run_in_thread
-from airflow_ray.client.transfer import values
 from airflow_ray.exceptions import RayConnectionError
 
 if TYPE_CHECKING:
@@ -39,15 +38,10 @@ class DriverSession(RaySession):
 
     copies_values = False
 
-    def send(self, value: Any, connect_again: ConnectAgain) -> tuple[Any, list[Any]]:
-        """Put a value into the object store."""
-        apart, objects = values.take_apart(self, value)
-        return values.send(self, apart), objects
-
-    def fetch(self, uri: ObjectURI, ref: Any, size: int, connect_again: ConnectAgain) -> Any:
+    def fetch(self, uri: ObjectURI, connect_again: ConnectAgain) -> Any:
         """Return an object without a copy: while it is in use, this process stays a driver."""
         _driver.has_read = True
-        return values.fetch(self, uri, ref, size)
+        return super().fetch(uri, connect_again)
 
 
 def open_session(settings: RaySettings) -> AbstractContextManager[DriverSession]:

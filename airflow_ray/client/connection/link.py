@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import BaseHook
-from airflow_ray.client.connection import as_client, as_driver, local_head
+from airflow_ray.client.connection import as_client, as_driver, as_gateway, local_head
 from airflow_ray.client.connection.retrying import tries
 from airflow_ray.client.connection.settings import settings_of
 from airflow_ray.client.connection.threads import await_result
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 #: The way in of each mode.
 OPENERS: dict[str, Callable[[RaySettings], AbstractContextManager[Session]]] = {
+    "gateway": as_gateway.open_session,
     "client": as_client.open_session,
     "driver": as_driver.open_session,
     "local": local_head.open_session,
@@ -183,6 +184,6 @@ class Link:
         timeout = max(0.0, min(seconds, self.settings.connect_timeout))
         return self.settings.model_copy(update={"connect_timeout": timeout})
 
-    def fetch(self, uri: ObjectURI, ref: Any, size: int) -> Any:
+    def fetch(self, uri: ObjectURI) -> Any:
         """Return an object of the cluster over the connection that is open, as :meth:`Session.fetch` does."""
-        return self.session.fetch(uri, ref, size, self.connect_again)
+        return self.session.fetch(uri, self.connect_again)

@@ -81,33 +81,38 @@ def _probe(
         try:
             method(channel)(request, timeout=timeout, metadata=authentication.metadata)
         except grpc.RpcError as error:
-            # Before it gRPC says that this is the last of the addresses it has tried, of which there is one.
-            details = plain_details((error.details() or "").rpartition("last error: ")[2])
-            raise _probe_error(where, address, authentication, error.code(), details) from error
+            raise connection_error(where, address, authentication, error.code().name, error.details() or "") from error
 
 
-def _probe_error(
-    where: str, address: str, authentication: Authentication, code: Any, details: str
+def connection_error(
+    where: str, address: str, authentication: Authentication, code: str, details: str
 ) -> RayConnectionError:
-    import grpc
+    """Return why a first call failed.
 
-    if code == grpc.StatusCode.UNAUTHENTICATED:
+    :param where: what was called, for the text.
+    :param address: its host and port.
+    :param code: of the status, in gRPC's words.
+    :param details: likewise.
+    """
+    # Before it gRPC says that this is the last of the addresses it has tried, of which there is one.
+    details = plain_details(details.rpartition("last error: ")[2])
+    if code == "UNAUTHENTICATED":
         wanted = "another token than the password of the connection" if authentication.token else "a token"
         return RayAuthenticationError(
             f"Cannot connect to {where}: it asks for {wanted}. Set the cluster's token as the password. {details}"
         )
-    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+    if code == "DEADLINE_EXCEEDED":
         return RayConnectionError(
             f"Cannot connect to {where}: nothing answered. Check host and port, and that no firewall drops the "
             "packets between this machine and the Ray head."
         )
-    if code == grpc.StatusCode.UNAVAILABLE and (problem := _tls_problem(address, authentication.tls, details)):
+    if code == "UNAVAILABLE" and (problem := _tls_problem(address, authentication.tls, details)):
         return RayTLSError(f"Cannot connect to {where}: {problem}.")
-    if code == grpc.StatusCode.UNIMPLEMENTED or "HTTP/2" in details or "http2" in details:
+    if code == "UNIMPLEMENTED" or "HTTP/2" in details or "http2" in details:
         return RayConnectionError(
-            f"Cannot connect to {where}: another service listens on that port. Mode client takes the port of the "
-            "Ray Client server (usually 10001), mode driver that of the cluster's control service (usually 6379), "
-            f"none that of the dashboard. {details}"
+            f"Cannot connect to {where}: another service listens on that port. Mode gateway takes the port of the "
+            "gateway (usually 8815), mode client that of the Ray Client server (usually 10001), mode driver that of "
+            f"the cluster's control service (usually 6379), none that of the dashboard. {details}"
         )
     return RayConnectionError(
         f"Cannot connect to {where}: {details}. Check host and port, and that the head runs, for mode client with "

@@ -5,25 +5,26 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_ray.client.build import own_build
 from airflow_ray.client.by_value import pickle_by_value
 from airflow_ray.client.connection.reasons import reason_of
-from airflow_ray.client.connection.session import Session
+from airflow_ray.client.connection.session import ObjectNotThere, Session, is_unknown_owner, owner_died
 from airflow_ray.client.connection.threads import T, await_result, start_in_thread
-from airflow_ray.cluster.protocol import OWNER_PREFIX
-from airflow_ray.exceptions import RayConnectionError, RayOwnerDiedError
+from airflow_ray.client.transfer import values
+from airflow_ray.exceptions import RayConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
+    from airflow_ray.client.connection.session import ConnectAgain
+    from airflow_ray.object_uri import ObjectURI
+
 # A Ray Client whose server has died may get a new one, which knows none of its objects.
 NOT_FOUND = "not found for client"
-# Owners of releases before builds were told apart: they do not answer the questions of newer ones.
-UNKNOWN_OWNER_PREFIX = f"{OWNER_PREFIX}v"
 
 
 class RaySession(Session):
@@ -36,6 +37,9 @@ class RaySession(Session):
 
     ``owner`` is the owner's handle, good within :meth:`active` only.
     """
+
+    #: Whether values are copied on their way, and nothing of Ray's can be used in this process.
+    copies_values: ClassVar[bool]
 
     def __init__(self, namespace: str, active: Callable[[], AbstractContextManager[Any]], deadline: float) -> None:
         self.active = active
@@ -58,11 +62,7 @@ class RaySession(Session):
         try:
             yield
         except (RayActorError, OutOfMemoryError) as error:
-            raise RayOwnerDiedError(
-                f"The process on the Ray head that runs the work of namespace {self._namespace!r} has died, and with "
-                "it that work and the objects. The next try of this task starts anew; where there is none left, clear "
-                f"it, and before it the tasks whose objects it needs. Ray says: {reason_of(error)}"
-            ) from error
+            raise owner_died(self._namespace, reason_of(error)) from error
         except (ConnectionError, ValueError, TypeError, grpc.RpcError) as error:
             is_lost = not isinstance(error, (ValueError, TypeError)) or NOT_FOUND in str(error)
             # Ray's own code stumbles over an answer that a head which has just gone does not give.
@@ -95,13 +95,29 @@ class RaySession(Session):
         import ray
 
         names = self.run(ray.util.list_named_actors)
-        return sorted(name for name in names if name.startswith(UNKNOWN_OWNER_PREFIX))
+        return sorted(filter(is_unknown_owner, names))
 
-    def _answer(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        import ray
+    def begin(self, method: str, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call a method of the owner and return at once."""
 
-        with self.active(), self.translate_errors():
-            return ray.get(getattr(self.owner, method).remote(*args, **kwargs))
+        def answer() -> Any:
+            import ray
+
+            with self.active(), self.translate_errors():
+                return ray.get(getattr(self.owner, method).remote(*args, **kwargs))
+
+        return start_in_thread(answer)
+
+    def send(self, value: Any, connect_again: ConnectAgain) -> tuple[Any, list[Any]]:
+        """Put a value into the object store."""
+        return values.send(self, value)
+
+    def fetch(self, uri: ObjectURI, connect_again: ConnectAgain) -> Any:
+        """Return an object of the object store."""
+        (refs, _, error) = self.call("find", uri.record_id, uri.key, collect=self.copies_values)
+        if error is not None:
+            raise ObjectNotThere(error)
+        return values.fetch(self, uri, refs[0])
 
     def _find_owner(self) -> Any:
         import airflow_ray.cluster

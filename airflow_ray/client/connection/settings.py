@@ -13,21 +13,20 @@ from pydantic_core import PydanticCustomError
 from airflow_ray.client.connection.authentication import Authentication, Tls
 from airflow_ray.client.connection.secrets import mask_authentication, mask_runtime_env
 from airflow_ray.client.pem import read_pem
+from airflow_ray.cluster.gateway.settings import PORT
 from airflow_ray.exceptions import RayConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-Mode = Literal["client", "driver", "local"]
+Mode = Literal["gateway", "client", "driver", "local"]
 
 
 CONN_TYPE = "ray"
 
 
-CLIENT_PORT = 10001
-
-
-CONTROL_PORT = 6379
+# Of each way in, by its mode, unless the connection says another one.
+PORTS = {"gateway": PORT, "client": 10001, "driver": 6379}
 
 
 # Long enough for one crash of the process that serves a Ray Client, which shows after 40 seconds.
@@ -190,7 +189,7 @@ class RaySettings(BaseModel):
 
     :param conn_id: its name.
     :param host: of the Ray head; None for the cluster of this machine, in mode ``driver`` or ``local``.
-    :param port: of the Ray Client server, or of the cluster's control service; None for the usual one.
+    :param port: of the gateway, of the Ray Client server, or of the cluster's control service; None for the usual one.
     :param password: the cluster's token.
     :param mode: the way in; ``client`` unless set, where there is a host.
     :param namespace: the Ray namespace of the owner.
@@ -233,8 +232,8 @@ class RaySettings(BaseModel):
 
     @model_validator(mode="after")
     def _fit_together(self) -> RaySettings:
-        if self.mode == "client" and not self.host:
-            raise _wrong("host is missing, which mode client needs")
+        if self.mode in ("gateway", "client") and not self.host:
+            raise _wrong(f"host is missing, which mode {self.mode} needs")
         if self.mode == "local" and self.host:
             raise _wrong(
                 f"mode local computes on this machine, and host names {self.host!r}. Remove host, or set another mode"
@@ -251,8 +250,7 @@ class RaySettings(BaseModel):
     @property
     def address(self) -> str:
         """Host and port, or ``auto`` for the cluster of this machine."""
-        default_port = CLIENT_PORT if self.mode == "client" else CONTROL_PORT
-        return f"{self.host}:{self.port or default_port}" if self.host else "auto"
+        return f"{self.host}:{self.port or PORTS[self.mode]}" if self.host else "auto"
 
     @property
     def authentication(self) -> Authentication:

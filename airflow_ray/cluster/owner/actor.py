@@ -31,7 +31,7 @@ from airflow_ray.cluster.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from airflow_ray.cluster.owner.waiting import Wanted
     from airflow_ray.cluster.protocol import Sources
@@ -75,7 +75,7 @@ class Owner:
             "messages": MESSAGES_VERSION,
             "oldest_messages": OLDEST_MESSAGES_VERSION,
         }
-        self._transfers = Transfers(handle)
+        self._transfers = Transfers()
         self._ray = RayCalls(handle)
         self._records = Records(self._ray.cancel, self._ray.remove_groups, self._ray.end_actors)
         self._waiting = Waiting(self._records)
@@ -135,14 +135,9 @@ class Owner:
         """See :meth:`Submissions.adopt`."""
         return await self._retirement.refusal() or await self._submissions.adopt(record_id, key, *args)
 
-    async def transfer(self, step: str, *args: Any) -> Any:
-        """Pass a call on to the :class:`Transfers`; a dict with ``error`` tells its error."""
-        from ray.exceptions import RayError
-
-        try:
-            return await getattr(self._transfers, step)(*args)
-        except RayError as error:
-            return {"error": failure_of(error)}
+    async def receive(self, name: str, sizes: list[int], socket: str) -> dict[str, Any] | None:
+        """See :meth:`Transfers.receive`; return as plain data why it cannot be put together."""
+        return await _error_of(self._transfers.receive(name, sizes, socket))
 
     # What is known of work
 
@@ -196,6 +191,11 @@ class Owner:
             return [], 0, error
         needs_cluster = collect and record.objects[key]
         return [self._ray.collect(ref) if needs_cluster else ref], record.outputs[key].get("bytes", 0), None
+
+    async def send(self, record_id: str, key: str, name: str, socket: str) -> dict[str, Any] | None:
+        """Send an output as :meth:`Transfers.send` does; return as plain data why that cannot be."""
+        refs, _, error = await self.find(record_id, key, collect=True)
+        return error or await _error_of(self._transfers.send(name, refs, socket))
 
     async def restore(
         self, wanted: list[tuple[str, str, dict[str, Any]]], runtime_env: dict[str, Any] | None, ttl: float | None
@@ -296,3 +296,14 @@ class Owner:
         if "error" not in answer and record is not None and record.task_id is not None:
             answer["page"] = await self._dashboard.page(record.task_id)
         return answer
+
+
+async def _error_of(step: Awaitable[None]) -> dict[str, Any] | None:
+    """Return as plain data the error of Ray's that something ends with."""
+    from ray.exceptions import RayError
+
+    try:
+        await step
+    except RayError as error:
+        return failure_of(error)
+    return None

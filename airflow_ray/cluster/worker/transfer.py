@@ -1,72 +1,47 @@
-"""The end of a transfer on a worker: the task that takes a value's pieces, or sends them."""
+"""The end of a transfer on a worker: the task that puts a value together, or takes it apart.
+
+It runs on the head, beside the gateway, which passes the bytes on to a client of its own.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from importlib.util import find_spec
 from typing import Any
 
-from airflow_ray.cluster.values.pieces import Arriving, Departing, compressed, original
+from airflow_ray.cluster.gateway.flight import batch_of, chunks_of, schema
+from airflow_ray.cluster.messages import packed
+from airflow_ray.cluster.values.pickler import pickler, unpickler
+from airflow_ray.cluster.values.stream import Departing, arrived
 
-# Batches that wait in the store to be taken by a client.
-OFFERS_AHEAD = 5
 
+def receive(socket: str, name: str, sizes: list[int]) -> tuple[Any, bool]:
+    """Return the value that a client sends, and that it is there; as a task of the owner's.
 
-def receive(owner: Any, name: str, sizes: list[int]) -> tuple[Any, bool]:
-    """Take the pieces of a value that a client offers, and return the value; as a task of the owner's.
-
-    The second output is whether it is all there: it is not when the client has gone.
+    :param socket: of the gateway.
+    :param name: of the transfer.
+    :param sizes: of its pickle and its buffers, in bytes.
+    :raises Exception: whatever a pickle raises that was made with other packages.
     """
-    import ray
+    from pyarrow import flight
 
-    arriving = Arriving(sizes)
-    missing = set(range(arriving.pieces.batches))
-    while missing:
-        offers = ray.get(owner.transfer.remote("offered", name))
-        if offers is None:
-            return None, False
-        for offer, batch, refs in offers:
-            taken = _take(arriving, batch, refs)
-            if taken:
-                missing.discard(batch)
-            owner.transfer.remote("settle", name, [offer], taken)
-    return arriving.value(), True
+    with flight.FlightClient(flight.Location.for_grpc_unix(socket)) as client:
+        reader = client.do_get(flight.Ticket(packed({"name": name})))
+        return arrived(sizes, chunks_of(reader), unpickler), True
 
 
-def _take(arriving: Arriving, batch: int, refs: list[Any]) -> bool:
-    import ray
+def send(socket: str, name: str, value: Any) -> bool:
+    """Send a value to a client; as a task of the owner's.
 
-    try:
-        for number, piece in enumerate(ray.get(refs)):
-            arriving.pieces.write(batch, number, original(piece))
-    # The pieces of a client end with the process that serves it.
-    except ray.exceptions.RayError:
-        return False
+    :param socket: of the gateway.
+    :param name: of the transfer.
+    :raises Exception: whatever a class raises that cannot be pickled.
+    """
+    from pyarrow import flight
+
+    departing = Departing(value, pickler)
+    with flight.FlightClient(flight.Location.for_grpc_unix(socket)) as client:
+        descriptor = flight.FlightDescriptor.for_command(packed({"name": name, "sizes": departing.sizes}))
+        writer, _ = client.do_put(descriptor, schema())
+        with writer:
+            for chunk in departing.chunks():
+                writer.write_batch(batch_of(chunk))
     return True
-
-
-def send(owner: Any, name: str, value: Any) -> bool:
-    """Offer the pieces of a value until a client has taken them all; as a task of the owner's."""
-    import ray
-
-    departing = Departing(value)
-    if departing.has_objects:
-        ray.get(owner.transfer.remote("announce", name, None))
-        return True
-    ray.get(owner.transfer.remote("announce", name, departing.sizes))
-    offers: deque[Any] = deque()
-    for batch in range(departing.pieces.batches):
-        refs = [ray.put(_sent(piece)) for piece in departing.pieces.read(batch)]
-        offers.append(owner.transfer.remote("offer", name, batch, refs))
-        if len(offers) == OFFERS_AHEAD and not ray.get(offers.popleft()):
-            return False
-    return all(ray.get(list(offers)))
-
-
-def _sent(piece: Any) -> Any:
-    return (compressed(piece) if can_decompress() else None) or bytes(piece)
-
-
-def can_decompress() -> bool:
-    """Return whether this side knows what to do with compressed pieces."""
-    return find_spec("pyarrow") is not None

@@ -1,0 +1,137 @@
+"""A client of Arrow Flight that survives a fork."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from airflow_ray.cluster.messages import packed, unpacked
+from airflow_ray.exceptions import RayConnectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_ray.client.connection.authentication import Authentication
+
+# In which gRPC ends its threads after its last client was closed.
+SHUTDOWN_SECONDS = 1.0
+_GRPC_THREADS = ("grpc", "event_engine", "lifeguard", "timer_")
+
+
+class FlightClient:
+    """Calls the gateway from any thread.
+
+    :param location: of the gateway, as Arrow Flight writes it.
+    :param authentication: token and TLS.
+    """
+
+    def __init__(self, location: Any, authentication: Authentication) -> None:
+        self._location = location
+        self._authentication = authentication
+        # Guards the client itself, so that two threads do not make one each, and the count of who uses it.
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self.users = 0
+        _clients.add(self)
+
+    def act(self, kind: str, message: dict[str, Any], timeout: float | None = None) -> Iterator[dict[str, Any]]:
+        """Yield what the gateway says to an action, an empty message for each sign of life.
+
+        :param timeout: seconds until all of it must have been said.
+        """
+        from pyarrow import flight
+
+        with self.used() as client:
+            for result in client.do_action(flight.Action(kind, packed(message)), self.options(timeout)):
+                yield unpacked(result.body) if result.body.size else {}
+
+    @contextmanager
+    def used(self) -> Iterator[Any]:
+        """Yield Arrow Flight's own client, which is not closed meanwhile.
+
+        :raises RayConnectionError: this process was forked from one that used Arrow Flight at that moment.
+        """
+        with self._lock:
+            if _forked_under_use:
+                raise RayConnectionError(
+                    "This process was forked while its parent was calling the Ray cluster from another thread, and "
+                    "cannot connect to it: Arrow Flight does not survive that. Start it with multiprocessing's "
+                    "'spawn', or fork while nothing of airflow_ray is under way."
+                )
+            if self._client is None:
+                self._client = self._connected()
+            self.users += 1
+            client = self._client
+        try:
+            yield client
+        finally:
+            with self._lock:
+                self.users -= 1
+
+    def options(self, timeout: float | None = None) -> Any:
+        """Return what goes with each call."""
+        from pyarrow import flight
+
+        headers = [(name.encode(), value.encode()) for name, value in self._authentication.metadata]
+        return flight.FlightCallOptions(timeout=timeout, headers=headers)
+
+    def close(self) -> None:
+        """End the connection; the next call opens another one."""
+        with self._lock:
+            if self._client is not None:
+                with suppress(Exception):
+                    self._client.close()
+                self._client = None
+
+    def _connected(self) -> Any:
+        from pyarrow import flight
+
+        tls = self._authentication.tls
+        options: dict[str, Any] = {}
+        if tls is not None:
+            options = {"tls_root_certs": tls.ca_cert, "cert_chain": tls.cert, "private_key": tls.key}
+            options = {name: pem for name, pem in options.items() if pem is not None}
+        # Two connections of one process, with two tokens, are two.
+        return flight.FlightClient(self._location, generic_options=[("grpc.use_local_subchannel_pool", 1)], **options)
+
+
+_clients: WeakSet[FlightClient] = WeakSet()
+_forked_under_use = False
+# What must not be collected in a child: Arrow Flight would wait for threads that are not there.
+_of_parent: list[Any] = []
+
+
+def _before_fork() -> None:
+    """Close what is idle: threads of gRPC that a child lacks would let it wait for ever."""
+    clients = [client for client in list(_clients) if client._client is not None]
+    for client in clients:
+        if not client.users:
+            client.close()
+    deadline = time.monotonic() + SHUTDOWN_SECONDS
+    while clients and _has_grpc_threads() and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def _after_fork_in_child() -> None:
+    global _forked_under_use
+    for client in list(_clients):
+        _forked_under_use = _forked_under_use or client.users > 0
+        _of_parent.append(client._client)
+        client._client, client.users, client._lock = None, 0, threading.Lock()
+
+
+def _has_grpc_threads() -> bool:
+    names = []
+    for thread in Path("/proc/self/task").glob("*/comm"):
+        # It may have ended just now.
+        with suppress(OSError):
+            names.append(thread.read_text())
+    return any(name.startswith(_GRPC_THREADS) for name in names)
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

@@ -1,0 +1,229 @@
+"""Whole values on their way through the gateway, and back: what breaks begins again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.client import errors
+from airflow_ray.client.by_value import pickle_by_value
+from airflow_ray.client.connection.session import ObjectNotThere
+from airflow_ray.client.submission.identity import keep_identities
+from airflow_ray.client.submission.modules import importable_modules_of_user
+from airflow_ray.cluster.gateway.flight import batch_of, chunks_of, schema
+from airflow_ray.cluster.messages import packed, unpacked
+from airflow_ray.cluster.protocol import FailureKind
+from airflow_ray.cluster.values.pickler import pickler, unpickler
+from airflow_ray.cluster.values.stream import Departing, arrived
+from airflow_ray.exceptions import (
+    RayConnectionError,
+    RayOutOfMemoryError,
+    RayPicklingError,
+    RayWorkerCrashedError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_ray.client.connection.as_gateway import GatewaySession
+    from airflow_ray.client.connection.session import ConnectAgain
+    from airflow_ray.object_uri import ObjectURI
+
+PROGRESS_SECONDS = 5.0
+# The gateway itself gives up an end that does nothing for a minute, and says so.
+SILENT_SECONDS = 90.0
+
+log = logging.getLogger(__name__)
+
+
+class TransferFailure(Exception):
+    """Carries, as plain data, why the cluster could not take or give a value."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(error["kind"])
+        self.error = error
+
+
+class _Stopped(Exception):
+    """Ends a transfer that nobody waits for any more."""
+
+
+class _Transfer:
+    """A value on its way, over one connection after another.
+
+    :param session: the first of them.
+    :param connect_again: makes the others.
+    """
+
+    verb: str
+
+    def __init__(self, session: GatewaySession, connect_again: ConnectAgain) -> None:
+        self._session = session
+        self._connect_again = connect_again
+        self._stopped = threading.Event()
+        self._moved = 0
+        self._bytes = 0
+        self._note: Callable[[], None] = lambda: None
+
+    def run(self) -> Any:
+        """Move the value, and return what :meth:`_move` does.
+
+        :raises RayConnectionError: the connection broke before anything was moved, twice in turn.
+        """
+        was_vain = False
+        while True:
+            self._moved = 0
+            try:
+                return self._run()
+            except RayConnectionError as error:
+                if was_vain and not self._moved:
+                    raise
+                was_vain = not self._moved
+                self._session = self._connect_again(error)
+
+    def _run(self) -> Any:
+        stopped = self._stopped = threading.Event()
+
+        def move(note: Callable[[], None]) -> Any:
+            self._note = note
+            with self._session.translate_errors():
+                return self._move(self._session, stopped)
+
+        future = self._session.start(move, SILENT_SECONDS)
+        try:
+            while True:
+                try:
+                    return future.result(PROGRESS_SECONDS)
+                except FutureTimeoutError:
+                    if future.done():
+                        raise
+                    log.info("%s %.0f of %.0f MB", self.verb, self._moved / 1e6, self._bytes / 1e6)
+        # Also where a signal handler raises.
+        finally:
+            stopped.set()
+
+    def _move(self, session: GatewaySession, stopped: threading.Event) -> Any:
+        raise NotImplementedError
+
+    def _count(self, chunk: Any, stopped: threading.Event) -> None:
+        if stopped.is_set():
+            raise _Stopped
+        self._moved += len(chunk)
+        self._note()
+
+
+class _Upload(_Transfer):
+    verb = "Uploaded"
+
+    def __init__(self, departing: Departing, session: GatewaySession, connect_again: ConnectAgain) -> None:
+        super().__init__(session, connect_again)
+        self._departing = departing
+        self._bytes = sum(departing.sizes)
+
+    def _move(self, session: GatewaySession, stopped: threading.Event) -> str:
+        from pyarrow import flight
+
+        name = uuid.uuid4().hex
+        command = packed({**session.owner, "name": name, "sizes": self._departing.sizes})
+        with session.client.used() as client:
+            descriptor = flight.FlightDescriptor.for_command(command)
+            writer, reader = client.do_put(descriptor, schema(), session.client.options())
+            with writer:
+                for chunk in self._departing.chunks():
+                    writer.write_batch(batch_of(chunk))
+                    self._count(chunk, stopped)
+                writer.done_writing()
+                # Signs of life while the cluster puts it together.
+                while reader.read() is not None:
+                    self._note()
+        return name
+
+
+class _Download(_Transfer):
+    verb = "Downloaded"
+
+    def __init__(self, uri: ObjectURI, session: GatewaySession, connect_again: ConnectAgain) -> None:
+        super().__init__(session, connect_again)
+        self._uri = uri
+
+    def _move(self, session: GatewaySession, stopped: threading.Event) -> Any:
+        from pyarrow import flight
+
+        key = {"record_id": self._uri.record_id, "key": self._uri.key}
+        ticket = flight.Ticket(packed({**session.owner, "name": uuid.uuid4().hex, **key}))
+        with session.client.used() as client:
+            reader = client.do_get(ticket, session.client.options())
+            while (first := reader.read_chunk()).app_metadata is None:
+                self._note()
+            sizes = unpacked(first.app_metadata)["sizes"]
+            self._bytes = sum(sizes)
+
+            def chunks() -> Iterator[Any]:
+                for chunk in chunks_of(reader):
+                    self._count(chunk, stopped)
+                    yield chunk
+
+            try:
+                return arrived(sizes, chunks(), unpickler)
+            except BaseException:
+                reader.cancel()
+                raise
+
+
+def send(session: GatewaySession, value: Any, connect_again: ConnectAgain) -> str:
+    """Bring a value to the cluster, and return by what name the owner knows it.
+
+    :raises RayPicklingError: it cannot be pickled, or not be unpickled on the cluster.
+    :raises RayWorkerCrashedError: the process that received it has died.
+    """
+    try:
+        with pickle_by_value(importable_modules_of_user()):
+            departing = Departing(value, pickler)
+    # What a user's __reduce__ raises is anything.
+    except Exception as error:
+        raise errors.not_picklable(value, error) from error
+    try:
+        name: str = _Upload(departing, session, connect_again).run()
+    except TransferFailure as failure:
+        error = failure.error
+        if error["kind"] == FailureKind.NOT_PICKLABLE:
+            raise RayPicklingError(
+                f"A value of type {type(value).__name__} cannot be unpickled on the Ray cluster, which needs the "
+                f"packages it was made with: {error['type']}: {error['message']}"
+            ) from failure
+        raise _died(error) from failure
+    return name
+
+
+def fetch(session: GatewaySession, uri: ObjectURI, connect_again: ConnectAgain) -> Any:
+    """Return an object of the cluster.
+
+    :raises ObjectNotThere: the owner has none of that name.
+    :raises RayObjectLostError: it is gone.
+    :raises RayPicklingError: it cannot be unpickled in this process, or not be pickled on the cluster.
+    :raises RayWorkerCrashedError: the process that sent it has died.
+    """
+    keep_identities()
+    try:
+        return _Download(uri, session, connect_again).run()
+    except TransferFailure as failure:
+        error = failure.error
+        if error["kind"] == FailureKind.NO_OBJECT:
+            raise ObjectNotThere(error) from failure
+        if error["kind"] == FailureKind.INPUT_LOST:
+            raise errors.object_lost(uri, error["message"]) from failure
+        if error["kind"] == FailureKind.NOT_PICKLABLE:
+            raise RayPicklingError(
+                f"{uri} cannot be sent from the Ray cluster: {error['type']}: {error['message']}"
+            ) from failure
+        raise _died(error) from failure
+    except (ImportError, AttributeError) as unreadable:
+        raise errors.not_readable_here(uri, unreadable) from unreadable
+
+
+def _died(error: dict[str, Any]) -> RayWorkerCrashedError:
+    died = RayOutOfMemoryError if error["kind"] == FailureKind.OUT_OF_MEMORY else RayWorkerCrashedError
+    return died(f"The process at the cluster's end of the transfer has died: {error['type']}: {error['message']}")

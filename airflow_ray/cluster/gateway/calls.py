@@ -1,0 +1,147 @@
+"""Calls of owners: what clients may call of them, and what comes back as plain data."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow_ray.cluster.failures import failure
+from airflow_ray.cluster.protocol import MESSAGES_VERSION, OLDEST_MESSAGES_VERSION, OWNER_PREFIX, FailureKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# What runners and other owners call is not for clients, and neither is what takes or returns a ref.
+VERBS = frozenset(
+    {
+        "acknowledge",
+        "adopt",
+        "attach",
+        "cancel",
+        "describe",
+        "forget_if_lost",
+        "greet",
+        "list_objects",
+        "poll",
+        "refresh_credentials",
+        "release",
+        "restore",
+        "submit",
+        "watch",
+    }
+)
+# In between a client that waits learns that somebody is still there.
+SIGN_SECONDS = 10.0
+
+
+class Refusal(Exception):
+    """Carries, as plain data, why something was not done."""
+
+    def __init__(self, kind: FailureKind, **details: Any) -> None:
+        super().__init__(kind.value)
+        self.error = failure(kind, **details)
+
+
+class OwnerName(NamedTuple):
+    """Which owner is meant, by its namespace in Ray and its name there."""
+
+    namespace: str
+    name: str
+
+
+class Owners:
+    """Knows the owners of this cluster by their handles."""
+
+    def __init__(self) -> None:
+        self._handles: dict[OwnerName, Any] = {}
+
+    def begin(self, owner: OwnerName, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method, and return the ref of its answer.
+
+        :raises Refusal: there is no such owner.
+        """
+        return getattr(self._handle(owner), method).remote(*args, **kwargs)
+
+    def call(self, owner: OwnerName, method: str, args: list[Any], kwargs: dict[str, Any]) -> Iterator[Any]:
+        """Yield None now and then while an owner has not answered, and then its answer in a list.
+
+        :raises Refusal: there is no such owner, it has died, or this is nothing that a client may ask.
+        """
+        import ray
+
+        if method not in VERBS:
+            raise Refusal(FailureKind.REFUSED, message=f"A client may not call {method!r} of the cluster")
+        ref = self.begin(owner, method, *args, **kwargs)
+        while not ray.wait([ref], timeout=SIGN_SECONDS)[0]:
+            yield None
+        yield [self.answer(owner, ref)]
+
+    def answer(self, owner: OwnerName, ref: Any) -> Any:
+        """Return an answer that is there.
+
+        :raises Refusal: the owner has died, or cannot do what it was asked.
+        """
+        import ray
+        from ray.exceptions import OutOfMemoryError, RayActorError, RayError
+
+        try:
+            return ray.get(ref)
+        except (RayActorError, OutOfMemoryError) as error:
+            self._handles.pop(owner, None)
+            raise Refusal(FailureKind.OWNER_DIED, message=str(error)) from error
+        except RayError as error:
+            cause = getattr(error, "cause", error)
+            raise Refusal(FailureKind.REFUSED, message=f"{type(cause).__name__}: {cause}") from error
+
+    def is_there(self, owner: OwnerName) -> bool:
+        """Whether an owner lives."""
+        try:
+            self._handle(owner)
+        except Refusal:
+            return False
+        return True
+
+    def others(self, owner: OwnerName) -> list[str]:
+        """Return the names of all other owners of a namespace."""
+        import ray
+
+        named = ray.util.list_named_actors(all_namespaces=True)
+        names = [each["name"] for each in named if each["namespace"] == owner.namespace]
+        return sorted(name for name in names if name.startswith(OWNER_PREFIX) and name != owner.name)
+
+    def _handle(self, owner: OwnerName) -> Any:
+        import ray
+
+        if owner not in self._handles:
+            try:
+                self._handles[owner] = ray.get_actor(owner.name, namespace=owner.namespace)
+            except ValueError as error:
+                raise Refusal(FailureKind.OWNER_DIED, message="It is not there") from error
+        return self._handles[owner]
+
+
+def greeting(release: str) -> dict[str, Any]:
+    """Return who this gateway is, and what runs on this head."""
+    return {
+        "release": release,
+        "messages": MESSAGES_VERSION,
+        "oldest_messages": OLDEST_MESSAGES_VERSION,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "ray": _version("ray"),
+        "pyarrow": _version("pyarrow"),
+        "cloudpickle": _version_of_pickler(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _version_of_pickler() -> str:
+    from ray import cloudpickle
+
+    return str(cloudpickle.__version__)

@@ -1,0 +1,85 @@
+"""Who is let in, and what a peer that is not can make the gateway hold."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.cluster.gateway.settings import sum_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Arrow Flight reads the whole body of a call before anybody can refuse it. A gateway that holds more than this over
+# what it began with ends, and is started again: its own work, 16 transfers and 2,000 calls that wait, stays below.
+MAX_GROWTH_BYTES = 1_500_000_000
+CHECK_SECONDS = 0.05
+_SCHEME = "Bearer "
+
+
+class Tokens:
+    """The tokens that are let in, by their SHA-256 sums, as the file has them at the moment.
+
+    :param path: of the file; where there is none, no token is asked for.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # Replaced as a whole, so that no thread sees the stamp of one file and the sums of another.
+        self._known: tuple[Any, frozenset[str]] = None, frozenset()
+
+    def let_in(self, header: str) -> bool:
+        """Whether the header of a call has one of them."""
+        sums = self._sums()
+        given = sum_of(header.removeprefix(_SCHEME)) if header.startswith(_SCHEME) else ""
+        return any(hmac.compare_digest(given, each) for each in sums)
+
+    def _sums(self) -> frozenset[str]:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return frozenset()
+        stamp = status.st_mtime_ns, status.st_ino, status.st_size
+        if self._known[0] != stamp:
+            self._known = stamp, frozenset(self._path.read_text().split())
+        return self._known[1]
+
+
+def middleware(tokens: Tokens) -> dict[str, Any]:
+    """Return what refuses each call that has no token of ``tokens``."""
+    from pyarrow import flight
+
+    class Doorkeeper(flight.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow has no types
+        def start_call(self, info: Any, headers: dict[str, list[str]]) -> None:
+            given = [each for name, values in headers.items() if name.lower() == "authorization" for each in values]
+            if not any(map(tokens.let_in, given)):
+                raise flight.FlightUnauthenticatedError("another token is asked for" if given else "a token is missing")
+
+    return {"doorkeeper": Doorkeeper()}
+
+
+def limit_growth(end: Callable[[], None], at_most: int = MAX_GROWTH_BYTES) -> None:
+    """Watch from a thread how much memory this process has, and end it where that is too much.
+
+    :param end: ends it.
+    :param at_most: bytes over what it has now.
+    """
+    limit = _resident_bytes() + at_most
+
+    def watch() -> None:
+        while _resident_bytes() <= limit:
+            stopped.wait(CHECK_SECONDS)
+        end()
+
+    stopped = threading.Event()
+    threading.Thread(target=watch, name="airflow-ray-memory", daemon=True).start()
+
+
+def _resident_bytes() -> int:
+    with suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0

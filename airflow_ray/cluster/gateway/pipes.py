@@ -1,0 +1,126 @@
+"""What a client sends for a worker, or a worker for a client, while it passes through the gateway."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# Of one transfer there are these, one that comes and one that goes: 32 MB with chunks of 8 MB.
+PIPE_BYTES = 16_000_000
+# A further one waits until one of these has ended.
+MAX_PIPES = 16
+# One end that does nothing for so long is gone, or might as well be.
+SILENT_SECONDS = 60.0
+
+
+class PipeBrokenError(Exception):
+    """One end of a pipe has gone, or does nothing any more."""
+
+
+class Pipe:
+    """Passes batches on from one thread to another, and lets the first one wait for the second."""
+
+    def __init__(self) -> None:
+        self._batches: deque[tuple[Any, int]] = deque()
+        self._bytes = 0
+        self._ended = False
+        self._broken: str | None = None
+        # Guards all of the above: a batch is taken by one, and nobody waits for what is there already.
+        self._changed = threading.Condition()
+
+    def put(self, batch: Any, size: int, patience: float | None = None) -> None:
+        """Pass a batch on as soon as there is room for it.
+
+        :param size: in bytes.
+        :param patience: seconds in which there must be; None waits without limit.
+        :raises PipeBrokenError: the other end has gone, or takes nothing.
+        """
+        with self._changed:
+            if not self._wait(lambda: self._bytes < PIPE_BYTES, patience):
+                self._break_off(f"the receiving end took nothing for {patience:.3g} seconds")
+                self._require_whole()
+            self._batches.append((batch, size))
+            self._bytes += size
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """Let the other end know that this was all."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def break_off(self, reason: str) -> None:
+        """Let both ends fail, unless all is there for the receiving one."""
+        with self._changed:
+            self._break_off(reason)
+
+    def batches(self, patience: float | None = None, signs: float | None = None) -> Iterator[Any]:
+        """Yield the batches as they come.
+
+        :param patience: seconds in which the next one must come; None waits without limit.
+        :param signs: seconds after which None is yielded while none comes.
+        :raises PipeBrokenError: the other end has gone before its last one, or sends nothing.
+        """
+        while True:
+            with self._changed:
+                is_there = self._wait(lambda: self._batches or self._ended, patience or signs)
+                if is_there and not self._batches:
+                    return
+                if is_there:
+                    batch, size = self._batches.popleft()
+                    self._bytes -= size
+                    self._changed.notify_all()
+                elif patience:
+                    self._break_off(f"the sending end sent nothing for {patience:.3g} seconds")
+                    self._require_whole()
+                else:
+                    batch = None
+            yield batch
+
+    def _wait(self, is_so: Callable[[], Any], seconds: float | None) -> bool:
+        met = self._changed.wait_for(lambda: self._broken or is_so(), seconds)
+        self._require_whole()
+        return bool(met)
+
+    def _break_off(self, reason: str) -> None:
+        if not self._ended:
+            self._broken = self._broken or reason
+            self._batches.clear()
+            self._changed.notify_all()
+
+    def _require_whole(self) -> None:
+        if self._broken:
+            raise PipeBrokenError(self._broken)
+
+
+class Pipes:
+    """The pipes that are open, by the names of their transfers."""
+
+    def __init__(self) -> None:
+        self._pipes: dict[str, Pipe] = {}
+        self._turns = threading.BoundedSemaphore(MAX_PIPES)
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[Pipe]:
+        """Wait for a turn, and hold a pipe open under a name that its other end knows.
+
+        :raises PipeBrokenError: no turn came.
+        """
+        if not self._turns.acquire(timeout=SILENT_SECONDS):
+            raise PipeBrokenError(f"{MAX_PIPES} other values are on their way, and none of them arrived in time")
+        pipe = self._pipes[name] = Pipe()
+        try:
+            yield pipe
+        finally:
+            del self._pipes[name]
+            pipe.break_off("the other end has gone")
+            self._turns.release()
+
+    def get(self, name: str) -> Pipe | None:
+        """Return the pipe of that name, if it is open."""
+        return self._pipes.get(name)

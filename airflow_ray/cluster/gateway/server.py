@@ -1,0 +1,200 @@
+"""The Arrow Flight server: it passes calls on to owners, and values from one stream to another."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.cluster.failures import failure
+from airflow_ray.cluster.gateway.calls import SIGN_SECONDS, OwnerName, Owners, Refusal, greeting
+from airflow_ray.cluster.gateway.flight import batch_of, schema
+from airflow_ray.cluster.gateway.pipes import SILENT_SECONDS, Pipe, PipeBrokenError, Pipes
+from airflow_ray.cluster.messages import packed, unpacked
+from airflow_ray.cluster.protocol import OWNER_PREFIX, FailureKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ENDED = "the cluster's end of the transfer has ended"
+
+
+class Desk:
+    """What the gateway does, for each of its servers.
+
+    :param owners: whom it passes calls on to.
+    :param socket: path of the Unix socket by which workers on this head come.
+    :param release: of this package.
+    """
+
+    def __init__(self, owners: Owners, socket: str, release: str) -> None:
+        self._owners = owners
+        self._socket = socket
+        self._greeting = greeting(release)
+        self._pipes = Pipes()
+
+    def answers(self, kind: str, body: Any) -> Iterator[bytes]:
+        """Yield what a client is told for an action: nothing now and then while it waits, and then the answer.
+
+        :raises Refusal: it cannot be done.
+        """
+        message = _message(body)
+        if kind == "greet":
+            owner = _owner(message)
+            is_there = self._owners.is_there(owner)
+            yield packed({**self._greeting, "owner": is_there, "others": self._owners.others(owner)})
+            return
+        if kind != "call":
+            raise Refusal(FailureKind.REFUSED, message=f"There is no action {kind!r}")
+        method, args, kwargs = message.get("method"), message.get("args", []), message.get("kwargs", {})
+        if not (isinstance(method, str) and isinstance(args, list) and isinstance(kwargs, dict)):
+            raise Refusal(FailureKind.REFUSED, message="The call is none")
+        for answer in self._owners.call(_owner(message), method, args, kwargs):
+            yield b"" if answer is None else packed({"answer": answer[0]})
+
+    def take(self, command: Any, reader: Any, writer: Any) -> None:
+        """Take a value from a client, for a worker, or from a worker, for a client.
+
+        :raises Refusal: it cannot be done.
+        :raises PipeBrokenError: the other end has gone.
+        """
+        message = _message(command)
+        name, sizes = message.get("name"), message.get("sizes")
+        if not (isinstance(name, str) and isinstance(sizes, list) and all(type(size) is int for size in sizes)):
+            raise Refusal(FailureKind.REFUSED, message="The value has no name or no sizes")
+        if "owner" in message:
+            self._upload(_owner(message), name, sizes, reader, writer)
+            return
+        pipe = self._pipe(name)
+        pipe.put((batch_of(b""), packed({"sizes": sizes})), 0)
+        _pour(reader, pipe, SILENT_SECONDS)
+
+    def give(self, ticket: Any) -> Iterator[Any]:
+        """Yield the batches of a value, for a client or for a worker; the sizes come before as metadata.
+
+        :raises Refusal: it cannot be done.
+        :raises PipeBrokenError: the other end has gone.
+        """
+        message = _message(ticket)
+        name = message.get("name")
+        if not isinstance(name, str):
+            raise Refusal(FailureKind.REFUSED, message="The value has no name")
+        if "owner" in message:
+            yield from self._download(_owner(message), name, message.get("record_id"), message.get("key"))
+        else:
+            for batch, _ in self._pipe(name).batches(patience=SILENT_SECONDS):
+                yield batch
+
+    def _upload(self, owner: OwnerName, name: str, sizes: list[int], reader: Any, writer: Any) -> None:
+        import ray
+
+        with self._pipes.open(name) as pipe:
+            done = self._owners.begin(owner, "receive", name, sizes, self._socket)
+            done.future().add_done_callback(lambda _: pipe.break_off(_ENDED))
+            # Where the cluster's end has ended, it says why.
+            with suppress(PipeBrokenError):
+                _pour(reader, pipe)
+            while not ray.wait([done], timeout=SIGN_SECONDS)[0]:
+                writer.write(b"")
+            self._require_success(owner, done)
+
+    def _download(self, owner: OwnerName, name: str, record_id: Any, key: Any) -> Iterator[Any]:
+        with self._pipes.open(name) as pipe:
+            done = self._owners.begin(owner, "send", record_id, key, name, self._socket)
+            done.future().add_done_callback(lambda _: pipe.break_off(_ENDED))
+            nothing = batch_of(b"")
+            try:
+                for part in pipe.batches(signs=SIGN_SECONDS):
+                    batch, metadata = part or (nothing, None)
+                    yield batch if metadata is None else (batch, metadata)
+            except PipeBrokenError:
+                self._require_success(owner, done)
+                raise
+
+    def _require_success(self, owner: OwnerName, done: Any) -> None:
+        error = self._owners.answer(owner, done)
+        if error is not None:
+            raise Refusal(FailureKind(error["kind"]), **{name: error[name] for name in error if name != "kind"})
+
+    def _pipe(self, name: str) -> Pipe:
+        pipe = self._pipes.get(name)
+        if pipe is None:
+            raise Refusal(FailureKind.BROKEN, message="Nobody waits for this value any more")
+        return pipe
+
+
+def server(desk: Desk, location: Any, **options: Any) -> Any:
+    """Return a server that has begun to listen.
+
+    :param options: of ``pyarrow.flight.FlightServerBase``.
+    """
+    from pyarrow import flight
+
+    class Server(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no types
+        def do_action(self, context: Any, action: Any) -> Iterator[bytes]:
+            return _telling_all(desk.answers(action.type, action.body))
+
+        def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
+            with _telling():
+                desk.take(descriptor.command, reader, writer)
+
+        def do_get(self, context: Any, ticket: Any) -> Any:
+            return flight.GeneratorStream(schema(), _telling_all(desk.give(ticket.ticket)))
+
+    return Server(location, **options)
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Raise as an error of Flight's, with plain data for the client, why something was not done."""
+    try:
+        yield
+    except Refusal as refusal:
+        raise _told(refusal.error) from refusal
+    except PipeBrokenError as error:
+        raise _told(failure(FailureKind.BROKEN, message=str(error))) from error
+
+
+def _told(error: dict[str, Any]) -> Exception:
+    from pyarrow import flight
+
+    told: Exception = flight.FlightServerError(str(error.get("message", error["kind"])), packed(error))
+    return told
+
+
+def _telling_all(parts: Iterator[Any]) -> Iterator[Any]:
+    with _telling():
+        yield from parts
+
+
+def _message(body: Any) -> dict[str, Any]:
+    """Return the message that a peer has sent.
+
+    :raises Refusal: it is none.
+    """
+    try:
+        message = unpacked(body)
+    except ValueError as error:
+        raise Refusal(FailureKind.REFUSED, message=f"The message cannot be read: {error}") from error
+    if not isinstance(message, dict):
+        raise Refusal(FailureKind.REFUSED, message="The message is no mapping")
+    return message
+
+
+def _owner(message: dict[str, Any]) -> OwnerName:
+    namespace, name = message.get("namespace"), message.get("owner")
+    if not (isinstance(namespace, str) and isinstance(name, str) and name.startswith(OWNER_PREFIX)):
+        raise Refusal(FailureKind.REFUSED, message="The message names no owner")
+    return OwnerName(namespace, name)
+
+
+def _pour(reader: Any, pipe: Pipe, patience: float | None = None) -> None:
+    """Pass all batches of a reader on.
+
+    :param patience: as for :meth:`Pipe.put`.
+    :raises PipeBrokenError: nobody takes them.
+    """
+    for part in reader:
+        if part.data is not None:
+            pipe.put((part.data, None), part.data.nbytes, patience)
+    # Also where the sender has died: whoever reads knows how much there is to come.
+    pipe.end()
