@@ -22,6 +22,7 @@ class RayHead(ray_cluster.RayHead):
         self,
         ports: tuple[int, int] | None = None,
         object_store_bytes: int = ray_cluster.OBJECT_STORE_BYTES,
+        dashboard_port: int | None = None,
         **environment: str,
     ) -> None:
         super().__init__(
@@ -29,4 +30,5 @@ class RayHead(ray_cluster.RayHead):
             resources={"gadget": 2},
             environment={**ENVIRONMENT, **environment},
             object_store_bytes=object_store_bytes,
+            dashboard_port=dashboard_port,
         )

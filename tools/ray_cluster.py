@@ -36,6 +36,7 @@ class RayHead:
     :param environment: further environment variables of the head and its nodes.
     :param object_store_bytes: what the object store of the head takes.
     :param python: the interpreter whose Ray it is.
+    :param dashboard_port: of the dashboard, which it does not have if None.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class RayHead:
         environment: dict[str, str] | None = None,
         object_store_bytes: int = OBJECT_STORE_BYTES,
         python: str = sys.executable,
+        dashboard_port: int | None = None,
     ) -> None:
         control_port, client_port = ports or free_ports(2)
         self.ports = control_port, client_port
@@ -53,7 +55,7 @@ class RayHead:
         self.environment = environment or {}
         self.python = python
         options = ["--head", f"--port={control_port}", f"--ray-client-server-port={client_port}"]
-        options += ["--include-dashboard=false", f"--temp-dir={self.temp_dir}"]
+        options += [f"--temp-dir={self.temp_dir}", *_dashboard(dashboard_port)]
         options += [f"--object-store-memory={object_store_bytes}"]
         options += [f"--num-cpus={num_cpus}", f"--resources={json.dumps(resources or {})}"]
         self.process = _start(self, options, Path(self.temp_dir, "start.log"), self._answers)
@@ -109,6 +111,15 @@ class RayNode:
     def kill(self) -> None:
         """End all processes at once with SIGKILL, as the loss of the machine does."""
         _kill_family(self.process)
+
+
+def _dashboard(port: int | None) -> list[str]:
+    if port is None:
+        return ["--include-dashboard=false"]
+    # Ray's own choice for the agent is one port for all heads of a machine.
+    (agent_port,) = free_ports(1)
+    options = ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}"]
+    return [*options, f"--dashboard-agent-listen-port={agent_port}"]
 
 
 def _start(head: RayHead, options: list[str], log: Path, ready: Callable[[], bool]) -> subprocess.Popen[bytes]:

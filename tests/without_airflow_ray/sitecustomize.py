@@ -1,4 +1,4 @@
-"""Makes airflow_ray unimportable in the processes that have this folder on their path.
+"""Makes airflow_ray unimportable in the processes that have this folder on their path, but for the file that brings it.
 
 And gives the heads of tests that run side by side different ports for the processes that serve Ray Clients: Ray looks
 for one that is free a second before it listens there, and then shares it with whoever came first.
@@ -14,7 +14,8 @@ class _Missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
-sys.meta_path.insert(0, _Missing())
+if not any(argument.endswith("airflow_ray_gateway.pyz") for argument in sys.orig_argv):
+    sys.meta_path.insert(0, _Missing())
 
 if "ray.util.client.server" in sys.orig_argv and "--mode=proxy" in sys.orig_argv:
     from ray.util.client.server import proxier

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_ray.client.build import own_build
 from airflow_ray.client.by_value import pickle_by_value
 from airflow_ray.client.connection.reasons import reason_of
 from airflow_ray.client.connection.session import ObjectNotThere, Session, is_unknown_owner, owner_died
 from airflow_ray.client.connection.threads import T, await_result, start_in_thread
 from airflow_ray.client.transfer import values
+from airflow_ray.cluster.build import own_build
 from airflow_ray.exceptions import RayConnectionError
 
 if TYPE_CHECKING:

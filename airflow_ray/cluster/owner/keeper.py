@@ -13,8 +13,13 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
+from airflow_ray.cluster.gateway.child import CODE, Duty
+from airflow_ray.cluster.gateway.files import GatewayError
+from airflow_ray.cluster.gateway.keeping import GatewayKeeper
+from airflow_ray.cluster.gateway.settings import GatewaySettings, default_folder
 from airflow_ray.cluster.owner.actor import Owner
 from airflow_ray.cluster.protocol import KEEPER_PREFIX, OWNER_PREFIX
 
@@ -29,7 +34,11 @@ READY = b"the owner is ready\n"
 MAX_CONCURRENT_CALLS = 10_000
 
 
-_ON_HEAD: dict[str, Any] = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
+# Of the keeper: whoever asks for the gateway waits for it in a thread of its own.
+MAX_CONCURRENT_STARTS = 32
+
+
+ON_HEAD: dict[str, Any] = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
 
 
 def _exit_with_parent() -> None:
@@ -76,7 +85,7 @@ def keep_owner(address: str, namespace: str, release: str, digest: str) -> None:
             # A restarted owner would know nothing. And Ray's memory monitor ends first what can be restarted.
             max_restarts=0,
             max_concurrency=MAX_CONCURRENT_CALLS,
-            **_ON_HEAD,
+            **ON_HEAD,
         )
         .remote(*build)
     )
@@ -95,10 +104,15 @@ def keep_owner(address: str, namespace: str, release: str, digest: str) -> None:
 
 
 class Keeper:
-    """A detached actor on the head that starts the keeper process: named, so there is one a namespace."""
+    """A detached actor on the head that starts the keeper process, and keeps the gateway, if somebody wants it.
+
+    It has a name, so there is one a namespace.
+    """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._starting = threading.Lock()
+        self._gateway = GatewayKeeper(self._has_owner)
 
     def ensure_owner(self, pickled_keep_owner: bytes, namespace: str, release: str, digest: str) -> str | None:
         """Start the keeper process unless it runs and return when the owner is ready.
@@ -110,23 +124,53 @@ class Keeper:
         """
         import ray
 
-        if self._process is not None and self._process.poll() is None:
-            with suppress(ValueError):
-                ray.get_actor(Build(release, digest).owner_name, namespace=namespace)
-                return None
-            # Its owner has just died, so it is about to end.
-            self._process.wait()
-        code = "import pickle, sys; f, args = pickle.load(sys.stdin.buffer); pickle.loads(f)(*args)"
+        with self._starting:
+            if self._process is not None and self._process.poll() is None:
+                with suppress(ValueError):
+                    ray.get_actor(Build(release, digest).owner_name, namespace=namespace)
+                    return None
+                # Its owner has just died, so it is about to end.
+                self._process.wait()
+            address = ray.get_runtime_context().gcs_address
+            return self._start(pickled_keep_owner, (address, namespace, release, digest))
+
+    def ensure_gateway(
+        self, pickled_serve: bytes, release: str, folder: str | None, host: str | None, port: int, sums: list[str]
+    ) -> dict[str, Any]:
+        """Start the gateway of this head unless it runs, and keep it running for as long as the owner lives.
+
+        :param pickled_serve: what becomes the gateway, pickled by value.
+        :param release: of the package that it runs; one of an older release makes way.
+        :param folder: of its files; None for the usual one.
+        :param host: as for :class:`GatewaySettings`.
+        :param port: likewise.
+        :param sums: SHA-256 of the tokens that are let in, instead of those before; none leave those.
+        :returns: what it notes of itself once it takes connections; or ``error``, why it does not, with
+            ``is_of_versions``.
+        """
+        import ray
+
+        address = ray.get_runtime_context().gcs_address
+        settings = GatewaySettings(folder or default_folder(address), host, port)
+        duty = Duty(settings, release, pickled_serve, (asdict(settings), address, release))
+        try:
+            return self._gateway.ensure(duty, sums)
+        except GatewayError as error:
+            return {"error": str(error), "is_of_versions": error.is_of_versions}
+
+    def _has_owner(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _start(self, pickled_keep_owner: bytes, arguments: tuple[str, ...]) -> str | None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code],
+            [sys.executable, "-c", CODE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        address = ray.get_runtime_context().gcs_address
         stdin = cast("IO[bytes]", self._process.stdin)
-        pickle.dump((pickled_keep_owner, (address, namespace, release, digest)), stdin)
+        pickle.dump((pickled_keep_owner, arguments), stdin)
         stdin.flush()
         output = b""
         for line in cast("IO[bytes]", self._process.stdout):
@@ -140,43 +184,55 @@ def owner_handle(namespace: str, build: Build, by_value: Callable[[], AbstractCo
     """Return the handle of the owner of ``namespace``, which is created if there is none.
 
     :param build: whose owner it is.
+    :param by_value: as for :func:`keeper_handle`.
+    :raises RuntimeError: likewise.
+    """
+    import ray
+
+    with suppress(ValueError):
+        return ray.get_actor(build.owner_name, namespace=namespace)
+    keeper_handle(namespace, build, by_value)
+    return ray.get_actor(build.owner_name, namespace=namespace)
+
+
+def keeper_handle(namespace: str, build: Build, by_value: Callable[[], AbstractContextManager[None]]) -> Any:
+    """Return the handle of the keeper of ``namespace``, whose owner runs.
+
+    :param build: whose keeper it is.
     :param by_value: makes Ray's pickler copy this package while it is entered, so that the cluster needs
         none. Nothing is waited for within it, since others pickle too.
     :raises RuntimeError: the owner could not be started; the text is what its process said.
     """
-    import ray
     from ray import cloudpickle
     from ray.exceptions import RayActorError
 
-    with suppress(ValueError):
-        return ray.get_actor(build.owner_name, namespace=namespace)
     with by_value():
         pickled = cloudpickle.dumps(keep_owner)
     try:
-        output = _ensure_owner(pickled, namespace, build, by_value)
+        keeper, output = _ensure_owner(pickled, namespace, build, by_value)
     # The keeper of an owner that has just retired was about to end.
     except RayActorError:
-        output = _ensure_owner(pickled, namespace, build, by_value)
+        keeper, output = _ensure_owner(pickled, namespace, build, by_value)
     if output is not None:
         raise RuntimeError(output)
-    return ray.get_actor(build.owner_name, namespace=namespace)
+    return keeper
 
 
 def _ensure_owner(
     pickled: bytes, namespace: str, build: Build, by_value: Callable[[], AbstractContextManager[None]]
-) -> str | None:
-    """Let the keeper of ``namespace``, which is created if there is none, start the owner; return what it answers."""
+) -> tuple[Any, str | None]:
+    """Let the keeper of ``namespace``, which is created if there is none, start the owner; return both."""
     import ray
     from ray.exceptions import ActorAlreadyExistsError
 
     named = {"name": build.keeper_name, "namespace": namespace, "get_if_exists": True, "lifetime": "detached"}
     try:
         with by_value():
-            keeper = ray.remote(Keeper).options(**named, **_ON_HEAD).remote()
+            keeper = ray.remote(Keeper).options(**named, max_concurrency=MAX_CONCURRENT_STARTS, **ON_HEAD).remote()
         output: str | None = ray.get(keeper.ensure_owner.remote(pickled, namespace, *build))
     # Ray looks for it first and creates it then: meanwhile another process may have done the same. A Ray Client
     # hears of that with the first call.
     except ActorAlreadyExistsError:
         keeper = ray.get_actor(build.keeper_name, namespace=namespace)
         output = ray.get(keeper.ensure_owner.remote(pickled, namespace, *build))
-    return output
+    return keeper, output

@@ -1,4 +1,4 @@
-"""Which build of this package lives in the owner that it starts."""
+"""Which build of this package this is, and so which owner is its own."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 def own_build() -> Build:
     """Return the release of this package and the SHA-256, shortened, of all sources that are shipped to Ray."""
     digest = hashlib.sha256()
-    for path, source in sorted(_sources(files("airflow_ray.cluster"), "")):
+    for path, source in shipped_sources():
         digest.update(f"{path}:{len(source)}:".encode() + source)
     return Build(__version__, digest.hexdigest()[:12])
+
+
+def shipped_sources() -> list[tuple[str, bytes]]:
+    """Return the paths of these sources within this half of the package, in order, and their texts."""
+    return sorted(_sources(files("airflow_ray.cluster"), ""))
 
 
 def _sources(folder: Traversable, path: str) -> Iterator[tuple[str, bytes]]:
