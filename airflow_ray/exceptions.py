@@ -33,6 +33,10 @@ class RayVersionMismatchError(RayConnectionError):
     """The cluster runs another Ray, another Python minor version or a newer airflow-ray than this process."""
 
 
+class RayGatewayUnreachableError(RayConnectionError):
+    """The gateway runs on the Ray head, and its port cannot be reached from this machine."""
+
+
 class RayPicklingError(AirflowRayError):
     """A callable, an argument or a result cannot be pickled, or not be unpickled where it went."""
 

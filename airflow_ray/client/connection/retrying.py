@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 import tenacity
 
-from airflow_ray.exceptions import RayAuthenticationError, RayConnectionError, RayVersionMismatchError
+from airflow_ray.exceptions import (
+    RayAuthenticationError,
+    RayConnectionError,
+    RayGatewayUnreachableError,
+    RayVersionMismatchError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +30,7 @@ log = logging.getLogger(__name__)
 
 def is_passing(error: BaseException) -> bool:
     """Whether another try may end better than this error."""
-    lasting = RayAuthenticationError, RayVersionMismatchError
+    lasting = RayAuthenticationError, RayGatewayUnreachableError, RayVersionMismatchError
     return isinstance(error, RayConnectionError) and not isinstance(error, lasting)
 
 

@@ -32,7 +32,8 @@ POLL_SECONDS = 0.1
 # In which a newer one gets the lock of an older one that was asked to end.
 WAY_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 60.0
-OLDEST_PYARROW = 19
+# Of what a gateway needs, the oldest releases.
+OLDEST = {"ray": [2, 56], "pyarrow": [19]}
 
 
 def check_requirements() -> None:
@@ -40,17 +41,22 @@ def check_requirements() -> None:
 
     :raises GatewayError: it has not.
     """
+    for package, oldest in OLDEST.items():
+        found = _version_of(package)
+        if found is None or order_of(found) < oldest:
+            has = f"{package} {found}" if found else f"no {package}"
+            raise GatewayError(
+                f"The gateway needs {package} {'.'.join(map(str, oldest))} or newer on the Ray head, and the Python "
+                f"there ({sys.executable}) has {has}. Install it in the image or environment of the head",
+                is_of_versions=True,
+            )
+
+
+def _version_of(package: str) -> str | None:
     try:
-        found = version("pyarrow")
+        return version(package)
     except PackageNotFoundError:
-        found = None
-    if found is None or order_of(found)[0] < OLDEST_PYARROW:
-        has = f"pyarrow {found}" if found else "no pyarrow"
-        raise GatewayError(
-            f"The gateway needs pyarrow {OLDEST_PYARROW} or newer on the Ray head, and the Python there "
-            f"({sys.executable}) has {has}. Install it in the image or environment of the head",
-            is_of_versions=True,
-        )
+        return None
 
 
 def order_of(release: str) -> list[int]:
@@ -60,7 +66,7 @@ def order_of(release: str) -> list[int]:
 
 def pause_after(deaths: int) -> float:
     """Return how many seconds pass before the next start of a process that has died at once so many times."""
-    return min(LONGEST_PAUSE_SECONDS, 0.25 * 2.0**deaths)
+    return min(LONGEST_PAUSE_SECONDS, 0.25 * 2.0 ** min(deaths, 10))
 
 
 def may_take_place(settings: GatewaySettings, release: str, note: dict[str, Any], running: str) -> bool:
