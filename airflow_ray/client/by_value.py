@@ -1,4 +1,4 @@
-"""Pickling with Ray's pickler of what the cluster cannot import."""
+"""Pickling of what the cluster cannot import."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import airflow_ray.cluster
 from airflow_ray.client.dates import parts_of_dates
 from airflow_ray.client.submission.identity import keep_identities
-from airflow_ray.cluster.values.portable import PARTS, portable
+from airflow_ray.cluster.values.cloudpickles import in_use
+from airflow_ray.cluster.values.portable import portable
 from airflow_ray.cluster.values.slices import cut_slices
 
 if TYPE_CHECKING:
@@ -22,19 +23,18 @@ _pickling_lock = threading.RLock()
 
 @contextmanager
 def pickle_by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
-    """Make Ray's pickler copy what belongs to ``modules`` instead of naming it.
+    """Make cloudpickle copy what belongs to ``modules`` instead of naming it: PyPI's, and Ray's where that is loaded.
 
     The classes among it get the ids that they have in every process, and dates of pendulum become those of the standard
     library.
     """
-    from ray import cloudpickle
-
     keep_identities()
     with _pickling_lock, ExitStack() as stack:
-        for module in (airflow_ray.cluster, *modules):
-            if module.__name__ not in cloudpickle.list_registry_pickle_by_value():
-                cloudpickle.register_pickle_by_value(module)
-                stack.callback(cloudpickle.unregister_pickle_by_value, module)
-        stack.enter_context(portable({**PARTS, **parts_of_dates()}))
+        for cloudpickle in in_use():
+            for module in (airflow_ray.cluster, *modules):
+                if module.__name__ not in cloudpickle.list_registry_pickle_by_value():
+                    cloudpickle.register_pickle_by_value(module)
+                    stack.callback(cloudpickle.unregister_pickle_by_value, module)
+        stack.enter_context(portable(parts_of_dates()))
         stack.enter_context(cut_slices())
         yield

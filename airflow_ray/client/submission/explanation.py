@@ -6,6 +6,8 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client.submission.modules import unwrap
+from airflow_ray.cluster.values.cloudpickles import of_airflow
+from airflow_ray.cluster.values.pickler import dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,10 +43,8 @@ def _referenced(function: Callable[..., Any]) -> list[tuple[str, Any]]:
 
 
 def _reason_not_picklable(value: Any) -> str | None:
-    from ray import cloudpickle
-
     try:
-        cloudpickle.dumps(value)
+        dumps(value, of_airflow())
     except Exception as error:
         return str(error)
     return None

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray.client.by_value import pickle_by_value
 from airflow_ray.client.submission.explanation import explanation
 from airflow_ray.client.submission.modules import local_modules, own_folder, sources_of
+from airflow_ray.cluster.values.cloudpickles import of_airflow
+from airflow_ray.cluster.values.pickler import dumps
 from airflow_ray.exceptions import RayPicklingError
 
 if TYPE_CHECKING:
@@ -142,8 +144,5 @@ def _code(code: CodeType) -> bytes:
 
 
 def _pickled(value: Any) -> bytes:
-    from ray import cloudpickle
-
     with pickle_by_value(()):
-        pickled: bytes = cloudpickle.dumps(value)
-    return pickled
+        return dumps(value, of_airflow())

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from airflow_ray.client.submission.modules import code_of, is_installed, modules_of_user
+from airflow_ray.cluster.values.cloudpickles import use_of_airflow
 from airflow_ray.cluster.values.identity import id_of, look_for_classes, own_classes, place_of, track, whole_classes
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def keep_identities() -> None:
 
     What is unpickled is then of these classes, and leaves their attributes as they are.
     """
+    use_of_airflow()
     look_for_classes(_import_module_of_user)
     whole = whole_classes()
     new = {cls: module for module in modules_of_user() for cls in own_classes(module) if cls not in whole}

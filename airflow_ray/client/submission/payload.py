@@ -11,6 +11,8 @@ from airflow_ray.client.submission.explanation import explanation
 from airflow_ray.client.submission.modules import local_modules, own_folder, sources_of
 from airflow_ray.client.submission.plain import with_items, with_parts
 from airflow_ray.cluster.tuning.search import search as search
+from airflow_ray.cluster.values.cloudpickles import of_airflow
+from airflow_ray.cluster.values.pickler import PROTOCOL, pickler_class
 from airflow_ray.exceptions import ObjectURIError, RayPicklingError
 from airflow_ray.object_uri import ObjectURI, is_object_uri
 
@@ -42,16 +44,14 @@ class _InputSlot:
 
 
 def _pickler(file: io.BytesIO) -> Any:
-    from ray import cloudpickle
-
-    class PayloadPickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # ray's cloudpickle has no types
+    class PayloadPickler(pickler_class(of_airflow())):  # type: ignore[misc]  # a class that is made here
         def persistent_id(self, value: Any) -> int | str | None:
             if isinstance(value, _InputSlot):
                 return value.number
             # The runner has its own.
             return search.__name__ if value is search else None
 
-    return PayloadPickler(file)
+    return PayloadPickler(file, PROTOCOL)
 
 
 def pack(

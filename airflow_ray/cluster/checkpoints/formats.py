@@ -157,7 +157,7 @@ class _PickleFormat:
 
     def dump(self, value: Any, streams: Streams) -> dict[str, Any]:
         with streams.create("data") as stream:
-            pickler = pickler_without_objects(stream, allow_actors=False)
+            pickler = pickler_without_objects(stream, for_file=True)
             try:
                 with as_shown():
                     pickler.dump(value)

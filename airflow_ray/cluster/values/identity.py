@@ -1,7 +1,8 @@
 """Classes of the user's own modules: the same class in every process, whoever pickled it.
 
-Ray's pickler gives a class that it copies a random id in each process, and by that id a process knows the class again.
-Here the id is made from what the class is, so that two processes with the same code come to the same one.
+Cloudpickle gives a class that it copies a random id in each process, and by that id a process knows the class again.
+Here the id is made from what the class is, so that two processes with the same code come to the same one. A process
+that has both PyPI's cloudpickle and Ray's knows its classes in both of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import sys
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
+
+from airflow_ray.cluster.values.cloudpickles import in_use, of_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,8 +34,12 @@ _CODE = (
 )
 
 
-# The function of Ray's pickler that fills a class that it has copied.
-FILLER = ("ray.cloudpickle.cloudpickle", "_class_setstate")
+# The function of cloudpickle that fills a class that it has copied.
+FILLER = "_class_setstate"
+# Where it keeps which classes it knows by which ids.
+_BY_CLASS, _BY_ID, _LOCK = (f"_DYNAMIC_CLASS_TRACKER_{name}" for name in ("BY_CLASS", "BY_ID", "LOCK"))
+# What is kept with it.
+_KNOWN = "_known_by_airflow_ray"
 
 
 def place_of(name: str, filename: str) -> str:
@@ -87,52 +94,25 @@ def id_of(cls: type, place: str, code: str) -> str:
 
 def known_class(class_id: str) -> type | None:
     """Return the class that this process knows by an id."""
-    from ray.cloudpickle import cloudpickle
-
-    known: type | None = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(class_id)
+    known: type | None = _known().by_id.get(class_id)
     return known
 
 
 def track(cls: type, class_id: str) -> None:
     """Let this process know a class by an id."""
-    from ray.cloudpickle import cloudpickle
-
-    with cloudpickle._DYNAMIC_CLASS_TRACKER_LOCK:
-        cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS[cls] = class_id
-        cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID[class_id] = cls
-    whole_classes().add(cls)
+    known = _known()
+    with known.lock:
+        known.by_class[cls] = class_id
+        known.by_id[class_id] = cls
+    known.whole.add(cls)
 
 
 def whole_classes() -> WeakSet[type]:
     """Return the classes that stay as they are when they are unpickled; from the first call on, a known one does.
 
-    Ray's pickler would fill it again, with what its attributes were where it was pickled.
+    Cloudpickle would fill it again, with what its attributes were where it was pickled.
     """
-    from ray.cloudpickle import cloudpickle
-
-    fill = cloudpickle._class_setstate
-    if hasattr(fill, "whole"):
-        whole: WeakSet[type] = fill.whole
-        return whole
-    whole = WeakSet(list(cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS))
-    # A class that this process pickled itself comes back under its id too, and was never empty.
-    empty: WeakSet[type] = WeakSet()
-
-    # The names of those that they replace are what a pickle has.
-    @functools.wraps(fill)
-    def fill_once(cls: type, state: Any) -> type:
-        if cls in empty:
-            fill(cls, state)
-            empty.discard(cls)
-            whole.add(cls)
-        return cls
-
-    fill_once.whole, fill_once.empty = whole, empty  # type: ignore[attr-defined]
-    fill_once.find_module = None  # type: ignore[attr-defined]
-    cloudpickle._class_setstate = fill_once
-    for name, module_in in (("_make_skeleton_class", _module_of_class), ("_make_skeleton_enum", _module_of_enum)):
-        setattr(cloudpickle, name, _unless_known(getattr(cloudpickle, name), module_in))
-    return whole
+    return _known().whole
 
 
 def look_for_classes(find_module: Callable[[str], None]) -> None:
@@ -140,10 +120,7 @@ def look_for_classes(find_module: Callable[[str], None]) -> None:
 
     :param find_module: takes the name of its module, and may import that and track what is in it.
     """
-    from ray.cloudpickle import cloudpickle
-
-    whole_classes()
-    cloudpickle._class_setstate.find_module = find_module
+    _known().find_module = find_module
 
 
 def fill_anew(cls: type, state: Any) -> type:
@@ -151,17 +128,84 @@ def fill_anew(cls: type, state: Any) -> type:
 
     It begins with its classes as they were, and with what their code refers to, in the process that sent it.
     """
-    from ray.cloudpickle import cloudpickle
-
-    fill = cloudpickle._class_setstate
-    whole_classes().add(cls)
-    cloudpickle._class_setstate.empty.discard(cls)
+    known = _known()
+    known.whole.add(cls)
+    known.empty.discard(cls)
     if issubclass(cls, Enum):
         attributes, slots = state
         # A member is never assigned again.
         state = {name: value for name, value in attributes.items() if name not in cls.__members__}, slots
-    getattr(fill, "__wrapped__", fill)(cls, state)
+    getattr(of_process(), FILLER).__wrapped__(cls, state)
     return cls
+
+
+class _Known:
+    """Which classes this process knows, whichever cloudpickle has read them.
+
+    :param cloudpickle: whose tables are those of all.
+
+    ``whole`` are those that stay as they are, ``empty`` those that were made and are yet to be filled. One that this
+    process pickled itself comes back under its id too, and was never empty.
+    """
+
+    def __init__(self, cloudpickle: ModuleType) -> None:
+        self.lock = getattr(cloudpickle, _LOCK)
+        self.by_class = getattr(cloudpickle, _BY_CLASS)
+        self.by_id = getattr(cloudpickle, _BY_ID)
+        self.whole: WeakSet[type] = WeakSet(list(self.by_class))
+        self.empty: WeakSet[type] = WeakSet()
+        self.find_module: Callable[[str], None] | None = None
+
+    def take(self, cloudpickle: ModuleType) -> None:
+        """Take the classes that another cloudpickle knows, and let it know all by the same ids."""
+        for cls, class_id in list(getattr(cloudpickle, _BY_CLASS).items()):
+            # Pickles of that one have its id for the class.
+            self.by_id.setdefault(class_id, cls)
+            self.by_class.setdefault(cls, class_id)
+            self.whole.add(cls)
+        for name, shared in ((_BY_CLASS, self.by_class), (_BY_ID, self.by_id), (_LOCK, self.lock)):
+            setattr(cloudpickle, name, shared)
+
+
+def _known() -> _Known:
+    """Return the classes that this process knows, in each cloudpickle that it uses."""
+    used = in_use()
+    # With the modules that they belong to: what is kept in a variable would travel to the cluster.
+    found = [vars(each)[_KNOWN] for each in used if _KNOWN in vars(each)]
+    known: _Known = found[0] if found else vars(used[0]).setdefault(_KNOWN, _Known(used[0]))
+    for cloudpickle in used if len(found) < len(used) else ():
+        _share(known, cloudpickle)
+    return known
+
+
+def _share(known: _Known, cloudpickle: ModuleType) -> None:
+    """Let a cloudpickle know these classes, and leave them as they are."""
+    with known.lock:
+        if getattr(cloudpickle, _BY_ID) is not known.by_id:
+            with getattr(cloudpickle, _LOCK):
+                known.take(cloudpickle)
+        if not hasattr(getattr(cloudpickle, FILLER), "known"):
+            _change(cloudpickle, known)
+        setattr(cloudpickle, _KNOWN, known)
+
+
+def _change(cloudpickle: ModuleType, known: _Known) -> None:
+    """Let a cloudpickle leave the classes that are known as they are."""
+    fill = getattr(cloudpickle, FILLER)
+
+    # The names of those that they replace are what a pickle has.
+    @functools.wraps(fill)
+    def fill_once(cls: type, state: Any) -> type:
+        if cls in known.empty:
+            fill(cls, state)
+            known.empty.discard(cls)
+            known.whole.add(cls)
+        return cls
+
+    fill_once.known = known  # type: ignore[attr-defined]
+    setattr(cloudpickle, FILLER, fill_once)
+    for name, module_in in (("_make_skeleton_class", _module_of_class), ("_make_skeleton_enum", _module_of_enum)):
+        setattr(cloudpickle, name, _unless_known(getattr(cloudpickle, name), module_in, known))
 
 
 def adopt_code(known: type, fresh: type) -> None:
@@ -183,30 +227,26 @@ def _with_slash(folder: str) -> str:
 
 
 def _base_id(base: type) -> str:
-    from ray.cloudpickle import cloudpickle
-
-    known: str | None = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS.get(base)
+    known: str | None = _known().by_class.get(base)
     return known or f"{base.__module__}.{base.__qualname__}"
 
 
-def _unless_known(make: Callable[..., type], module_in: Callable[..., str]) -> Callable[..., type]:
-    """Return a function that makes a class of Ray's pickler, unless the class of that id is there already.
+def _unless_known(make: Callable[..., type], module_in: Callable[..., str], known: _Known) -> Callable[..., type]:
+    """Return a function that makes a class of cloudpickle's, unless the class of that id is there already.
 
     The one that it would make and drop would be seen by the ``__init_subclass__`` of its bases.
     """
-    from ray.cloudpickle import cloudpickle
 
     @functools.wraps(make)
     def known_or_new(*args: Any) -> type:
         class_id = args[-2]
-        find_module = cloudpickle._class_setstate.find_module
-        if find_module is not None and known_class(class_id) is None:
-            find_module(module_in(*args))
-        known = known_class(class_id)
-        if known is None:
-            known = make(*args)
-            cloudpickle._class_setstate.empty.add(known)
-        return known
+        if known.find_module is not None and class_id not in known.by_id:
+            known.find_module(module_in(*args))
+        cls: type | None = known.by_id.get(class_id)
+        if cls is None:
+            cls = make(*args)
+            known.empty.add(cls)
+        return cls
 
     return known_or_new
 

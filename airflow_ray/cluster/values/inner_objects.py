@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.cluster.values.cloudpickles import of_process
 from airflow_ray.cluster.values.kinds import DATASET, MODIN_FRAMES, is_table, kinds_of
+from airflow_ray.cluster.values.pickler import Unpickler, pickler_class
 from airflow_ray.cluster.values.slices import as_shown
 
 if TYPE_CHECKING:
@@ -39,25 +42,29 @@ def take_apart(value: Any) -> tuple[TakenApart, list[Any]] | None:
     return ((file.getvalue(), buffers), refs) if refs else None
 
 
-def pickler_without_objects(file: Any, allow_actors: bool = True, **options: Any) -> Any:
+def pickler_without_objects(file: Any, for_file: bool = False, **options: Any) -> Any:
     """Return a pickler that puts a number in place of each Ray object; its ``numbers`` tell which ref has which.
 
     :param file: what it writes to.
-    :param allow_actors: whether the handle of an actor may be inside too; it raises TypeError where not.
+    :param for_file: for what is kept, and may be read where there is no Ray; the handle of an actor inside raises
+        TypeError.
     :param options: of :class:`pickle.Pickler`.
     """
-    from ray import ObjectRef, cloudpickle
-    from ray.actor import ActorHandle
+    cloudpickle = of_process()
+    # A process without Ray has nothing of Ray's.
+    ray = sys.modules.get("ray")
+    object_ref, actor_handle = (ray.ObjectRef, ray.actor.ActorHandle) if ray is not None else ((), ())
+    base: Any = pickler_class(cloudpickle) if for_file else cloudpickle.CloudPickler
 
-    class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # ray's cloudpickle has no types
+    class Pickler(base):  # type: ignore[misc]  # it is one of two
         def __init__(self) -> None:
             super().__init__(file, protocol=5, **options)
             self.numbers: dict[Any, int] = {}
 
         def persistent_id(self, part: Any) -> int | None:
-            if not allow_actors and isinstance(part, ActorHandle):
+            if for_file and isinstance(part, actor_handle):
                 raise TypeError(f"it holds {part}, and an actor cannot be kept in a file")
-            return self.numbers.setdefault(part, len(self.numbers)) if isinstance(part, ObjectRef) else None
+            return self.numbers.setdefault(part, len(self.numbers)) if isinstance(part, object_ref) else None
 
     return Pickler()
 
@@ -69,11 +76,11 @@ def unpickle_around(file: Any, refs: list[Any], **options: Any) -> Any:
     :param options: of :class:`pickle.Unpickler`.
     """
 
-    class Unpickler(pickle.Unpickler):
+    class AroundRefs(Unpickler):
         def persistent_load(self, number: int) -> Any:
             return refs[number]
 
-    return Unpickler(file, **options).load()
+    return AroundRefs(file, **options).load()
 
 
 def value_around(apart: TakenApart, refs: list[Any]) -> Iterator[Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
+
+from airflow_ray.cluster.values.cloudpickles import in_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,16 +23,18 @@ def keep_modin_frames() -> Iterator[None]:
     if modin is None:
         yield
         return
-    import ray
-
     classes = modin.DataFrame, modin.Series
-    for cls in classes:
-        ray.util.register_serializer(cls, serializer=_parts_of, deserializer=_frame_of)
-    try:
+    with ExitStack() as stack:
+        for cloudpickle in in_use():
+            dispatch = cloudpickle.CloudPickler.dispatch
+            for cls in classes:
+                dispatch[cls] = _reduced
+                stack.callback(dispatch.pop, cls, None)
         yield
-    finally:
-        for cls in classes:
-            ray.util.deregister_serializer(cls)
+
+
+def _reduced(frame: Any) -> tuple[Any, Any]:
+    return _frame_of, (_parts_of(frame),)
 
 
 def _parts_of(frame: Any) -> tuple[Any, Any, dict[str, Any]]:

@@ -1,16 +1,78 @@
-"""Stub until the real one comes."""
+"""Pickling for a process that may have another cloudpickle than this one, or no Ray at all, and unpickling there."""
 
 from __future__ import annotations
 
+import io
 import pickle
-from typing import Any
+from collections import ChainMap
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.cluster.values.cloudpickles import NAMES, of_process
+from airflow_ray.cluster.values.slices import reducers_of_slices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
+
+PROTOCOL = 5
 
 
-def pickler(file: Any, buffer_callback: Any = None) -> Any:
-    from ray import cloudpickle
+class Unpickler(pickle.Unpickler):
+    """Reads what either cloudpickle has written, with the one that this process has."""
 
-    return cloudpickle.CloudPickler(file, protocol=5, buffer_callback=buffer_callback)
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a pickle names."""
+        return super().find_class(of_process().__name__ if module in NAMES else module, name)
 
 
-def unpickler(file: Any, buffers: Any = None) -> Any:
-    return pickle.Unpickler(file, buffers=buffers)
+def unpickler(file: Any, buffers: Iterable[Any] | None = None) -> Unpickler:
+    """Return what reads a pickle that either cloudpickle has written.
+
+    :param file: what to read.
+    :param buffers: those that the pickle leaves outside.
+    """
+    return Unpickler(file, buffers=buffers)
+
+
+def loads(pickled: bytes) -> Any:
+    """Return the value of a pickle that either cloudpickle has written."""
+    return unpickler(io.BytesIO(pickled)).load()
+
+
+def pickler(file: Any, buffer_callback: Any = None, cloudpickle: ModuleType | None = None) -> Any:
+    """Return what writes a pickle for a process that may have no Ray; see :func:`pickler_class`.
+
+    :param file: what it writes to.
+    :param buffer_callback: as for :class:`pickle.Pickler`.
+    :param cloudpickle: what pickles; None for that of this process.
+    """
+    return pickler_class(cloudpickle or of_process())(file, protocol=PROTOCOL, buffer_callback=buffer_callback)
+
+
+def dumps(value: Any, cloudpickle: ModuleType | None = None) -> bytes:
+    """Return a pickle for a process that may have no Ray; see :func:`pickler`."""
+    file = io.BytesIO()
+    pickler(file, cloudpickle=cloudpickle).dump(value)
+    return file.getvalue()
+
+
+def pickler_class(cloudpickle: ModuleType) -> Any:
+    """Return a pickler whose pickles name no function of Ray's but those of its cloudpickle.
+
+    Ray takes Arrow tables, tensors and more to pieces in its own way, which Ray alone can put together. Of a slice it
+    takes the part that is shown.
+    """
+    registered, *others = cloudpickle.CloudPickler.dispatch_table.maps
+    kept = {kind: reduce for kind, reduce in registered.items() if not _is_of_ray(reduce)}
+    # Not in the body of the class: of the names there, cloudpickle takes none along to the cluster.
+    table = ChainMap({**kept, **reducers_of_slices(None)}, *others)
+
+    class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc, name-defined]  # a module that is found by its name
+        dispatch_table = table
+
+    return Pickler
+
+
+def _is_of_ray(reduce: Any) -> bool:
+    module = str(getattr(reduce, "__module__", ""))
+    return module.startswith("ray.") and module not in NAMES

@@ -1,4 +1,4 @@
-"""What Ray's pickler cannot copy: it holds a lock, a weak reference, or says only by what name it is to be found.
+"""What cloudpickle cannot copy: it holds a lock, a weak reference, or says only by what name it is to be found.
 
 Each arrives as a kind of its own that any process can pickle again, also one that has nothing of this package, such as
 the one that serves a Ray Client.
@@ -10,11 +10,14 @@ import functools
 import types
 import typing
 import weakref
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
+
+from airflow_ray.cluster.values.cloudpickles import in_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
 
 
 class _CachedProperty(functools.cached_property):  # type: ignore[type-arg]  # it would have to travel too
@@ -56,62 +59,51 @@ class _NewType(typing.NewType):
         return type(self), (self.__name__, self.__supertype__), {"__module__": self.__module__}
 
 
-def _cached_property_parts(value: Any) -> Any:
-    return _CachedProperty, (value.func,), {"attrname": value.attrname}
+def parts_of(cloudpickle: ModuleType) -> dict[type, Callable[[Any], Any]]:
+    """Return for each kind what takes one to pieces for a cloudpickle."""
 
+    def lru_cache_parts(value: Any) -> Any:
+        if _is_found(value, cloudpickle):
+            return value.__qualname__
+        return _LruCache, (value.__wrapped__, value.cache_parameters())
 
-def _lru_cache_parts(value: Any) -> Any:
-    if _is_found(value):
-        return value.__qualname__
-    return _LruCache, (value.__wrapped__, value.cache_parameters())
+    def new_type_parts(value: Any) -> Any:
+        if _is_found(value, cloudpickle):
+            return value.__qualname__
+        return _NewType, (value.__qualname__, value.__supertype__), {"__module__": value.__module__}
 
-
-def _weak_key_dictionary_parts(value: Any) -> Any:
-    return _WeakKeyDictionary, (dict(value),)
-
-
-def _new_type_parts(value: Any) -> Any:
-    if _is_found(value):
-        return value.__qualname__
-    return _NewType, (value.__qualname__, value.__supertype__), {"__module__": value.__module__}
-
-
-PARTS: dict[type, Callable[[Any], Any]] = {
-    functools.cached_property: _cached_property_parts,
-    functools._lru_cache_wrapper: _lru_cache_parts,
-    weakref.WeakKeyDictionary: _weak_key_dictionary_parts,
-    typing.NewType: _new_type_parts,
-}
-"""For each kind, what takes one to pieces for Ray's pickler."""
+    return {
+        functools.cached_property: lambda value: (_CachedProperty, (value.func,), {"attrname": value.attrname}),
+        functools._lru_cache_wrapper: lru_cache_parts,
+        weakref.WeakKeyDictionary: lambda value: (_WeakKeyDictionary, (dict(value),)),
+        typing.NewType: new_type_parts,
+    }
 
 
 def make_portable() -> None:
-    """Let Ray's pickler copy them in this process from now on."""
-    from ray.cloudpickle import CloudPickler
-
-    CloudPickler.dispatch.update(PARTS)
+    """Let cloudpickle copy them in this process from now on."""
+    for cloudpickle in in_use():
+        cloudpickle.CloudPickler.dispatch.update(parts_of(cloudpickle))
 
 
 @contextmanager
-def portable(parts: dict[type, Callable[[Any], Any]]) -> Iterator[None]:
-    """Let Ray's pickler copy them while this is entered, by one thread at a time.
+def portable(more: dict[type, Callable[[Any], Any]]) -> Iterator[None]:
+    """Let cloudpickle copy them while this is entered, by one thread at a time.
 
-    :param parts: for each kind, what takes one to pieces.
+    :param more: for each further kind, what takes one to pieces.
     """
-    from ray.cloudpickle import CloudPickler
-
-    added = [kind for kind in parts if kind not in CloudPickler.dispatch]
-    CloudPickler.dispatch.update(parts)
-    try:
+    with ExitStack() as stack:
+        for cloudpickle in in_use():
+            dispatch = cloudpickle.CloudPickler.dispatch
+            parts = {**parts_of(cloudpickle), **more}
+            added = {kind: take for kind, take in parts.items() if kind not in dispatch}
+            dispatch.update(added)
+            for kind in added:
+                stack.callback(dispatch.pop, kind, None)
         yield
-    finally:
-        for kind in added:
-            del CloudPickler.dispatch[kind]
 
 
-def _is_found(value: Any) -> bool:
+def _is_found(value: Any, cloudpickle: ModuleType) -> bool:
     """Return whether ``value`` is of a module that other processes can import."""
-    from ray.cloudpickle import cloudpickle
-
     found = cloudpickle._lookup_module_and_qualname(value)
     return found is not None and not cloudpickle._is_registered_pickle_by_value(found[0])

@@ -7,9 +7,10 @@ column with several arrays, and text inside a struct or a list of polars.
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.cluster.values.cloudpickles import in_use
 from airflow_ray.cluster.values.modin_frames import keep_modin_frames
 
 if TYPE_CHECKING:
@@ -23,18 +24,24 @@ WORTHWHILE = 0.9
 
 @contextmanager
 def as_shown() -> Iterator[None]:
-    """Let Ray's pickler take of each value what it shows: of a slice its part, of a Modin frame its partitions."""
+    """Let cloudpickle take of each value what it shows: of a slice its part, of a Modin frame its partitions."""
     with cut_slices(), keep_modin_frames():
         yield
 
 
 @contextmanager
 def cut_slices() -> Iterator[None]:
-    """Let Ray's pickler take of a slice its part, by one thread at a time."""
-    from ray.cloudpickle import CloudPickler
+    """Let cloudpickle take of a slice its part, by one thread at a time."""
+    with ExitStack() as stack:
+        for cloudpickle in in_use():
+            stack.enter_context(_cutting(cloudpickle.CloudPickler.dispatch))
+        yield
 
-    dispatch = CloudPickler.dispatch
-    reducers = {**_arrow_reducers(dispatch), **_polars_reducers()}
+
+@contextmanager
+def _cutting(dispatch: Any) -> Iterator[None]:
+    pa = sys.modules.get("pyarrow")
+    reducers = reducers_of_slices(dispatch.get(getattr(pa, "Table", None)))
     before = {kind: dispatch[kind] for kind in reducers if kind in dispatch}
     dispatch.update(reducers)
     try:
@@ -43,6 +50,14 @@ def cut_slices() -> Iterator[None]:
         for kind in reducers:
             dispatch.pop(kind, None)
         dispatch.update(before)
+
+
+def reducers_of_slices(cut_by_ray: Callable[[Any], Any] | None) -> dict[type, Callable[[Any], Any]]:
+    """Return for each kind, as far as this process has any, what takes a slice to pieces for a pickler.
+
+    :param cut_by_ray: what Ray does to a table, for those who have Ray; None where it does nothing.
+    """
+    return {**_arrow_reducers(cut_by_ray), **_polars_reducers()}
 
 
 def compacted(array: Any) -> Any:
@@ -105,12 +120,11 @@ def _without_views(kind: Any) -> Any:
     return kind
 
 
-def _arrow_reducers(dispatch: Any) -> dict[type, Callable[[Any], Any]]:
+def _arrow_reducers(cut_by_ray: Callable[[Any], Any] | None) -> dict[type, Callable[[Any], Any]]:
     pa = sys.modules.get("pyarrow")
     # Ray imports some modules of it alone.
     if pa is None or not hasattr(pa, "Array"):
         return {}
-    cut_by_ray = dispatch.get(pa.Table)
 
     def reduce_table(table: Any) -> Any:
         if cut_by_ray is None or any(holds_views(field.type) for field in table.schema):

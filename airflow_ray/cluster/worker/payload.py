@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import io
-import pickle
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +12,16 @@ from airflow_ray.cluster.airflow_exceptions import stand_in
 from airflow_ray.cluster.failures import WorkFailure
 from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.tuning.search import search
+from airflow_ray.cluster.values.cloudpickles import NAMES
 from airflow_ray.cluster.values.exceptions import describe_exception
 from airflow_ray.cluster.values.identity import FILLER, fill_anew
+from airflow_ray.cluster.values.pickler import Unpickler
 
 if TYPE_CHECKING:
     from airflow_ray.cluster.worker.context import RunContext
 
 
-class _PayloadUnpickler(pickle.Unpickler):
+class _PayloadUnpickler(Unpickler):
     """Puts the inputs, which Ray has already fetched, where the pickled arguments name them by number.
 
     A name stands for a function of this package, which gets the work as its first argument.
@@ -32,7 +33,7 @@ class _PayloadUnpickler(pickle.Unpickler):
         self._functions = {search.__name__: functools.partial(search, work)}
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == FILLER:
+        if name == FILLER and module in NAMES:
             return fill_anew
         try:
             return super().find_class(module, name)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.cluster.values.cloudpickles import of_process
 from airflow_ray.cluster.values.identity import (
     adopt_code,
     id_of,
@@ -53,15 +54,13 @@ class _SourceFinder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         return self._sources[fullname][1]
 
     def exec_module(self, module: ModuleType) -> None:
-        from ray import cloudpickle
-
         filename, source, digest = self._sources[module.__name__]
         module.__file__ = filename
         # Without dont_inherit its annotations would be texts, as they are in this file.
         code = compile(source, filename, "exec", dont_inherit=True)
         exec(code, module.__dict__, _Names(module, filename, digest))
         # What the callable itself puts into the store, or sends to other tasks, is read where there is no such module.
-        cloudpickle.register_pickle_by_value(module)
+        of_process().register_pickle_by_value(module)
 
 
 class _Names(UserDict[str, Any]):
@@ -122,8 +121,6 @@ def importable(sources: Sources) -> Iterator[None]:
 
 
 def _forget(name: str) -> None:
-    from ray.cloudpickle import cloudpickle
-
     # A module may have put something else in its place, of which Ray's own function knows nothing.
     sys.modules.pop(name, None)
-    cloudpickle._PICKLE_BY_VALUE_MODULES.discard(name)
+    of_process()._PICKLE_BY_VALUE_MODULES.discard(name)
