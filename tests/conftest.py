@@ -50,6 +50,7 @@ def head() -> Iterator[RayHead]:
     from ray._private.client_mode_hook import disable_client_hook
 
     head = RayHead()
+    os.environ["AIRFLOW_CONN_RAY_GATEWAY"] = head.start_gateway()
     os.environ["AIRFLOW_CONN_RAY_CLIENT"] = head.client_uri
     os.environ["AIRFLOW_CONN_RAY_DRIVER"] = head.driver_uri
     yield head
@@ -73,7 +74,10 @@ def database() -> None:
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=120)
 
 
-@pytest.fixture(scope="module", params=["ray_client", pytest.param("ray_driver", marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module",
+    params=["ray_gateway", *(pytest.param(f"ray_{mode}", marks=pytest.mark.slow) for mode in ("client", "driver"))],
+)
 def connected_hook(request: pytest.FixtureRequest, head: RayHead) -> Iterator[RayHook]:
     with RayHook(request.param).connect() as hook:
         yield hook
@@ -81,7 +85,7 @@ def connected_hook(request: pytest.FixtureRequest, head: RayHead) -> Iterator[Ra
 
 @pytest.fixture
 def hook(connected_hook: RayHook) -> RayHook:
-    """A connected hook, once as a Ray Client and once as a driver, which in ``make test`` runs the DAGs."""
+    """A connected hook over each way in; in ``make test`` through the gateway."""
     return connected_hook
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from airflow_ray.client.connection.bundle import BUNDLE_NAME, bundle
 from airflow_ray.client.connection.head_process import free_ports
+from airflow_ray.cluster.gateway.command import TOKEN_VARIABLE
 from tools.standalone import answers
 
 if TYPE_CHECKING:
@@ -73,6 +76,21 @@ class RayHead:
     def driver_uri(self) -> str:
         """The Airflow connection as a driver."""
         return f"ray://127.0.0.1:{self.ports[0]}?mode=driver"
+
+    def start_gateway(self) -> str:
+        """Start the gateway as a cluster's start command does, and return the Airflow connection through it."""
+        bundle_file = Path(self.temp_dir, BUNDLE_NAME)
+        bundle_file.write_bytes(bundle())
+        (port,) = free_ports(1)
+        token = secrets.token_hex(16)
+        place = ["--address", f"127.0.0.1:{self.ports[0]}", "--host", "127.0.0.1", "--port", str(port)]
+        subprocess.run(
+            [self.python, str(bundle_file), "start", *place, "--folder", str(Path(self.temp_dir, "gateway"))],
+            env={**os.environ, "RAY_AUTH_MODE": "disabled", **self.environment, TOKEN_VARIABLE: token},
+            check=True,
+            timeout=START_SECONDS,
+        )
+        return f"ray://:{token}@127.0.0.1:{port}?mode=gateway"
 
     def processes(self, text: str) -> list[psutil.Process]:
         """Return the head's processes with ``text`` in their command line; a zombie has none."""

@@ -56,7 +56,8 @@ def object_lost(uri: ObjectURI, reason: str | None) -> exceptions.RayObjectLostE
 def not_picklable(value: Any, error: BaseException) -> exceptions.RayPicklingError:
     """Return the error for a value that cannot be sent."""
     return exceptions.RayPicklingError(
-        f"A value of type {type(value).__name__} cannot be pickled, so it cannot be placed in Ray's object store: {error}"
+        f"A value of type {type(value).__name__} cannot be pickled, so it cannot be placed in Ray's object store: "
+        f"{error}"
     )
 
 

@@ -44,6 +44,10 @@ class WorkFailure(Exception):
         self.error = failure(kind, **details)
 
 
+class Refusal(WorkFailure):
+    """Carries, as plain data, why the gateway does not do what it is asked."""
+
+
 def failure_of(error: Exception) -> dict[str, Any]:
     """Return an error of Ray's as plain data, with the kind that the client knows it by."""
     from ray import exceptions as ray_exceptions

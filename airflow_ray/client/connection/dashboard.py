@@ -60,7 +60,7 @@ class Dashboard:
             raise RayConnectionError(f"What answers at {self.url} is no Ray dashboard: {_told(response)}")
 
     def upload(self, package: bytes) -> str:
-        """Send a zip file unless it is there, and return the address by which jobs name it as their working directory."""
+        """Send a zip file unless it is there, and return by what address jobs name it as their working directory."""
         name = f"_ray_pkg_{hashlib.sha256(package).hexdigest()[:16]}.zip"
         # To ask for it also keeps it for some minutes.
         if self._request("GET", f"/api/packages/gcs/{name}", (404,)).status_code == 404:

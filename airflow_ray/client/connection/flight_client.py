@@ -32,7 +32,7 @@ class FlightClient:
 
     def __init__(self, location: Any, authentication: Authentication) -> None:
         self._location = location
-        self._authentication = authentication
+        self.authentication = authentication
         # Guards the client itself, so that two threads do not make one each, and the count of who uses it.
         self._lock = threading.Lock()
         self._client: Any = None
@@ -77,7 +77,7 @@ class FlightClient:
         """Return what goes with each call."""
         from pyarrow import flight
 
-        headers = [(name.encode(), value.encode()) for name, value in self._authentication.metadata]
+        headers = [(name.encode(), value.encode()) for name, value in self.authentication.metadata]
         return flight.FlightCallOptions(timeout=timeout, headers=headers)
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class FlightClient:
     def _connected(self) -> Any:
         from pyarrow import flight
 
-        tls = self._authentication.tls
+        tls = self.authentication.tls
         options: dict[str, Any] = {}
         if tls is not None:
             options = {"tls_root_certs": tls.ca_cert, "cert_chain": tls.cert, "private_key": tls.key}

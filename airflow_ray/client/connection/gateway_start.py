@@ -17,7 +17,7 @@ import airflow_ray.cluster
 from airflow_ray.client.connection.bundle import BUNDLE_NAME, package_with_bundle
 from airflow_ray.client.connection.dashboard import Dashboard
 from airflow_ray.client.connection.head_process import open_own
-from airflow_ray.client.connection.local_head import state_folder
+from airflow_ray.client.connection.state_folder import state_folder
 from airflow_ray.cluster.build import own_build
 from airflow_ray.cluster.gateway.command import MIN_TOKEN_LENGTH, answer_in
 from airflow_ray.cluster.gateway.settings import PORT, sum_of
@@ -156,9 +156,9 @@ def _start(settings: RaySettings, deadline: float) -> dict[str, Any]:
     kind = next((type(each) for each in problems if isinstance(each, RayAuthenticationError)), RayConnectionError)
     raise kind(
         f"No gateway answers at {named}:{settings.port or PORT}, and it cannot be started from here. "
-        f"{' '.join(f'{each}.' for each in problems)} No Ray Client server answers at {named}:{CLIENT_PORT}{without_ray}. "
-        "Open one of these ports from the machines of Airflow, or start the gateway with the cluster: python -m "
-        "airflow_ray gateway bundle writes the file for that"
+        f"{' '.join(f'{each}.' for each in problems)} No Ray Client server answers at {named}:{CLIENT_PORT}"
+        f"{without_ray}. Open one of these ports from the machines of Airflow, or start the gateway with the cluster: "
+        "python -m airflow_ray gateway bundle writes the file for that"
     )
 
 

@@ -9,32 +9,37 @@ import fcntl
 import os
 import secrets
 import signal
+import socket
+import subprocess
 import sys
-import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from airflow_ray._compat import conf
 from airflow_ray.client.connection import as_driver
-from airflow_ray.client.connection.authentication import Authentication
+from airflow_ray.client.connection.as_gateway import GatewaySession, opened
+from airflow_ray.client.connection.authentication import TOKEN_VARIABLES, Authentication
+from airflow_ray.client.connection.flight_client import FlightClient
 from airflow_ray.client.connection.head_process import (
     LocalHead,
-    is_own_folder,
     is_ready,
     log_of,
     noted_head,
     open_own,
     start_head,
 )
+from airflow_ray.client.connection.peer import Peer
+from airflow_ray.client.connection.state_folder import state_folder
+from airflow_ray.cluster.gateway.settings import GatewaySettings
 from airflow_ray.exceptions import RayConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_ray.client.connection.as_driver import DriverSession
+    from airflow_ray.client.connection.session import ConnectAgain
     from airflow_ray.client.connection.settings import RaySettings
+    from airflow_ray.object_uri import ObjectURI
 
 
 STOP_SECONDS = 20.0
@@ -43,39 +48,89 @@ STOP_SECONDS = 20.0
 POLL_SECONDS = 0.05
 
 
+# From here on to join the head as a driver, for which Ray is imported, takes less time than a copy.
+LARGE_BYTES = 64_000_000
+
+
+JOIN_SECONDS = 30.0
+
+
+class LocalSession(GatewaySession):
+    """An open connection to the gateway of the embedded head, which joins it as a driver for what is large."""
+
+    def __init__(self, peer: Peer, head: LocalHead) -> None:
+        super().__init__(peer)
+        self._head = head
+        self._joined = ExitStack()
+
+    def fetch(self, uri: ObjectURI, connect_again: ConnectAgain) -> Any:
+        """Return an object, without a copy where it is large."""
+        record = self.call("describe", uri.record_id) or {}
+        size = record.get("outputs", {}).get(uri.key, {}).get("bytes", 0)
+        if size < LARGE_BYTES:
+            return super().fetch(uri, connect_again)
+        joins = as_driver.join(self._head.address, Authentication(token()), self.peer.namespace, JOIN_SECONDS)
+        return self._joined.enter_context(joins).fetch(uri, connect_again)
+
+    def close(self) -> None:
+        """Leave the head as a driver, where it was joined."""
+        self._joined.close()
+
+
 @contextmanager
-def open_session(settings: RaySettings) -> Iterator[DriverSession]:
-    """Start the head if none runs, and join it as a driver.
+def open_session(settings: RaySettings) -> Iterator[LocalSession]:
+    """Start the head if none runs, and connect to its gateway.
 
     :raises RayConnectionError: it did not come to that in time; the text says why.
     """
+    from pyarrow import flight
+
     deadline = time.monotonic() + settings.connect_timeout
     head = ensure(settings.connect_timeout)
-    left = max(1.0, deadline - time.monotonic())
-    with as_driver.join(head.address, Authentication(token()), settings.namespace, left) as session:
-        yield session
+    gateway = GatewaySettings(str(Path(head.temp_dir, "gateway")))
+    client = FlightClient(flight.Location.for_grpc_unix(str(gateway.socket)), Authentication())
+    peer = Peer(client, str(gateway.socket), settings.namespace)
+
+    def start() -> None:
+        _start_gateway(head, gateway, settings.namespace, deadline)
+
+    with opened(peer, deadline, start):
+        session = LocalSession(peer, head)
+        try:
+            yield session
+        finally:
+            session.close()
 
 
-def state_folder() -> Path:
-    """Return the folder of the head's address, token, lock and log; only this user can read it.
-
-    It is ``[airflow_ray] local_head_dir``, by default a folder for this user in the system's
-    temporary folder.
-
-    :raises RayConnectionError: it is no folder of this user's, or only a link to one.
-    """
-    default = Path(tempfile.gettempdir(), f"airflow-ray-{os.getuid()}")
-    folder = Path(conf.get("airflow_ray", "local_head_dir", fallback=None) or default)
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700, parents=True)
-    # In a folder where all may write, nobody else can replace what belongs to this user from here on.
-    if not is_own_folder(folder):
-        raise RayConnectionError(
-            f"{folder} is a link, no folder, or belongs to another user: set [airflow_ray] local_head_dir to a folder "
-            "of your own"
+def _start_gateway(head: LocalHead, gateway: GatewaySettings, namespace: str, deadline: float) -> None:
+    """Start owner and gateway in a process that has Ray; many at once start one."""
+    with _locked(deadline):
+        if gateway.note.exists() and _listens(gateway.socket):
+            return
+        environment = {**os.environ, **dict(zip(TOKEN_VARIABLES, ("token", str(token_path())), strict=False))}
+        environment.pop("RAY_AUTH_TOKEN", None)
+        place = ["--address", head.address, "--namespace", namespace, "--folder", gateway.folder, "--socket-only"]
+        started = subprocess.run(
+            [sys.executable, "-m", "airflow_ray.cluster.gateway", "start", *place],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=max(1.0, deadline - time.monotonic()),
         )
-    folder.chmod(0o700)
-    return folder
+    if started.returncode:
+        raise RayConnectionError(f"The gateway of the local Ray head did not start: {started.stdout[-4000:].strip()}")
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 def token_path() -> Path:

@@ -80,6 +80,7 @@ class Session(ABC):
 
         :raises RayVersionMismatchError: it does not.
         """
+        return
 
     @abstractmethod
     def owners_of_other_versions(self) -> list[str]:

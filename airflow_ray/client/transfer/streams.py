@@ -127,10 +127,10 @@ class _Upload(_Transfer):
         from pyarrow import flight
 
         name = uuid.uuid4().hex
-        command = packed({**session.owner, "name": name, "sizes": self._departing.sizes})
-        with session.client.used() as client:
+        command = packed({**session.peer.owner, "name": name, "sizes": self._departing.sizes})
+        with session.peer.client.used() as client:
             descriptor = flight.FlightDescriptor.for_command(command)
-            writer, reader = client.do_put(descriptor, schema(), session.client.options())
+            writer, reader = client.do_put(descriptor, schema(), session.peer.client.options())
             with writer:
                 for chunk in self._departing.chunks():
                     writer.write_batch(batch_of(chunk))
@@ -153,9 +153,9 @@ class _Download(_Transfer):
         from pyarrow import flight
 
         key = {"record_id": self._uri.record_id, "key": self._uri.key}
-        ticket = flight.Ticket(packed({**session.owner, "name": uuid.uuid4().hex, **key}))
-        with session.client.used() as client:
-            reader = client.do_get(ticket, session.client.options())
+        ticket = flight.Ticket(packed({**session.peer.owner, "name": uuid.uuid4().hex, **key}))
+        with session.peer.client.used() as client:
+            reader = client.do_get(ticket, session.peer.client.options())
             while (first := reader.read_chunk()).app_metadata is None:
                 self._note()
             sizes = unpacked(first.app_metadata)["sizes"]
@@ -188,13 +188,13 @@ def send(session: GatewaySession, value: Any, connect_again: ConnectAgain) -> st
     try:
         name: str = _Upload(departing, session, connect_again).run()
     except TransferFailure as failure:
-        error = failure.error
-        if error["kind"] == FailureKind.NOT_PICKLABLE:
+        told = failure.error
+        if told["kind"] == FailureKind.NOT_PICKLABLE:
             raise RayPicklingError(
                 f"A value of type {type(value).__name__} cannot be unpickled on the Ray cluster, which needs the "
-                f"packages it was made with: {error['type']}: {error['message']}"
+                f"packages it was made with: {told['type']}: {told['message']}"
             ) from failure
-        raise _died(error) from failure
+        raise _died(told) from failure
     return name
 
 

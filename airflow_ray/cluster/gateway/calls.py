@@ -6,7 +6,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_ray.cluster.failures import failure
+from airflow_ray.cluster.failures import Refusal
 from airflow_ray.cluster.protocol import MESSAGES_VERSION, OLDEST_MESSAGES_VERSION, OWNER_PREFIX, FailureKind
 
 if TYPE_CHECKING:
@@ -33,14 +33,6 @@ VERBS = frozenset(
 )
 # In between a client that waits learns that somebody is still there.
 SIGN_SECONDS = 10.0
-
-
-class Refusal(Exception):
-    """Carries, as plain data, why something was not done."""
-
-    def __init__(self, kind: FailureKind, **details: Any) -> None:
-        super().__init__(kind.value)
-        self.error = failure(kind, **details)
 
 
 class OwnerName(NamedTuple):

@@ -178,11 +178,11 @@ def _by_value() -> Iterator[None]:
     from ray import cloudpickle
 
     import airflow_ray.cluster
-    from airflow_ray.cluster.values.portable import PARTS, portable
+    from airflow_ray.cluster.values.portable import portable
 
     cloudpickle.register_pickle_by_value(airflow_ray.cluster)
     try:
-        with portable(PARTS):
+        with portable({}):
             yield
     finally:
         cloudpickle.unregister_pickle_by_value(airflow_ray.cluster)

@@ -37,7 +37,7 @@ def serve(settings: dict[str, Any], control_service: str, release: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     ray.init(control_service, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
-    desk = Desk(Owners(), str(place.socket), release)
+    desk = Desk(Owners(), place, control_service, release)
     with ExitStack() as stack:
         place.socket.unlink(missing_ok=True)
         # The folder keeps all others of this machine away.

@@ -5,15 +5,18 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.cluster.failures import failure
-from airflow_ray.cluster.gateway.calls import SIGN_SECONDS, OwnerName, Owners, Refusal, greeting
+from airflow_ray.cluster.failures import Refusal, failure
+from airflow_ray.cluster.gateway.calls import SIGN_SECONDS, OwnerName, Owners, greeting
 from airflow_ray.cluster.gateway.flight import batch_of, schema
+from airflow_ray.cluster.gateway.owner_start import start_owner
 from airflow_ray.cluster.gateway.pipes import SILENT_SECONDS, Pipe, PipeBrokenError, Pipes
 from airflow_ray.cluster.messages import packed, unpacked
 from airflow_ray.cluster.protocol import OWNER_PREFIX, FailureKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from airflow_ray.cluster.gateway.settings import GatewaySettings
 
 _ENDED = "the cluster's end of the transfer has ended"
 
@@ -22,13 +25,16 @@ class Desk:
     """What the gateway does, for each of its servers.
 
     :param owners: whom it passes calls on to.
-    :param socket: path of the Unix socket by which workers on this head come.
+    :param settings: of the gateway, by whose Unix socket workers on this head come.
+    :param control_service: host and port of the cluster's.
     :param release: of this package.
     """
 
-    def __init__(self, owners: Owners, socket: str, release: str) -> None:
+    def __init__(self, owners: Owners, settings: GatewaySettings, control_service: str, release: str) -> None:
         self._owners = owners
-        self._socket = socket
+        self._settings = settings
+        self._socket = str(settings.socket)
+        self._control_service = control_service
         self._greeting = greeting(release)
         self._pipes = Pipes()
 
@@ -42,14 +48,14 @@ class Desk:
             owner = _owner(message)
             is_there = self._owners.is_there(owner)
             yield packed({**self._greeting, "owner": is_there, "others": self._owners.others(owner)})
-            return
-        if kind != "call":
+        elif kind == "start":
+            place = self._settings, self._control_service, _owner(message).namespace
+            yield from (b"" for _ in start_owner(*place, message.get("bundle"), SIGN_SECONDS))
+            yield packed({})
+        elif kind == "call":
+            yield from self._call(message)
+        else:
             raise Refusal(FailureKind.REFUSED, message=f"There is no action {kind!r}")
-        method, args, kwargs = message.get("method"), message.get("args", []), message.get("kwargs", {})
-        if not (isinstance(method, str) and isinstance(args, list) and isinstance(kwargs, dict)):
-            raise Refusal(FailureKind.REFUSED, message="The call is none")
-        for answer in self._owners.call(_owner(message), method, args, kwargs):
-            yield b"" if answer is None else packed({"answer": answer[0]})
 
     def take(self, command: Any, reader: Any, writer: Any) -> None:
         """Take a value from a client, for a worker, or from a worker, for a client.
@@ -83,6 +89,13 @@ class Desk:
         else:
             for batch, _ in self._pipe(name).batches(patience=SILENT_SECONDS):
                 yield batch
+
+    def _call(self, message: dict[str, Any]) -> Iterator[bytes]:
+        method, args, kwargs = message.get("method"), message.get("args", []), message.get("kwargs", {})
+        if not (isinstance(method, str) and isinstance(args, list) and isinstance(kwargs, dict)):
+            raise Refusal(FailureKind.REFUSED, message="The call is none")
+        for answer in self._owners.call(_owner(message), method, args, kwargs):
+            yield b"" if answer is None else packed({"answer": answer[0]})
 
     def _upload(self, owner: OwnerName, name: str, sizes: list[int], reader: Any, writer: Any) -> None:
         import ray

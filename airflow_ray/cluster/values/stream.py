@@ -29,7 +29,8 @@ class Departing:
     """
 
     def __init__(self, value: Any, pickler_of: Callable[..., Any]) -> None:
-        pickled, self._buffers = _Pickled(), []
+        pickled = _Pickled()
+        self._buffers: list[memoryview] = []
 
         def is_inside(buffer: pickle.PickleBuffer) -> bool:
             raw = buffer.raw()

@@ -1,0 +1,118 @@
+"""The gateway at the other end, and the first words with it."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray import __version__
+from airflow_ray.client.connection.bundle import bundle
+from airflow_ray.client.connection.probe import PROBE_SECONDS, connection_error
+from airflow_ray.client.connection.retrying import tries
+from airflow_ray.client.connection.threads import run_in_thread
+from airflow_ray.cluster.build import own_build
+from airflow_ray.cluster.gateway.flight import error_of
+from airflow_ray.cluster.protocol import MESSAGES_VERSION, OLDEST_MESSAGES_VERSION
+from airflow_ray.exceptions import RayConnectionError, RayVersionMismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_ray.client.connection.flight_client import FlightClient
+
+# What Arrow Flight puts around the words of gRPC.
+_FLIGHT = re.compile(
+    r"^Flight \w+ \w+(?: \w+)* error, with message: (?P<details>.*?)(?:\. gRPC client debug .*)?$", re.S
+)
+
+
+class Peer:
+    """A gateway, and the owner of one namespace behind it.
+
+    :param client: of the gateway.
+    :param where: the gateway's address, for errors.
+    :param namespace: of the owner.
+
+    ``greeting`` is what the gateway says of itself, once it has been met.
+    """
+
+    def __init__(self, client: FlightClient, where: str, namespace: str) -> None:
+        self.client = client
+        self.where = where
+        self.namespace = namespace
+        self.greeting: dict[str, Any] = {}
+
+    @property
+    def owner(self) -> dict[str, str]:
+        """What each message names the owner by."""
+        return {"namespace": self.namespace, "owner": own_build().owner_name}
+
+    def meet(self, deadline: float, start: Callable[[], None]) -> None:
+        """Greet the gateway, and have it started where nothing answers, and the owner where it has none of ours.
+
+        :param deadline: until when all must be there, by the monotonic clock.
+        :param start: starts both.
+        :raises RayConnectionError: they are not; the subclass and the text tell why.
+        """
+        try:
+            self._greet(deadline)
+            is_missing = self.greeting["messages"] < OLDEST_MESSAGES_VERSION
+        except RayConnectionError as error:
+            # Whoever refuses us is there.
+            if type(error) is not RayConnectionError:
+                raise
+            is_missing = True
+        if is_missing:
+            start()
+            tries(max(0.1, deadline - time.monotonic()))(lambda: self._greet(deadline))
+        theirs = range(self.greeting["oldest_messages"], self.greeting["messages"] + 1)
+        if not set(theirs).intersection(range(OLDEST_MESSAGES_VERSION, MESSAGES_VERSION + 1)):
+            raise RayVersionMismatchError(
+                f"The gateway at {self.where} is of airflow-ray {self.greeting['release']}, and this release, "
+                f"{__version__}, does not understand it. Upgrade airflow-ray on the side that is older: a gateway of "
+                "the newer release takes the place of an older one when it is started."
+            )
+        if not self.greeting["owner"]:
+            self._start_owner(deadline)
+
+    def _greet(self, deadline: float) -> None:
+        timeout = min(PROBE_SECONDS, max(0.1, deadline - time.monotonic()))
+        (self.greeting,) = self._told("greet", self.owner, timeout)
+
+    def _start_owner(self, deadline: float) -> None:
+        message = {**self.owner, "bundle": bundle()}
+        self._told("start", message, max(1.0, deadline - time.monotonic()))
+
+    def _told(self, kind: str, message: dict[str, Any], timeout: float) -> list[dict[str, Any]]:
+        with self._words_for_errors():
+            return run_in_thread(lambda: list(self.client.act(kind, message, timeout)))
+
+    @contextmanager
+    def _words_for_errors(self) -> Iterator[None]:
+        from pyarrow import ArrowException, ArrowNotImplementedError, flight
+
+        codes: list[tuple[type[Exception], str]] = [
+            (flight.FlightUnauthenticatedError, "UNAUTHENTICATED"),
+            (flight.FlightTimedOutError, "DEADLINE_EXCEEDED"),
+            (flight.FlightUnavailableError, "UNAVAILABLE"),
+            (ArrowNotImplementedError, "UNIMPLEMENTED"),
+        ]
+        name = f"the gateway of the Ray cluster at {self.where}"
+        try:
+            yield
+        except flight.FlightServerError as error:
+            told = error_of(error) or {}
+            reason = told.get("message") or details_of(error)
+            raise RayConnectionError(f"Connected to {name}, which cannot do what it was asked: {reason}") from error
+        except (ArrowException, OSError) as error:
+            code = next((code for cls, code in codes if isinstance(error, cls)), "UNKNOWN")
+            raise connection_error(name, self.where, self.client.authentication, code, details_of(error)) from error
+
+
+def details_of(error: BaseException) -> str:
+    """Return what gRPC says of an error of Arrow Flight's, without what that puts around it."""
+    text = str(error)
+    found = _FLIGHT.match(text)
+    return found["details"] if found else text
