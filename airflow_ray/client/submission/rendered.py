@@ -95,4 +95,5 @@ def _number(value: Any) -> float | None:
         return None
     if not math.isfinite(number):
         return None
-    return int(number) if number.is_integer() else number
+    # What is larger does not fit into a message.
+    return int(number) if number.is_integer() and abs(number) < 2**63 else number

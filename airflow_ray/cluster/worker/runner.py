@@ -190,7 +190,8 @@ def run(
             _hide_in_checkpoint_errors(header, secrets)
             if target["required"] and (error := checkpoint_error(header)):
                 header, outputs = {**header, "error": error}, {}
-        outputs, objects, error = _take_apart(outputs, names != (False, None))
+        are_several = names[0] or names[1] is not None
+        outputs, objects, error = _take_apart(outputs, are_several)
         if error is not None:
             header = {**header, "error": error}
         if header["error"]:
