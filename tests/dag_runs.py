@@ -60,7 +60,7 @@ def new_dag(params: dict[str, Any]) -> DAG:
         dag_id=f"dag_{uuid.uuid4().hex}",
         schedule=None,
         start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
-        default_args={"ray_conn_id": "ray_driver"},
+        default_args={"ray_conn_id": "ray_gateway"},
         params=params,
     )
 

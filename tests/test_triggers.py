@@ -16,8 +16,8 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_ray import triggers
+from airflow_ray.client.connection.as_gateway import GatewaySession
 from airflow_ray.client.connection.head_process import free_ports
-from airflow_ray.client.connection.session import Session
 from airflow_ray.decorators import ray_task
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
@@ -38,7 +38,7 @@ def no_scheduler_to_wait_for(monkeypatch):
 
 @pytest.fixture
 def conn_id(head):
-    return "ray_driver"
+    return "ray_gateway"
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def sleep_long():
 # Deferred tasks
 
 
-@pytest.mark.parametrize("conn_id", ["ray_client", "ray_driver"])
+@pytest.mark.parametrize("conn_id", ["ray_client", "ray_gateway"])
 def test_deferred_task_returns_what_one_that_waits_returns(head, dag, conn_id):
     with dag:
         made = RayPythonOperator(task_id="make", python_callable=speak, ray_conn_id=conn_id, deferrable=True)
@@ -227,8 +227,8 @@ def test_triggers_of_a_connection_share_one(head):
 
 
 def test_triggers_that_begin_to_wait_one_after_another_make_no_call_more_than_needed(head, mocker):
-    calls = mocker.spy(Session, "begin")
-    uris = [new_uri("ray_driver") for _ in range(3)]
+    calls = mocker.spy(GatewaySession, "begin")
+    uris = [new_uri("ray_gateway") for _ in range(3)]
 
     async def waited():
         events = []
@@ -246,7 +246,7 @@ def test_triggers_that_begin_to_wait_one_after_another_make_no_call_more_than_ne
         with RayHook("ray_client").connect():
             pass
         for uri in uris:
-            RayHook("ray_driver").put(1, uri=uri)
+            RayHook("ray_gateway").put(1, uri=uri)
 
     asyncio.run(waited())
     watches = [call for call in calls.call_args_list if call.args[1] == "watch"]
@@ -309,6 +309,6 @@ def test_task_leads_to_its_page_in_the_dashboard(head, dag, monkeypatch):
 
 
 def test_work_on_a_cluster_without_a_dashboard_has_no_page(head):
-    uri = new_uri("ray_driver")
-    with RayHook("ray_driver").connect() as hook:
+    uri = new_uri("ray_gateway")
+    with RayHook("ray_gateway").connect() as hook:
         assert hook.client.submit(speak, uri=uri).dashboard_page is None

@@ -38,7 +38,7 @@ from tests.dag_runs import new_dag, run_dag
 pytestmark = pytest.mark.usefixtures("database")
 
 
-@pytest.fixture(params=["ray_driver"])
+@pytest.fixture(params=["ray_gateway"])
 def dag(request, head, monkeypatch):
     """A DAG whose XComs go through the backend, as if the setting had been there when Airflow was imported."""
     monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__XCOM_CONN_ID", request.param)
@@ -54,7 +54,7 @@ def use_backend(monkeypatch):
 
 
 def uri_of(run, dag, task_id, key="return_value", map_index=-1):
-    return ObjectURI("ray_driver", dag.dag_id, run.run_id, task_id, map_index, key)
+    return ObjectURI("ray_gateway", dag.dag_id, run.run_id, task_id, map_index, key)
 
 
 def make_frame(rows=10):
@@ -68,7 +68,7 @@ def total(frame):
 # Between plain tasks and Ray tasks
 
 
-@pytest.mark.parametrize("dag", ["ray_driver", pytest.param("ray_client", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize("dag", ["ray_gateway", pytest.param("ray_client", marks=pytest.mark.slow)], indirect=True)
 def test_frame_goes_from_a_plain_task_to_ray_and_back(dag):
     conn_id = os.environ["AIRFLOW__AIRFLOW_RAY__XCOM_CONN_ID"]
 
@@ -109,7 +109,7 @@ def test_small_json_stays_in_the_database(dag, value):
         take(give())
     run = run_dag(dag)
     assert run.xcom("take") == [True, type(value).__name__]
-    assert RayHook("ray_driver").list_objects(dag.dag_id) == []
+    assert RayHook("ray_gateway").list_objects(dag.dag_id) == []
 
 
 @dataclasses.dataclass
@@ -150,13 +150,13 @@ Point = namedtuple("Point", "x y")
     ids=repr,
 )
 def test_what_the_database_would_not_give_back_as_it_was_goes_to_ray(head, monkeypatch, value):
-    monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__XCOM_CONN_ID", "ray_driver")
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__XCOM_CONN_ID", "ray_gateway")
     where = {"key": "return_value", "dag_id": "tests", "run_id": uuid.uuid4().hex, "task_id": "give", "map_index": -1}
     stored = json.loads(json.dumps(RayXComBackend.serialize_value(value, **where)))
     back = RayXComBackend.deserialize_value(XComResult(key="return_value", value=stored))
     assert repr(back) == repr(value)
     assert type(back) is type(value)
-    assert RayHook("ray_driver").release(dag_id="tests", run_id=where["run_id"]) != []
+    assert RayHook("ray_gateway").release(dag_id="tests", run_id=where["run_id"]) != []
 
 
 @pytest.mark.parametrize("value", [np.float64(1.5), {1, 2}, date(2026, 1, 1), {"a": (1, [2, {"b": (3,)}])}], ids=repr)
@@ -181,7 +181,7 @@ def test_date_stays_in_the_database_as_airflow_keeps_it(dag):
     with dag:
         take(give())
     assert run_dag(dag).xcom("take") == "2026-01-01T00:00:00+00:00"
-    assert RayHook("ray_driver").list_objects(dag.dag_id) == []
+    assert RayHook("ray_gateway").list_objects(dag.dag_id) == []
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_what_is_not_small_json_is_the_same_in_the_next_plain_task(dag, make):
     with dag:
         take(give())
     assert run_dag(dag).xcom("take") is True
-    assert len(RayHook("ray_driver").list_objects(dag.dag_id)) == 1
+    assert len(RayHook("ray_gateway").list_objects(dag.dag_id)) == 1
 
 
 def test_threshold_is_a_setting(dag, monkeypatch):
@@ -242,7 +242,7 @@ def test_several_outputs_of_a_plain_task_are_an_object_each(dag):
         )
     run = run_dag(dag)
     assert (run.xcom("total"), run.xcom("all")) == (45, [45, 6, "small"])
-    held = [ObjectURI.parse(each["uri"]) for each in RayHook("ray_driver").list_objects(dag.dag_id)]
+    held = [ObjectURI.parse(each["uri"]) for each in RayHook("ray_gateway").list_objects(dag.dag_id)]
     assert [uri.key for uri in held if uri.task_id == "split"] == ["train", "test"]
 
 
@@ -252,7 +252,7 @@ def test_plain_task_gets_several_outputs_of_a_ray_task(dag):
             task_id="both",
             python_callable=lambda: {"train": [1, 2], "test": [3]},
             multiple_outputs=True,
-            ray_conn_id="ray_driver",
+            ray_conn_id="ray_gateway",
         )
         task(lambda parts, one: [parts["train"], one], task_id="use")(both.output, both.output["test"])
     assert run_dag(dag).xcom("use") == [[1, 2], [3]]
@@ -276,7 +276,7 @@ def test_value_is_pulled_by_hand(dag):
 def test_object_uri_that_a_plain_task_returns_is_the_object_for_the_next(dag):
     @task
     def put(run_id=None):
-        return RayHook("ray_driver").put(make_frame(), uri=ObjectURI("ray_driver", dag.dag_id, run_id, "elsewhere"))
+        return RayHook("ray_gateway").put(make_frame(), uri=ObjectURI("ray_gateway", dag.dag_id, run_id, "elsewhere"))
 
     with dag:
         task(total)(put())
@@ -309,7 +309,7 @@ def test_mapped_tasks_get_an_item_each_of_a_plain_list_of_frames(dag, on_ray, mo
         return [make_frame(rows) for rows in (1, 2, 3)]
 
     with dag:
-        decorate = ray_task(result="value", ray_conn_id="ray_driver") if on_ray else task
+        decorate = ray_task(result="value", ray_conn_id="ray_gateway") if on_ray else task
         decorate(total).expand(frame=give())
     run = run_dag(dag)
     assert [run.xcom("total", map_index=i) for i in range(3)] == [0, 1, 3]
@@ -323,7 +323,7 @@ def test_outputs_of_mapped_tasks_are_gathered(dag, on_ray):
 
     with dag:
         frames = task(make_frame).expand(rows=[1, 2, 3])
-        (ray_task(result="value", ray_conn_id="ray_driver") if on_ray else task)(add)(frames)
+        (ray_task(result="value", ray_conn_id="ray_gateway") if on_ray else task)(add)(frames)
     assert run_dag(dag).xcom("add") == 4
 
 
@@ -331,7 +331,7 @@ def test_mapped_ray_tasks_get_the_items_of_a_list_that_is_too_long_for_the_datab
     monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__XCOM_THRESHOLD", "100")
     with dag:
         numbers = task(lambda: list(range(100, 125)), task_id="numbers")()
-        ray_task(lambda x: x + 1, task_id="more", result="value", ray_conn_id="ray_driver").expand(x=numbers)
+        ray_task(lambda x: x + 1, task_id="more", result="value", ray_conn_id="ray_gateway").expand(x=numbers)
     run = run_dag(dag)
     assert [run.xcom("more", map_index=i) for i in (0, 24)] == [101, 125]
 
@@ -346,7 +346,7 @@ def rows_of(frame):
 @pytest.mark.parametrize("on_ray", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_functions_of_maps_get_values_on_the_way_to_a_ray_task(dag, on_ray):
     """All in one run, which takes most of the time."""
-    decorate = ray_task(ray_conn_id="ray_driver") if on_ray else task
+    decorate = ray_task(ray_conn_id="ray_gateway") if on_ray else task
 
     @task
     def frames():
@@ -357,14 +357,14 @@ def test_functions_of_maps_get_values_on_the_way_to_a_ray_task(dag, on_ray):
 
     with dag:
         listed, mapped = frames(), decorate(make_frame).expand(rows=[4, 5])
-        take = ray_task(as_list, result="value", ray_conn_id="ray_driver")
+        take = ray_task(as_list, result="value", ray_conn_id="ray_gateway")
         take.override(task_id="of_list")(listed.map(rows_of))
         take.override(task_id="of_mapped")(mapped.map(rows_of))
         take.override(task_id="of_concat")(listed.concat(mapped).map(rows_of).map(lambda rows: -rows))
         take.override(task_id="of_zip")(listed.zip(mapped).map(lambda pair: [*map(rows_of, pair)]))
-        each = ray_task(lambda x: x, task_id="each", result="value", ray_conn_id="ray_driver")
+        each = ray_task(lambda x: x, task_id="each", result="value", ray_conn_id="ray_gateway")
         each.expand(x=listed.map(rows_of))
-        both = ray_task(lambda x, y: [x, *y], task_id="both", result="value", ray_conn_id="ray_driver")
+        both = ray_task(lambda x, y: [x, *y], task_id="both", result="value", ray_conn_id="ray_gateway")
         both.partial(y=mapped.map(rows_of)).expand(x=mapped.map(rows_of))
 
         @task_group
@@ -388,7 +388,7 @@ def test_branches_sensors_and_templates_get_values(dag):
         return "many" if len(frame) > 5 else "few"
 
     with dag:
-        made = ray_task(make_frame, ray_conn_id="ray_driver")()
+        made = ray_task(make_frame, ray_conn_id="ray_gateway")()
         choose(made) >> [task(lambda: 1, task_id=name)() for name in ("many", "few")]
         task.sensor(lambda frame: len(frame) == 10, task_id="watch", poke_interval=0.1, timeout=20)(made)
         task.short_circuit(lambda frame: frame.empty, task_id="stop")(made) >> task(lambda: 1, task_id="stopped")()
@@ -412,7 +412,7 @@ def test_values_of_both_are_read_by_both(dag, monkeypatch):
     wrapped = type("Wrapped", (), {"value": plain})
     assert RayXComBackend.deserialize_value(wrapped) == {"a": [1]}
     assert BaseXCom.deserialize_value(type("Wrapped", (), {"value": with_backend})) == with_backend
-    assert total(RayHook("ray_driver").get(with_backend)) == 45
+    assert total(RayHook("ray_gateway").get(with_backend)) == 45
 
 
 def test_other_backend_underneath_stores_what_does_not_go_to_ray(dag, monkeypatch, tmp_path):
@@ -455,7 +455,7 @@ def test_value_that_cannot_be_pickled_is_told(dag, capfd):
 
 
 def test_object_that_is_gone_is_told_with_the_task_to_clear(dag):
-    uri = ObjectURI("ray_driver", dag.dag_id, "run", "make")
+    uri = ObjectURI("ray_gateway", dag.dag_id, "run", "make")
     with pytest.raises(RayObjectLostError, match="clear that task"):
         RayXComBackend.deserialize_value(type("Wrapped", (), {"value": str(uri)}))
 
@@ -475,9 +475,9 @@ def deleted(dag, monkeypatch, value, map_index=-1):
 
 
 def test_next_try_frees_what_the_one_before_has_put(dag, monkeypatch):
-    uri = ObjectURI("ray_driver", dag.dag_id, "run", "make", 2)
-    other = ObjectURI("ray_driver", dag.dag_id, "run", "of_another_task")
-    hook = RayHook("ray_driver")
+    uri = ObjectURI("ray_gateway", dag.dag_id, "run", "make", 2)
+    other = ObjectURI("ray_gateway", dag.dag_id, "run", "of_another_task")
+    hook = RayHook("ray_gateway")
     for each in (uri, other):
         hook.put(1, uri=each)
     sent = deleted(dag, monkeypatch, {"own": str(uri), "passed on": [str(other)]}, map_index=2)
@@ -495,36 +495,36 @@ def test_deletion_goes_on_where_the_cluster_does_not_answer(dag, monkeypatch):
 
 
 def test_teardown_frees_all_of_the_run_though_a_task_has_failed(dag):
-    @ray_task(ray_conn_id="ray_driver")
+    @ray_task(ray_conn_id="ray_gateway")
     def fail(frame):
         raise ValueError
 
     with dag:
-        made = ray_task(make_frame, ray_conn_id="ray_driver")()
-        release = RayReleaseOperator(task_id="release", ray_conn_id="ray_driver")
+        made = ray_task(make_frame, ray_conn_id="ray_gateway")()
+        release = RayReleaseOperator(task_id="release", ray_conn_id="ray_gateway")
         made >> fail(made) >> release.as_teardown(setups=made.operator)
     run = run_dag(dag)
     assert (run.state, run.task_states("release")) == ("failed", ["success"])
-    assert RayHook("ray_driver").list_objects(dag.dag_id) == []
+    assert RayHook("ray_gateway").list_objects(dag.dag_id) == []
 
 
 def test_release_of_given_objects_leaves_the_others(dag):
     with dag:
-        one, two, three = (ray_task(make_frame, task_id=name, ray_conn_id="ray_driver")() for name in "abc")
+        one, two, three = (ray_task(make_frame, task_id=name, ray_conn_id="ray_gateway")() for name in "abc")
         RayReleaseOperator(task_id="release", object_uri=[one, {"nested": two}])
         [one, two, three] >> dag.get_task("release")
     run = run_dag(dag)
-    assert [each["uri"] for each in RayHook("ray_driver").list_objects(dag.dag_id)] == [str(uri_of(run, dag, "c"))]
+    assert [each["uri"] for each in RayHook("ray_gateway").list_objects(dag.dag_id)] == [str(uri_of(run, dag, "c"))]
 
 
 def test_release_of_an_object_that_was_never_made_leaves_the_others(dag):
     with dag:
-        kept = ray_task(make_frame, ray_conn_id="ray_driver")()
+        kept = ray_task(make_frame, ray_conn_id="ray_gateway")()
         nothing = task(lambda: None, task_id="nothing")()
         kept >> RayReleaseOperator(task_id="release", object_uri=nothing)
     run = run_dag(dag)
     assert run.task_states("release") == ["success"]
-    assert len(RayHook("ray_driver").list_objects(dag.dag_id)) == 1
+    assert len(RayHook("ray_gateway").list_objects(dag.dag_id)) == 1
 
 
 def test_release_of_what_is_no_object_uri_fails(dag):

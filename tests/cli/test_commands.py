@@ -23,7 +23,7 @@ from tests.checkpointing import connection_of
 from tests.conftest import new_uri
 from tests.ray_head import RayHead
 
-CONNECTION = "ray_driver"
+CONNECTION = "ray_gateway"
 
 
 class Sealed:
@@ -141,8 +141,8 @@ def test_connection_in_the_database_is_found(head, database, cli):
         (["objects", "--conn-id", "nobody"], "`nobody` isn't defined"),
         (["release"], "Say what to free"),
         (["release", "--run-id", "run"], "Say what to free"),
-        (["release", "ray-object://ray_driver/d/r/t/-1/k", "--dag-id", "d"], "Say what to free"),
-        (["release", "ray-object://ray_driver/d/r/t/-1/k", "nonsense"], "'nonsense' is not an object URI"),
+        (["release", "ray-object://ray_gateway/d/r/t/-1/k", "--dag-id", "d"], "Say what to free"),
+        (["release", "ray-object://ray_gateway/d/r/t/-1/k", "nonsense"], "'nonsense' is not an object URI"),
     ],
 )
 def test_bad_input_is_told(cli, arguments, said):

@@ -48,7 +48,7 @@ def test_output_of_one_task_is_the_input_of_the_next(dag):
         RayPythonOperator(task_id="sum", python_callable=total, op_args=[made.output], result="value")
     run = run_dag(dag)
     assert run.xcom("sum") == 45
-    assert run.xcom("make") == str(ObjectURI("ray_driver", dag.dag_id, run.run_id, "make"))
+    assert run.xcom("make") == str(ObjectURI("ray_gateway", dag.dag_id, run.run_id, "make"))
 
 
 def test_same_dag_over_ray_client(dag):
@@ -209,7 +209,7 @@ def test_what_no_task_can_expand_over_is_told_before_anything_is_stored(dag, res
         ray_task(lambda x: x, task_id="use").expand(x=ray_task(result, task_id="made")())
     assert run_dag(dag).task_states("made") == ["failed"]
     assert told in capfd.readouterr().out
-    assert [each["type"] for each in RayHook("ray_driver").list_objects(dag.dag_id) if each["type"]] == []
+    assert [each["type"] for each in RayHook("ray_gateway").list_objects(dag.dag_id) if each["type"]] == []
 
 
 @pytest.mark.slow
@@ -330,8 +330,8 @@ def test_execution_timeout_cancels_the_remote_work(dag, tmp_path):
             execution_timeout=timedelta(seconds=4),
         )
     run = run_dag(dag)
-    uri = ObjectURI("ray_driver", dag.dag_id, run.run_id, "sleep")
-    assert (run.state, RayHook("ray_driver").status(uri)) == ("failed", "CANCELLED")
+    uri = ObjectURI("ray_gateway", dag.dag_id, run.run_id, "sleep")
+    assert (run.state, RayHook("ray_gateway").status(uri)) == ("failed", "CANCELLED")
 
 
 def test_on_kill_cancels_the_remote_work(dag, tmp_path):

@@ -93,7 +93,7 @@ def test_data_of_an_earlier_task_reaches_all_trials(dag):
 @pytest.mark.slow
 def test_data_of_a_search_is_freed_with_its_process(dag):
     result = search(dag, lambda config, data: parabola(config), data={"data": list(range(10))})
-    pid = RayHook("ray_driver").describe(result["table"])["pid"]
+    pid = RayHook("ray_gateway").describe(result["table"])["pid"]
     while psutil.pid_exists(pid):
         time.sleep(0.1)
 

@@ -27,7 +27,7 @@ def no_scheduler_to_wait_for(monkeypatch):
 
 @pytest.fixture
 def conn_id(head):
-    return "ray_driver"
+    return "ray_gateway"
 
 
 @pytest.fixture
