@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from airflow_ray.cli import get_cli_commands
+
+if TYPE_CHECKING:
+    from airflow.cli.cli_config import GroupCommand
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -14,14 +18,21 @@ def main(arguments: list[str] | None = None) -> None:
     """
     (group,) = get_cli_commands()
     parser = argparse.ArgumentParser(prog="python -m airflow_ray", description=group.help)
+    _add(group, parser)
+    args = parser.parse_args(arguments)
+    args.func(args)
+
+
+def _add(group: GroupCommand, parser: argparse.ArgumentParser) -> None:
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in group.subcommands:
         subparser = subparsers.add_parser(command.name, help=command.help, description=command.description)
-        for argument in command.args:
-            argument.add_to_parser(subparser)
-        subparser.set_defaults(func=command.func)
-    args = parser.parse_args(arguments)
-    args.func(args)
+        if hasattr(command, "subcommands"):
+            _add(command, subparser)
+        else:
+            for argument in command.args:
+                argument.add_to_parser(subparser)
+            subparser.set_defaults(func=command.func)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_ray.cluster.protocol import BUNDLE_NAME
+
 if TYPE_CHECKING:
     from airflow.cli.cli_config import GroupCommand
 
@@ -33,11 +35,21 @@ def get_cli_commands() -> list[GroupCommand]:
     uris = Arg(("uri",), metavar="URI", nargs="*", help="Object URIs, ray-object://…")
     head = Arg(("--head",), metavar="ROWS", type=positive_int(allow_zero=False), default=5, help="How many rows (5)")
 
+    path = Arg(("path",), metavar="PATH", nargs="?", default=BUNDLE_NAME, help=f"Where it goes ({BUNDLE_NAME})")
+
     def command(name: str, text: str, *args: Arg, more: str = "") -> ActionCommand:
         function = lazy_load_command(f"airflow_ray.cli.commands.{name}")
         return ActionCommand(name, text, function, args, description=f"{text}. {more}".strip())
 
-    commands = (
+    gateway = (
+        command(
+            "bundle",
+            "Write the file that starts the gateway on a cluster",
+            path,
+            more="It needs Ray and pyarrow where it runs: python airflow_ray_gateway.pyz start --help",
+        ),
+    )
+    commands: tuple[ActionCommand | GroupCommand, ...] = (
         command("objects", "List the objects in the cluster", conn_id, dag_id, run_id, ARG_OUTPUT),
         command("describe", "Show all that is known of an object and the work that made it", uri, ARG_OUTPUT),
         command(
@@ -58,6 +70,7 @@ def get_cli_commands() -> list[GroupCommand]:
             more="Either those named, with all other outputs of the same tasks, or those of a DAG or a DAG run. Work "
             "that has not ended is cancelled. Checkpoints stay.",
         ),
+        GroupCommand("gateway", "The gateway of a cluster, for those who start it with the cluster", gateway),
         command("doctor", "Find out step by step whether a connection works", conn_id),
     )
     return [GroupCommand("ray", "See and free what tasks have left on a Ray cluster", commands)]

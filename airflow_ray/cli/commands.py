@@ -7,6 +7,7 @@ import logging
 import shutil
 import sys
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import AirflowException, connections_of_database
@@ -115,6 +116,20 @@ def doctor(args: Namespace) -> None:
             failed += 1
     if failed:
         sys.exit(1)
+
+
+@_command
+def bundle(args: Namespace) -> None:
+    """Write the file that starts the gateway on a cluster."""
+    from airflow_ray.client.connection.bundle import bundle as content
+
+    path = Path(args.path)
+    try:
+        path.write_bytes(content())
+        path.chmod(0o755)
+    except OSError as error:
+        raise RayConfigurationError(f"{path} cannot be written: {error.strerror}") from None
+    say(f"Wrote {path}, {readable_bytes(len(content()))}")
 
 
 def _free_named(uris: list[ObjectURI]) -> None:

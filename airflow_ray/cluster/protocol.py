@@ -18,6 +18,8 @@ MESSAGES_VERSION = 5
 OLDEST_MESSAGES_VERSION = 5
 OWNER_PREFIX = "airflow_ray_owner_"
 KEEPER_PREFIX = "airflow_ray_keeper_"
+# The usual name of the file that starts the gateway on a cluster.
+BUNDLE_NAME = "airflow_ray_gateway.pyz"
 
 
 class State(str, Enum):

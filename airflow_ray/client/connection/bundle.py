@@ -8,9 +8,7 @@ from functools import cache
 from importlib.resources import files
 
 from airflow_ray.cluster.build import shipped_sources
-
-#: The usual name of that file.
-BUNDLE_NAME = "airflow_ray_gateway.pyz"
+from airflow_ray.cluster.protocol import BUNDLE_NAME
 
 # The oldest that a zip file can tell: so the same sources make the same bytes.
 _DATE = (1980, 1, 1, 0, 0, 0)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.1
+# Between two looks of those who wait for the lock.
+LOCK_SECONDS = 0.5
 # In which a newer one gets the lock of an older one that was asked to end.
 WAY_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 60.0
@@ -163,7 +165,7 @@ class GatewayKeeper:
                     self._thread = None
                     return
             # Whoever waits for the lock gets it now.
-            time.sleep(WAY_SECONDS if mine else POLL_SECONDS)
+            time.sleep(WAY_SECONDS if mine else LOCK_SECONDS)
 
     def _goes_on(self, duty: Duty) -> bool:
         return self._is_wanted() and not is_stopped(duty.settings)
