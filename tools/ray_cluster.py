@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from airflow_ray.client.connection.bundle import BUNDLE_NAME, bundle
+from airflow_ray.client.connection.bundle import bundle
 from airflow_ray.client.connection.head_process import free_ports
 from airflow_ray.cluster.gateway.command import TOKEN_VARIABLE
+from airflow_ray.cluster.protocol import BUNDLE_NAME
 from tools.standalone import answers
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class RayHead:
     ) -> None:
         control_port, client_port = ports or free_ports(2)
         self.ports = control_port, client_port
+        self.dashboard_port = dashboard_port
         self.temp_dir = tempfile.mkdtemp(prefix="ray-")
         self.environment = environment or {}
         self.python = python

@@ -17,7 +17,7 @@ import airflow_ray.cluster
 from airflow_ray.client.connection.bundle import package_with_bundle
 from airflow_ray.client.connection.dashboard import Dashboard
 from airflow_ray.client.connection.head_process import open_own
-from airflow_ray.client.connection.settings import CLIENT_PORT
+from airflow_ray.client.connection.settings import PORTS
 from airflow_ray.client.connection.state_folder import state_folder
 from airflow_ray.cluster.build import own_build
 from airflow_ray.cluster.gateway.command import MIN_TOKEN_LENGTH, answer_in
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from airflow_ray.client.connection.settings import RaySettings
 
 DASHBOARD_PORT = 8265
+CLIENT_PORT = PORTS["client"]
 PROBE_SECONDS = 3.0
 # In which a gateway that has just been started comes to answer from here.
 REACH_SECONDS = 10.0

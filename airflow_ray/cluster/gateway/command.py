@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import re
+import socket
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 TOKEN_VARIABLE = "AIRFLOW_RAY_GATEWAY_TOKEN"
 MIN_TOKEN_LENGTH = 16
+PROBE_SECONDS = 5.0
 DEFAULT_NAMESPACE = "airflow"
 #: What the line of JSON begins with, among others that Ray may print.
 MARK = '{"airflow_ray_gateway": '
@@ -165,11 +167,28 @@ def _cluster(args: argparse.Namespace) -> Iterator[None]:
     os.environ.pop(JOB_VARIABLE, None)
     namespace = getattr(args, "namespace", DEFAULT_NAMESPACE)
     address = args.address or os.environ.get("RAY_ADDRESS") or "auto"
+    _check(address)
     ray.init(address, namespace=namespace, log_to_driver=False, logging_level=logging.WARNING)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check(address: str) -> None:
+    """Look whether the control service answers, for which Ray itself waits for minutes.
+
+    :raises ConnectionError: it does not.
+    """
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS).close()
+        except OSError as error:
+            reason = error.strerror or error
+            raise ConnectionError(
+                f"The control service of the Ray cluster at {address} does not answer: {reason}"
+            ) from None
 
 
 @contextmanager
