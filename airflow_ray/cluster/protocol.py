@@ -14,7 +14,7 @@ RETURN_VALUE = "return_value"
 REFRESH_SECONDS = 600.0
 # Of the messages between processes. A change that an older reader cannot do without raises the first number, one that
 # an older writer cannot know of raises the second.
-MESSAGES_VERSION = 5
+MESSAGES_VERSION = 6
 OLDEST_MESSAGES_VERSION = 5
 OWNER_PREFIX = "airflow_ray_owner_"
 KEEPER_PREFIX = "airflow_ray_keeper_"

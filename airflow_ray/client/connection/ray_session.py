@@ -53,6 +53,13 @@ class RaySession(Session):
         except RuntimeError as error:
             raise RayConnectionError(f"The owner actor could not be started on the Ray head: {error}") from error
 
+    @property
+    def ray_version(self) -> str:
+        """The release of Ray in this process."""
+        import ray
+
+        return str(ray.__version__)
+
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
         """Raise what :meth:`call` does in place of what Ray raises when the owner dies or the connection breaks."""

@@ -37,6 +37,11 @@ class ObjectNotThere(Exception):
 class Session(ABC):
     """An open connection to the owner of one namespace, whatever the way in."""
 
+    @property
+    def ray_version(self) -> str | None:
+        """The release of Ray in this process, which has to be that of the cluster; None where it has not."""
+        return None
+
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the owner and return its answer.
 

@@ -177,12 +177,11 @@ class _Examination:
         return f"a task ran on node {self._seen['node']}, done after {time.monotonic() - started:.1f} s"
 
     def _versions(self) -> str:
-        import ray
-
-        here = ray.__version__, platform.python_version()
-        there = self._seen["ray"], self._seen["python"]
-        text = "Ray {} and Python {} here, Ray {} and Python {} on the cluster".format(*here, *there)
-        if (here[0], here[1].rpartition(".")[0]) != (there[0], there[1].rpartition(".")[0]):
+        ray, python = self._client.link.session.ray_version, platform.python_version()
+        here = f"Python {python}" if ray is None else f"Ray {ray} and Python {python}"
+        text = f"{here} here, Ray {self._seen['ray']} and Python {self._seen['python']} on the cluster"
+        is_same_ray = ray in (None, self._seen["ray"])
+        if not is_same_ray or python.rpartition(".")[0] != self._seen["python"].rpartition(".")[0]:
             raise RayVersionMismatchError(text)
         return text
 

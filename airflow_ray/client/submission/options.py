@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from airflow_ray.client.submission.ray_options import plain_data, plain_options
 from airflow_ray.client.submission.rendered import amount, amounts, is_nothing, mapping, value_or_none
 from airflow_ray.client.submission.result_policy import check_result
 from airflow_ray.client.submission.runtime_env import runtime_env_of
@@ -24,6 +25,7 @@ from airflow_ray.exceptions import RayConfigurationError
 
 #: Environment variable of a process that is for one work only, different in each.
 FRESH_PROCESS = "AIRFLOW_RAY_FRESH_PROCESS"
+_OF_CONNECTION = "runtime_env of the connection"
 # Ours to set: a user's value would break the protocol with the cluster's side of this package.
 _RESERVED = frozenset({"num_returns", "num_cpus", "num_gpus", "memory", "runtime_env", "max_retries"})
 
@@ -57,11 +59,12 @@ def _ray_options(value: Any) -> dict[str, Any]:
         raise RayConfigurationError(f"ray_options may not hold {', '.join(sorted(reserved))}")
     if "resources" in options:
         options["resources"] = amounts("ray_options['resources']", options["resources"])
-    return options
+    return plain_options(options)
 
 
 def _runtime_env(value: Any) -> dict[str, Any]:
-    return runtime_env_of(value, "runtime_env")
+    plain: dict[str, Any] = plain_data(runtime_env_of(value, "runtime_env"), "runtime_env")
+    return plain
 
 
 _Amount = Annotated[float, PlainValidator(_amount)]
@@ -76,7 +79,8 @@ class RemoteOptions(BaseModel):
     :param memory: memory to reserve, in bytes; None reserves none.
     :param resources: custom resources to reserve, by name.
     :param runtime_env: Ray runtime environment of this work, over that of the connection.
-    :param ray_options: further arguments for ``RemoteFunction.options``, such as ``scheduling_strategy``.
+    :param ray_options: further arguments for ``RemoteFunction.options``, such as ``scheduling_strategy``, as plain data
+        or with one of Ray's strategies for nodes or labels.
     :param max_retries: how often Ray runs the callable again when its process dies, not when it raises.
     :param scheduling_timeout: seconds that the work may wait for resources; None waits as long as the
         cluster has, or may get, a node that is large enough.
@@ -130,7 +134,7 @@ class RemoteOptions(BaseModel):
         return self
 
     def for_ray(self, connection_runtime_env: dict[str, Any] | None) -> dict[str, Any]:
-        """Return the arguments for ``RemoteFunction.options``.
+        """Return the arguments for ``RemoteFunction.options`` as plain data.
 
         :param connection_runtime_env: the connection's runtime environment, which this one's keys override.
         """
@@ -144,7 +148,7 @@ class RemoteOptions(BaseModel):
             options["memory"] = self.memory
         if resources := {**self.ray_options.get("resources", {}), **self.resources}:
             options["resources"] = resources
-        base = runtime_env_of(connection_runtime_env, "runtime_env of the connection")
+        base = plain_data(runtime_env_of(connection_runtime_env, _OF_CONNECTION), _OF_CONNECTION)
         runtime_env = _merged(base, self.runtime_env)
         if self.fresh_process:
             # Ray runs in one process only what has the same environment.

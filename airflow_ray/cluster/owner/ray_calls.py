@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from airflow_ray.cluster.owner import store
+from airflow_ray.cluster.owner.ray_objects import with_ray_objects
 from airflow_ray.cluster.values.inner_objects import collected, value_around
 from airflow_ray.cluster.worker import actors, placement_groups
 from airflow_ray.cluster.worker.reading import why_unreadable
@@ -55,12 +56,12 @@ class RayCalls:
     def start(self, options: dict[str, Any], ends_process: bool, *args: Any) -> Any:
         """Start the runner, and return the generator of its outputs.
 
-        :param options: what ``RemoteFunction.options`` takes.
+        :param options: what ``RemoteFunction.options`` takes, as plain data.
         :param ends_process: no later work is to run in the same process.
         :param args: those of the runner after the owner's handle and name.
         """
         runner = self._run_in_own_process if ends_process else self._run
-        return runner.options(**options).remote(self._owner, self._name, *args)
+        return runner.options(**with_ray_objects(options)).remote(self._owner, self._name, *args)
 
     def task_id(self, generator: Any) -> str:
         """Return the id of the task that :meth:`start` has started."""

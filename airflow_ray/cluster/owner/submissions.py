@@ -79,7 +79,7 @@ class Submissions:
         :param payload: the pickled callable, or where it is large its ref, or the name of its upload, in a list.
         :param inputs: record id and key of the object for each input slot, and ``store``, or ``checkpoint`` for
             one that had to be restored for this.
-        :param options: what ``RemoteFunction.options`` takes.
+        :param options: what ``RemoteFunction.options`` takes, as plain data.
         :param fingerprint: tells the same work of another try; None always begins anew.
         :param holder: any text that tells who submits this, for :meth:`cancel`.
         :param names: as for :func:`~airflow_ray.cluster.worker.runner.run`.

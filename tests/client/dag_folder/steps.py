@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
-from pathlib import Path
+
+from loading import load_as_airflow_does
 
 from airflow_ray.client.xcom_values import handed_over, received
 from airflow_ray.hooks.ray import RayHook
@@ -15,15 +13,6 @@ from airflow_ray.hooks.s3_checkpoint import S3CheckpointHook
 from airflow_ray.object_uri import ObjectURI
 
 STEP, CONN_ID, RUN_ID, CHECKPOINTS = sys.argv[1:]
-FILE = Path(__file__).with_name("pipeline.py")
-
-
-def load_as_airflow_does():
-    name = f"unusual_prefix_{hashlib.sha1(str(FILE).encode()).hexdigest()}_{FILE.stem}"
-    spec = spec_from_loader(name, SourceFileLoader(name, str(FILE)))
-    module = sys.modules[name] = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def uri(way, name):
