@@ -136,8 +136,8 @@ def test_no_module_is_long():
 
 
 def test_states_are_named_by_their_enum():
-    # Ray Tune calls some states of its trials as work calls its own.
-    exempt = (PROTOCOL, "airflow_ray.cluster.tuning.progress")
+    # Ray calls some states of its trials and jobs as work calls its own.
+    exempt = (PROTOCOL, "airflow_ray.cluster.tuning.progress", "airflow_ray.client.connection.dashboard")
     texts = {state.value for state in State}
     written = [(module, node) for module, node in nodes_of(ast.Constant) if node.value in texts]
     assert [f"{module}:{node.lineno}: {node.value}" for module, node in written if module not in exempt] == []

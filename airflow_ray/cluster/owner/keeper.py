@@ -112,7 +112,8 @@ class Keeper:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._starting = threading.Lock()
-        self._gateway = GatewayKeeper(self._has_owner)
+        # By the folder of their files.
+        self._gateways: dict[str, GatewayKeeper] = {}
 
     def ensure_owner(self, pickled_keep_owner: bytes, namespace: str, release: str, digest: str) -> str | None:
         """Start the keeper process unless it runs and return when the owner is ready.
@@ -154,7 +155,7 @@ class Keeper:
         settings = GatewaySettings(folder or default_folder(address), host, port)
         duty = Duty(settings, release, pickled_serve, (asdict(settings), address, release))
         try:
-            return self._gateway.ensure(duty, sums)
+            return self._gateways.setdefault(settings.folder, GatewayKeeper(self._has_owner)).ensure(duty, sums)
         except GatewayError as error:
             return {"error": str(error), "is_of_versions": error.is_of_versions}
 
