@@ -10,6 +10,7 @@ from airflow_ray.client import following
 from airflow_ray.client.client import RayClient
 from airflow_ray.client.connection.link import OPENERS
 from airflow_ray.client.connection.session import Session
+from airflow_ray.client.connection.threads import start_in_thread
 from airflow_ray.exceptions import RayConnectionError, RayWaitTimeoutError
 from airflow_ray.object_uri import ObjectURI
 
@@ -22,8 +23,6 @@ RECORD = {"state": "SUCCEEDED", "error": None}
 class SlowSession(Session):
     """Answers a question for news as late as it may, with what is next in its list, the last of it again and again."""
 
-    copies_values = True
-
     def __init__(self) -> None:
         self.now = 0.0
         self.answers: list = [RUNNING]
@@ -33,6 +32,9 @@ class SlowSession(Session):
     def open_session(self, settings):
         self.connect_timeouts.append(settings.connect_timeout)
         yield self
+
+    def begin(self, method, *args, **kwargs):
+        return start_in_thread(lambda: self._answer(method, *args))
 
     def _answer(self, method, record_id, offset, timeout):
         self.now += timeout
@@ -44,7 +46,7 @@ class SlowSession(Session):
     def send(self, value, connect_again):
         raise NotImplementedError
 
-    def fetch(self, uri, ref, size, connect_again):
+    def fetch(self, uri, connect_again):
         raise NotImplementedError
 
     def owners_of_other_versions(self):

@@ -12,25 +12,24 @@ from airflow_ray.client.connection import retrying
 from airflow_ray.client.connection.link import OPENERS, Link
 from airflow_ray.client.connection.session import Session
 from airflow_ray.client.connection.settings import Mode
+from airflow_ray.client.connection.threads import start_in_thread
 from airflow_ray.exceptions import RayAuthenticationError, RayConnectionError
 
 
 class FakeSession(Session):
     """Answers with what it was asked, and knows whether it is open."""
 
-    copies_values = True
-
     def __init__(self) -> None:
         self.is_open = True
 
-    def _answer(self, method, *args, **kwargs):
-        return method, args
+    def begin(self, method, *args, **kwargs):
+        return start_in_thread(lambda: (method, args))
 
     def send(self, value, connect_again):
         return connect_again(RayConnectionError("It broke.")), []
 
-    def fetch(self, uri, ref, size, connect_again):
-        return ref
+    def fetch(self, uri, connect_again):
+        return uri
 
     def owners_of_other_versions(self):
         return []
