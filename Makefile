@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-# What breaks first with another release of Airflow, Ray, pyarrow or gRPC: ways in and what is said when they are closed,
+# What breaks first with another release of Airflow, Ray, pyarrow or gRPC: ways in, and what is said when they are shut,
 # DAG runs, Airflow's exceptions, form and commands, what the documents show, checkpoints, kinds of values.
 ON_OLDEST := tests/end_to_end/test_dags.py tests/client/connection/test_as_driver.py \
     tests/client/connection/test_authentication.py tests/cluster/checkpoints tests/cluster/values \
@@ -32,7 +32,7 @@ test: .venv/installed
 test-all: .venv/installed test-oldest
 	$(PYTEST) -m slow
 
-# A part of the tests on the oldest Airflow, Ray and pyarrow that setup.cfg allows: two to four minutes with the installation.
+# A part of the tests on the oldest Airflow, Ray and pyarrow that setup.cfg allows: four minutes with the installation.
 test-oldest: .venv-oldest/installed
 	timeout 600 .venv-oldest/bin/python -m pytest -n 2 --dist loadfile -m "not slow" $(ON_OLDEST)
 
