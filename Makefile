@@ -2,8 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-# What breaks first with another release of Airflow, Ray or pyarrow: ways in, DAG runs, checkpoints, kinds of values.
-ON_OLDEST := tests/client/connection/test_as_driver.py tests/cluster/checkpoints tests/cluster/values \
+# What breaks first with another release of Airflow, Ray, pyarrow or gRPC: ways in, and what is said when they are shut,
+# DAG runs, Airflow's exceptions, form and commands, what the documents show, checkpoints, kinds of values.
+ON_OLDEST := tests/end_to_end/test_dags.py tests/client/connection/test_as_driver.py \
+    tests/client/connection/test_authentication.py tests/cluster/checkpoints tests/cluster/values \
+    tests/hooks/test_connection_form.py tests/hooks/ray_hook/test_failures.py tests/cli tests/test_documents.py \
+    tests/operators/test_python.py::test_decorated_task_may_skip_and_give_up \
     tests/operators/test_python.py::test_output_of_one_task_is_the_input_of_the_next
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
@@ -28,7 +32,7 @@ test: .venv/installed
 test-all: .venv/installed test-oldest
 	$(PYTEST) -m slow
 
-# A part of the tests on the oldest Airflow, Ray and pyarrow that setup.cfg allows: about four minutes with the installation.
+# A part of the tests on the oldest Airflow, Ray and pyarrow that setup.cfg allows: four minutes with the installation.
 test-oldest: .venv-oldest/installed
 	timeout 600 .venv-oldest/bin/python -m pytest -n 2 --dist loadfile -m "not slow" $(ON_OLDEST)
 
@@ -52,5 +56,5 @@ airflow: .venv/installed
 .venv-oldest/installed: setup.cfg constraints-oldest.txt
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet uv
-	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest --compile-bytecode -c constraints-oldest.txt -e '.[xgboost,test]'
+	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest --compile-bytecode -c constraints-oldest.txt -e '.[xgboost,modin,train,tune,optuna,test]'
 	touch $@

@@ -60,6 +60,7 @@ with DAG(
         "checkpoint_source": Param("", type="string", description="AWS connection for a path on S3"),
     },
     default_args={"retries": 3, "retry_delay": timedelta(seconds=2)},
+    tags=["ray", "example"],
     doc_md=__doc__,
 ):
     seconds = "{{ params.seconds if ti.try_number == 1 else 0 }}"

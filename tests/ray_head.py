@@ -7,11 +7,12 @@ from pathlib import Path
 
 from tools import ray_cluster
 
-# Of the process that runs these tests, among those that run others at the same time.
+# Of the process that runs these tests, among those that run others at the same time, of the same run or of another.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+RUN = int(os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid():x}")[-6:], 16)
 ENVIRONMENT = {
     "PYTHONPATH": str(Path(__file__).parent / "without_airflow_ray"),
-    "TESTS_FIRST_CLIENT_PORT": str(23_000 + 300 * WORKER),
+    "TESTS_FIRST_CLIENT_PORT": str(20_000 + 200 * ((2 * RUN + WORKER) % 15)),
 }
 
 

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import io
 import json
 import re
 import runpy
+import shlex
 import sys
+import textwrap
+import time
 from pathlib import Path
 
 import pytest
 
+from airflow_ray.__main__ import main
+from airflow_ray._compat import AirflowSkipException
 from airflow_ray.client.doctor import diagnose
+from airflow_ray.cluster.protocol import State
+from airflow_ray.exceptions import RayTaskFailedError
+from airflow_ray.hooks.ray import RayHook
+from airflow_ray.object_uri import ObjectURI
 from tests.ray_head import RayHead
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +70,8 @@ def test_blocks_make_dags(page, tmp_path, monkeypatch):
             whole += f"with DAG('given_{number}'):\n" + "\n".join(f"    {line}" for line in lines)
         else:
             whole += text
+        # The page says that Airflow 3.1 has its exceptions elsewhere.
+        whole = whole.replace("airflow.sdk.exceptions", AirflowSkipException.__module__)
         path = tmp_path / f"block_{number}.py"
         path.write_text(whole + "\n")
         runpy.run_path(str(path))
@@ -82,6 +95,63 @@ def test_hook_page_prints_what_it_says(head: RayHead, tmp_path, monkeypatch, cap
     path.write_text(BLOCKS[ROOT / "docs" / "hook.md"][0])
     runpy.run_path(str(path))
     assert capsys.readouterr().out.splitlines()[-1] == "[1, 2, 3]"
+
+
+@pytest.mark.slow
+def test_samples_of_commands_are_what_they_print(head: RayHead, monkeypatch, capsys):
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_DEFAULT", head.driver_uri)
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "dags"))
+    with RayHook().connect() as hook:
+        run_sales(hook)
+        # The doctor's is shown on a connection with a path for checkpoints.
+        for command, shown in [each for each in samples() if not each[0].startswith("doctor")]:
+            if command.startswith("release ray-object"):
+                run_sales(hook)
+            monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+            capsys.readouterr()
+            main(shlex.split(command.partition(" | ")[0]))
+            said = capsys.readouterr().out
+            if command.endswith("| jq 'map(.bytes // 0) | add'"):
+                said = str(sum(each["bytes"] or 0 for each in json.loads(said)))
+            assert without_what_varies(said.replace("[y/N] ", "[y/N] y\n")) == without_what_varies(shown), command
+        hook.release(dag_id="sales")
+
+
+def samples() -> list[tuple[str, str]]:
+    """Return the commands of the page of the command line, each with what it prints there."""
+    page = (ROOT / "docs" / "command_line.md").read_text()
+    found = re.findall(r"^    \$ airflow ray (.*)\n((?:(?:    .*)?\n)*)", page, re.MULTILINE)
+    return [(command, textwrap.dedent(output)) for command, output in found]
+
+
+def run_sales(hook: RayHook) -> None:
+    """Run the tasks of the DAG run that the page shows, as far as they come."""
+    sales = importlib.import_module("sales")
+    loaded, divided, trained, evaluated = [
+        ObjectURI("ray_default", "sales", "scheduled__2026-05-01", task)
+        for task in ("load", "split", "train", "evaluate")
+    ]
+    hook.submit(sales.load, uri=loaded)
+    hook.wait(loaded, timeout=60)
+    hook.submit(sales.split, loaded, uri=divided, multiple_outputs=True)
+    hook.wait(divided, timeout=60)
+    hook.submit(sales.train, divided.with_key("train"), uri=trained)
+    with pytest.raises(RayTaskFailedError):
+        hook.wait(trained, timeout=60)
+    hook.submit(sales.evaluate, divided.with_key("test"), uri=evaluated)
+    while hook.status(evaluated) != State.RUNNING:
+        time.sleep(0.05)
+
+
+def without_what_varies(text: str) -> list[str]:
+    """Return the lines of a text without the widths of columns, and what differs from one run to the next."""
+    text = re.sub(r"\d{4}-\d\d-\d\d [^|]* ago", "a moment", text)
+    text = re.sub(r"\b\d+(\.\d+){3}\b", "a node", text)
+    text = re.sub(r"\b[\d.]+ ([kMGT]?B|s|min)\b", r"0 \1", text)
+    text = re.sub(r"^\d{9}$", "a number of bytes", text.strip())
+    text = re.sub(r'File ".*/dags/', 'File "/dags/', text)
+    text = re.sub(r"(pid +\|) \d+", r"\1 0", text)
+    return [re.sub(r"[ =]+", " ", line).strip() for line in text.splitlines()]
 
 
 @pytest.mark.slow

@@ -21,7 +21,8 @@ from airflow_ray.client.connection.head_process import free_ports
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-LOCAL_CONNECTION = '{"conn_type": "ray", "extra": {"mode": "local", "connect_timeout": 120}}'
+# Airflow's Test button wants a port in the database; 0 stands for the usual one.
+LOCAL_CONNECTION = '{"conn_type": "ray", "port": 0, "extra": {"mode": "local", "connect_timeout": 120}}'
 START_SECONDS = 150.0
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.25
@@ -222,19 +223,27 @@ def _log_lines(entries: list[dict[str, Any]]) -> list[str]:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Stop a process and all that it has started, which may lie in other sessions."""
-    family = [process.pid]
+    processes: list[psutil.Process] = []
     with suppress(psutil.NoSuchProcess):
-        family += [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
-    processes = [psutil.Process(pid) for pid in family if psutil.pid_exists(pid)]
+        parent = psutil.Process(process.pid)
+        processes = [parent, *parent.children(recursive=True)]
     # All at once: Airflow itself stops its parts one after another, each with a time to wait.
     for each in processes:
         with suppress(psutil.NoSuchProcess):
             each.terminate()
-    _, alive = psutil.wait_procs(processes, timeout=STOP_SECONDS)
+    deadline = time.monotonic() + STOP_SECONDS
+    while (alive := [each for each in processes if _runs(each)]) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
     for survivor in alive:
         with suppress(psutil.NoSuchProcess):
             survivor.kill()
     process.wait()
+
+
+def _runs(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def print_table(rows: Sequence[tuple[str, ...]]) -> None:

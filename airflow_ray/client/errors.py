@@ -53,21 +53,6 @@ def object_lost(uri: ObjectURI, reason: str | None) -> exceptions.RayObjectLostE
     )
 
 
-def not_picklable(value: Any, error: BaseException) -> exceptions.RayPicklingError:
-    """Return the error for a value that cannot be sent."""
-    return exceptions.RayPicklingError(
-        f"A value of type {type(value).__name__} cannot be pickled, so it cannot be placed in Ray's object store: "
-        f"{error}"
-    )
-
-
-def not_readable_here(uri: ObjectURI, error: BaseException) -> exceptions.RayPicklingError:
-    """Return the error for an object that arrived, and cannot be unpickled."""
-    return exceptions.RayPicklingError(
-        f"{uri} cannot be unpickled in this process, which needs the packages it was made with: {error}"
-    )
-
-
 def restore_error(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
     """Return the exception for a lost object whose checkpoint could not be read, with what to do about it."""
     if error["kind"] == FailureKind.CHECKPOINT_NOT_FOUND:

@@ -20,7 +20,8 @@ def fail():
 
 
 def skip():
-    from airflow.sdk.exceptions import AirflowSkipException
+    # As a callable imports it that runs on any release of Airflow.
+    from airflow.providers.common.compat.sdk import AirflowSkipException
 
     raise AirflowSkipException("nothing to do")
 

@@ -11,6 +11,7 @@ import pytest
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import TaskGroup, task, task_group
 
+from airflow_ray._compat import AirflowFailException, AirflowSkipException
 from airflow_ray.decorators import ray_task
 from airflow_ray.exceptions import RayConfigurationError
 from airflow_ray.hooks.ray import RayHook
@@ -449,11 +450,9 @@ def test_decorated_task_may_have_a_process_of_its_own(dag):
     assert run.xcom("own") not in (run.xcom("pid"), run.xcom("after"))
 
 
-@pytest.mark.parametrize("error", ["AirflowSkipException", "AirflowFailException"])
-def test_decorated_task_may_skip_and_give_up(dag, error):
-    import airflow.sdk.exceptions
-
-    class Own(getattr(airflow.sdk.exceptions, error)):
+@pytest.mark.parametrize(("error", "state"), [(AirflowSkipException, "skipped"), (AirflowFailException, "failed")])
+def test_decorated_task_may_skip_and_give_up(dag, error, state):
+    class Own(error):
         pass
 
     @ray_task(retries=1)
@@ -462,7 +461,6 @@ def test_decorated_task_may_skip_and_give_up(dag, error):
 
     with dag:
         end()
-    state = "skipped" if error == "AirflowSkipException" else "failed"
     assert run_dag(dag).task_states("end") == [state]
 
 

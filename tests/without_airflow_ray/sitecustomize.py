@@ -21,4 +21,4 @@ if "ray.util.client.server" in sys.orig_argv and "--mode=proxy" in sys.orig_argv
     from ray.util.client.server import proxier
 
     first = int(os.environ["TESTS_FIRST_CLIENT_PORT"])
-    proxier.MIN_SPECIFIC_SERVER_PORT, proxier.MAX_SPECIFIC_SERVER_PORT = first, first + 300
+    proxier.MIN_SPECIFIC_SERVER_PORT, proxier.MAX_SPECIFIC_SERVER_PORT = first, first + 200

@@ -24,10 +24,13 @@ HANDSHAKE_SECONDS = 2.0
 
 
 # What a handshake fails with, in the words of gRPC, and what it means.
+_OTHER_HOST = "its certificate is for another host name. Connect by a name that is in it"
 _TLS_PROBLEMS = {
     "WRONG_VERSION_NUMBER": "it does not speak TLS. Take TLS out of the connection",
     "certificate has expired": "its certificate has expired. Give the cluster a new one",
-    "Hostname Verification": "its certificate is for another host name. Connect by a name that is in it",
+    "Hostname Verification": _OTHER_HOST,
+    # In the words of an older gRPC.
+    "is not in peer certificate": _OTHER_HOST,
     "CERTIFICATE_VERIFY_FAILED": "its certificate is not signed by one of tls_ca_cert. Set that of the cluster",
 }
 

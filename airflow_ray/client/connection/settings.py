@@ -76,7 +76,8 @@ def settings_of(connection: Any) -> RaySettings:
             f"Connection {connection.conn_id!r} is of type {connection.conn_type!r}, and not {CONN_TYPE!r}: nothing of "
             "it was used. Name a connection of that type, or change the type of this one"
         )
-    standard = {"conn_id": connection.conn_id, "host": connection.host, "port": connection.port}
+    # 0 is what Airflow's form takes a port for that was left empty, when it tests a connection.
+    standard = {"conn_id": connection.conn_id, "host": connection.host, "port": connection.port or None}
     fields = {**connection.extra_dejson, **standard, "password": connection.password}
     try:
         # A field that is left empty in a form says nothing, and neither does a box that is not ticked.

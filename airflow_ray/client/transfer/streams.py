@@ -13,17 +13,13 @@ from airflow_ray.client.by_value import pickle_by_value
 from airflow_ray.client.connection.session import ObjectNotThere
 from airflow_ray.client.submission.identity import keep_identities
 from airflow_ray.client.submission.modules import importable_modules_of_user
+from airflow_ray.client.transfer import failures
 from airflow_ray.cluster.gateway.flight import batch_of, chunks_of, schema
 from airflow_ray.cluster.messages import packed, unpacked
 from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.values.pickler import pickler, unpickler
 from airflow_ray.cluster.values.stream import Departing, arrived
-from airflow_ray.exceptions import (
-    RayConnectionError,
-    RayOutOfMemoryError,
-    RayPicklingError,
-    RayWorkerCrashedError,
-)
+from airflow_ray.exceptions import RayConnectionError, RayPicklingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -184,7 +180,7 @@ def send(session: GatewaySession, value: Any, connect_again: ConnectAgain) -> st
             departing = Departing(value, pickler)
     # What a user's __reduce__ raises is anything.
     except Exception as error:
-        raise errors.not_picklable(value, error) from error
+        raise failures.not_picklable(value, error) from error
     try:
         name: str = _Upload(departing, session, connect_again).run()
     except TransferFailure as failure:
@@ -194,7 +190,7 @@ def send(session: GatewaySession, value: Any, connect_again: ConnectAgain) -> st
                 f"A value of type {type(value).__name__} cannot be unpickled on the Ray cluster, which needs the "
                 f"packages it was made with: {told['type']}: {told['message']}"
             ) from failure
-        raise _died(told) from failure
+        raise failures.died(told) from failure
     return name
 
 
@@ -219,11 +215,6 @@ def fetch(session: GatewaySession, uri: ObjectURI, connect_again: ConnectAgain) 
             raise RayPicklingError(
                 f"{uri} cannot be sent from the Ray cluster: {error['type']}: {error['message']}"
             ) from failure
-        raise _died(error) from failure
+        raise failures.died(error) from failure
     except (ImportError, AttributeError) as unreadable:
-        raise errors.not_readable_here(uri, unreadable) from unreadable
-
-
-def _died(error: dict[str, Any]) -> RayWorkerCrashedError:
-    died = RayOutOfMemoryError if error["kind"] == FailureKind.OUT_OF_MEMORY else RayWorkerCrashedError
-    return died(f"The process at the cluster's end of the transfer has died: {error['type']}: {error['message']}")
+        raise failures.not_readable_here(uri, unreadable) from unreadable

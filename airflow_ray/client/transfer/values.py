@@ -8,6 +8,7 @@ from airflow_ray.client import errors
 from airflow_ray.client.by_value import pickle_by_value
 from airflow_ray.client.submission.identity import keep_identities
 from airflow_ray.client.submission.modules import importable_modules_of_user
+from airflow_ray.client.transfer import failures
 from airflow_ray.cluster.values.inner_objects import without_objects
 from airflow_ray.exceptions import RayPicklingError
 
@@ -32,7 +33,7 @@ def send(session: RaySession, value: Any) -> tuple[Any, list[Any]]:
     try:
         return session.run(put), objects
     except (TypeError, AttributeError, ValueError) as error:
-        raise errors.not_picklable(value, error) from error
+        raise failures.not_picklable(value, error) from error
     # The process that serves a Ray Client unpickles what it is sent.
     except ImportError as error:
         raise RayPicklingError(
@@ -56,7 +57,7 @@ def fetch(session: RaySession, uri: ObjectURI, ref: Any) -> Any:
     except ObjectLostError as lost:
         raise errors.object_lost(uri, str(lost)) from lost
     except (RaySystemError, ImportError) as unreadable:
-        raise errors.not_readable_here(uri, unreadable) from unreadable
+        raise failures.not_readable_here(uri, unreadable) from unreadable
 
 
 def _take_apart(session: RaySession, value: Any) -> tuple[Any, list[Any]]:

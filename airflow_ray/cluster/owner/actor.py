@@ -11,7 +11,6 @@ import functools
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.cluster.failures import failure_of
 from airflow_ray.cluster.owner.dashboard import Dashboard
 from airflow_ray.cluster.owner.elders import Elders, other_owners
 from airflow_ray.cluster.owner.outputs import Outputs
@@ -31,7 +30,7 @@ from airflow_ray.cluster.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from airflow_ray.cluster.owner.waiting import Wanted
     from airflow_ray.cluster.protocol import Sources
@@ -136,8 +135,8 @@ class Owner:
         return await self._retirement.refusal() or await self._submissions.adopt(record_id, key, *args)
 
     async def receive(self, name: str, sizes: list[int], socket: str) -> dict[str, Any] | None:
-        """See :meth:`Transfers.receive`; return as plain data why it cannot be put together."""
-        return await _error_of(self._transfers.receive(name, sizes, socket))
+        """See :meth:`Transfers.receive`."""
+        return await self._transfers.receive(name, sizes, socket)
 
     # What is known of work
 
@@ -193,9 +192,9 @@ class Owner:
         return [self._ray.collect(ref) if needs_cluster else ref], record.outputs[key].get("bytes", 0), None
 
     async def send(self, record_id: str, key: str, name: str, socket: str) -> dict[str, Any] | None:
-        """Send an output as :meth:`Transfers.send` does; return as plain data why that cannot be."""
+        """Send an output as :meth:`Transfers.send` does."""
         refs, _, error = await self.find(record_id, key, collect=True)
-        return error or await _error_of(self._transfers.send(name, refs, socket))
+        return error or await self._transfers.send(name, refs, socket)
 
     async def restore(
         self, wanted: list[tuple[str, str, dict[str, Any]]], runtime_env: dict[str, Any] | None, ttl: float | None
@@ -296,14 +295,3 @@ class Owner:
         if "error" not in answer and record is not None and record.task_id is not None:
             answer["page"] = await self._dashboard.page(record.task_id)
         return answer
-
-
-async def _error_of(step: Awaitable[None]) -> dict[str, Any] | None:
-    """Return as plain data the error of Ray's that something ends with."""
-    from ray.exceptions import RayError
-
-    try:
-        await step
-    except RayError as error:
-        return failure_of(error)
-    return None

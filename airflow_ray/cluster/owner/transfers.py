@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, NamedTuple
 
+from airflow_ray.cluster.failures import failure_of
 from airflow_ray.cluster.worker.transfer import receive, send
 
 # The node of the gateway, whose socket is reached there only.
@@ -35,18 +36,20 @@ class Transfers:
         self._send = ray.remote(**ON_HEAD)(send)
         self._downloads = 0
 
-    async def receive(self, name: str, sizes: list[int], socket: str) -> None:
+    async def receive(self, name: str, sizes: list[int], socket: str) -> dict[str, Any] | None:
         """Receive a value, and keep it under that name until somebody takes it.
 
-        :raises RayError: it cannot be put together.
+        :param sizes: of its pickle and its buffers, in bytes.
+        :param socket: of the gateway.
+        :returns: as plain data why it cannot be put together.
         """
         upload = self._uploads[name] = _Upload(*self._receive.remote(socket, name, sizes))
-        try:
-            await upload.done
-        except BaseException:
+        error = await _error_of(upload.done)
+        if error is not None:
             self._uploads.pop(name, None)
-            raise
+            return error
         asyncio.get_running_loop().call_later(SILENT_SECONDS, self._uploads.pop, name, None)
+        return None
 
     async def take_value(self, name: str) -> Any:
         """Return the ref of a value that has been received, which ends the transfer.
@@ -55,17 +58,28 @@ class Transfers:
         """
         return self._uploads.pop(name).value
 
-    async def send(self, name: str, refs: list[Any], socket: str) -> None:
+    async def send(self, name: str, refs: list[Any], socket: str) -> dict[str, Any] | None:
         """Send the only object in ``refs``, and return when that is done.
 
-        :raises RayError: the object is lost, or cannot be pickled.
+        :param socket: of the gateway.
+        :returns: as plain data why it cannot be sent.
         """
         self._downloads += 1
         try:
-            await self._send.remote(socket, name, refs[0])
+            return await _error_of(self._send.remote(socket, name, refs[0]))
         finally:
             self._downloads -= 1
 
     async def count(self) -> int:
         """Return how many are under way."""
         return len(self._uploads) + self._downloads
+
+
+async def _error_of(ref: Any) -> dict[str, Any] | None:
+    from ray.exceptions import RayError
+
+    try:
+        await ref
+    except RayError as error:
+        return failure_of(error)
+    return None

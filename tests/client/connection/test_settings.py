@@ -41,7 +41,7 @@ CHOICES = (
         ({"runtime_env": "[]"}, "Connection 'x': runtime_env must be a JSON object, and is none"),
         ({"runtime_env": []}, "Connection 'x': runtime_env must be a JSON object, and is none"),
         ({"port": 70_000}, "Connection 'x': port must be a number from 1 to 65535, got 70000"),
-        ({"port": 0}, "Connection 'x': port must be a number from 1 to 65535, got 0"),
+        ({"port": -1}, "Connection 'x': port must be a number from 1 to 65535, got -1"),
         (
             {"host": "ray://head:10001"},
             (
@@ -92,6 +92,11 @@ def test_field_of_another_ray_package_is_refused(host, field):
     assert str(caught.value) == (
         f"Connection 'x': {field} is a field of another Ray package, which is not read here. {CHOICES}, and remove it"
     )
+
+
+def test_port_that_airflow_makes_of_an_empty_field_is_the_usual_one():
+    assert settings_of(Fields(port=0)).address == "here:10001"
+    assert settings_of(Fields(None, port=0, mode="local")).port is None
 
 
 def test_field_of_nobody_is_left_alone():

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_ray import skip
+from airflow_ray._compat import AirflowFailException, AirflowSkipException
 from airflow_ray.exceptions import RayPicklingError, RayResultError, RayTaskFailedError
 from tests.conftest import new_uri
 from tests.hooks.ray_hook.test_verbs import run
