@@ -58,6 +58,8 @@ class Peer:
         """
         try:
             self._greet(deadline)
+            if self.greeting["owner"]:
+                return
             is_missing = self.greeting["messages"] < OLDEST_MESSAGES_VERSION
         except RayConnectionError as error:
             # Whoever refuses us is there.
@@ -66,7 +68,11 @@ class Peer:
             is_missing = True
         if is_missing:
             start()
-            tries(max(0.1, deadline - time.monotonic()))(lambda: self._greet(deadline))
+        # A gateway of an older release ends when the owner of a newer one is started, and so does the call for that.
+        tries(max(0.1, deadline - time.monotonic()))(lambda: self._ensure_owner(deadline))
+
+    def _ensure_owner(self, deadline: float) -> None:
+        self._greet(deadline)
         theirs = range(self.greeting["oldest_messages"], self.greeting["messages"] + 1)
         if not set(theirs).intersection(range(OLDEST_MESSAGES_VERSION, MESSAGES_VERSION + 1)):
             raise RayVersionMismatchError(
@@ -75,15 +81,12 @@ class Peer:
                 "the newer release takes the place of an older one when it is started."
             )
         if not self.greeting["owner"]:
-            self._start_owner(deadline)
+            message = {**self.owner, "bundle": bundle()}
+            self._told("start", message, max(1.0, deadline - time.monotonic()))
 
     def _greet(self, deadline: float) -> None:
         timeout = min(PROBE_SECONDS, max(0.1, deadline - time.monotonic()))
         (self.greeting,) = self._told("greet", self.owner, timeout)
-
-    def _start_owner(self, deadline: float) -> None:
-        message = {**self.owner, "bundle": bundle()}
-        self._told("start", message, max(1.0, deadline - time.monotonic()))
 
     def _told(self, kind: str, message: dict[str, Any], timeout: float) -> list[dict[str, Any]]:
         with self._words_for_errors():
