@@ -97,6 +97,8 @@ def seen(hook: RayHook, python: str, folder: Path, produced: dict[str, Any]) -> 
     # No other work comes to the processes that make them.
     made = {name: begun(hook, folder, f"make {name}", ends_process=True) for name in VALUES}
     told(python, SCRIPT, "consume", str(folder))
+    for uri in made.values():
+        hook.wait(uri, timeout=60)
     checked = {name: begun(hook, folder, f"check {name}", made[name]) for name in VALUES}
     checkpoints = S3CheckpointHook(path=f"file://{folder}/of_worker")
     for name in VALUES:

@@ -15,6 +15,7 @@ from airflow_ray.client.connection.signs import Signs
 from airflow_ray.client.transfer import streams
 from airflow_ray.cluster.gateway.flight import error_of
 from airflow_ray.cluster.protocol import FailureKind
+from airflow_ray.cluster.values.cloudpickles import difference, release_of_airflow
 from airflow_ray.exceptions import AirflowRayError, RayAuthenticationError, RayConnectionError, RayVersionMismatchError
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class GatewaySession(Session):
                 "runs only where the first two numbers are the same. Nothing was sent. Use the same Python for Airflow "
                 "and for the cluster's image."
             )
+        if words := difference(release_of_airflow(), self.peer.greeting["cloudpickle"]):
+            raise RayVersionMismatchError(f"{words} Nothing was sent.")
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:

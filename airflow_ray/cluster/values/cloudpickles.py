@@ -51,6 +51,11 @@ def use_of_airflow() -> None:
     setattr(of_airflow(), _MARK, True)
 
 
+def release_of_airflow() -> str:
+    """Return the release of what :func:`of_airflow` returns."""
+    return str(import_module("cloudpickle").__version__)
+
+
 def difference(own: str, of_cluster: str) -> str | None:
     """Return in words why the pickles of one release may not be readable by the other; None where they are.
 
