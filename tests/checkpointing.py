@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
@@ -23,13 +24,17 @@ class Cluster:
     def lose(self) -> None:
         """End the head as the loss of its machine does, and start an empty one in its place."""
         self.head.kill()
+        gateway = self.head.gateway
         self.head = RayHead(self.head.ports)
+        if gateway is not None:
+            self.head.start_gateway(*gateway)
 
 
 def connection_of(head: RayHead, mode: str, **extra: str) -> str:
     """Return a connection of type ray as JSON: with ``/`` in a value, Airflow takes no URI for one."""
-    port = head.ports[1 if mode == "client" else 0]
-    return json.dumps({"conn_type": "ray", "host": "127.0.0.1", "port": port, "extra": {"mode": mode, **extra}})
+    address = urlsplit(getattr(head, f"{mode}_uri"))
+    fields = {"conn_type": "ray", "host": "127.0.0.1", "port": address.port, "password": address.password}
+    return json.dumps({**fields, "extra": {"mode": mode, **extra}})
 
 
 def make_frame(rows: int) -> Any:

@@ -50,7 +50,7 @@ def head() -> Iterator[RayHead]:
     from ray._private.client_mode_hook import disable_client_hook
 
     head = RayHead()
-    os.environ["AIRFLOW_CONN_RAY_GATEWAY"] = head.start_gateway()
+    os.environ["AIRFLOW_CONN_RAY_GATEWAY"] = head.gateway_uri
     os.environ["AIRFLOW_CONN_RAY_CLIENT"] = head.client_uri
     os.environ["AIRFLOW_CONN_RAY_DRIVER"] = head.driver_uri
     yield head

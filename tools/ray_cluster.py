@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import psutil
 
@@ -58,6 +58,8 @@ class RayHead:
         self.dashboard_port = dashboard_port
         self.temp_dir = tempfile.mkdtemp(prefix="ray-")
         self.environment = environment or {}
+        #: Port and token of the gateway, where one was started.
+        self.gateway: tuple[int, str] | None = None
         self.python = python
         options = ["--head", f"--port={control_port}", f"--ray-client-server-port={client_port}"]
         options += [f"--temp-dir={self.temp_dir}", *_dashboard(dashboard_port)]
@@ -79,20 +81,27 @@ class RayHead:
         """The Airflow connection as a driver."""
         return f"ray://127.0.0.1:{self.ports[0]}?mode=driver"
 
-    def start_gateway(self) -> str:
-        """Start the gateway as a cluster's start command does, and return the Airflow connection through it."""
+    @property
+    def gateway_uri(self) -> str:
+        """The Airflow connection through the gateway, which is started when this is first asked for."""
+        if self.gateway is None:
+            self.start_gateway(free_ports(1)[0], secrets.token_hex(16))
+        port, token = cast("tuple[int, str]", self.gateway)
+        return f"ray://:{token}@127.0.0.1:{port}?mode=gateway"
+
+    def start_gateway(self, port: int, token: str) -> None:
+        """Start the gateway as a cluster's start command does."""
+        self.gateway = port, token
         bundle_file = Path(self.temp_dir, BUNDLE_NAME)
         bundle_file.write_bytes(bundle())
-        (port,) = free_ports(1)
-        token = secrets.token_hex(16)
         place = ["--address", f"127.0.0.1:{self.ports[0]}", "--host", "127.0.0.1", "--port", str(port)]
         subprocess.run(
             [self.python, str(bundle_file), "start", *place, "--folder", str(Path(self.temp_dir, "gateway"))],
             env={**os.environ, "RAY_AUTH_MODE": "disabled", **self.environment, TOKEN_VARIABLE: token},
             check=True,
             timeout=START_SECONDS,
+            stdout=subprocess.DEVNULL,
         )
-        return f"ray://:{token}@127.0.0.1:{port}?mode=gateway"
 
     def processes(self, text: str) -> list[psutil.Process]:
         """Return the head's processes with ``text`` in their command line; a zombie has none."""

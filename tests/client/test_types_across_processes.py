@@ -22,7 +22,9 @@ VALUES = ("list", "pipeline", "frame", "shapes", "late", "late_cube")
 WAYS = ("returned", "put", "saved", "pushed", "fetched", "pulled", "loaded")
 
 
-@pytest.fixture(scope="module", params=["client", pytest.param("driver", marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module", params=["gateway", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("client", "driver"))]
+)
 def seen(request: pytest.FixtureRequest, head: RayHead, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the two tasks have seen."""
     checkpoints = f"file://{tmp_path_factory.mktemp('checkpoints')}"

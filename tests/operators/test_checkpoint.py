@@ -30,7 +30,7 @@ def running_cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def cluster(running_cluster, monkeypatch, bucket) -> Cluster:
     """A cluster whose connection says nothing of checkpoints."""
-    monkeypatch.setenv(f"AIRFLOW_CONN_{CONNECTION.upper()}", connection_of(running_cluster.head, "driver"))
+    monkeypatch.setenv(f"AIRFLOW_CONN_{CONNECTION.upper()}", connection_of(running_cluster.head, "gateway"))
     return running_cluster
 
 
@@ -139,7 +139,7 @@ def test_plain_task_gets_a_lost_object_through_the_hook(dag):
 
 def test_checkpoint_of_an_earlier_run_of_the_task_is_not_taken(dag, cluster, bucket, monkeypatch):
     path = f"s3://{bucket}/shared"
-    connection = connection_of(cluster.head, "driver", checkpoint_path=path, checkpoint_conn_id="s3")
+    connection = connection_of(cluster.head, "gateway", checkpoint_path=path, checkpoint_conn_id="s3")
     monkeypatch.setenv(f"AIRFLOW_CONN_{CONNECTION.upper()}", connection)
 
     @task

@@ -548,7 +548,7 @@ def test_retry_after_the_death_of_the_driver_repeats_no_ended_trial(dag, head, t
 @pytest.mark.slow
 def test_retry_after_the_loss_of_the_cluster_repeats_no_ended_trial(dag, tmp_path, monkeypatch):
     cluster = Cluster()
-    monkeypatch.setenv("AIRFLOW_CONN_RAY_LOST", connection_of(cluster.head, "client"))
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_LOST", connection_of(cluster.head, "gateway"))
     try:
         with Sabotage(tmp_path, cluster.lose) as sabotage:
             storage = str(sabotage.storage)

@@ -38,7 +38,7 @@ def running_cluster() -> Iterator[Cluster]:
     cluster.head.stop()
 
 
-@pytest.fixture(params=["driver"])
+@pytest.fixture(params=["gateway"])
 def cluster(request, running_cluster, monkeypatch, bucket) -> Cluster:
     """A cluster whose connection names the bucket for checkpoints."""
     extra = {"checkpoint_path": f"s3://{bucket}/checkpoints", "checkpoint_conn_id": "s3"}
@@ -52,24 +52,26 @@ def kill_owner(cluster: Cluster) -> None:
     owner.kill()
 
 
-both_modes = pytest.mark.parametrize(
-    "cluster", [pytest.param("client", marks=pytest.mark.slow), "driver"], indirect=True
+each_mode = pytest.mark.parametrize(
+    "cluster",
+    ["gateway", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("client", "driver"))],
+    indirect=True,
 )
 
 
-@both_modes
+@each_mode
 def test_input_comes_from_the_store_while_it_is_there(cluster):
     assert consumed(produced(1000)) == (499_500, "store")
 
 
-@both_modes
+@each_mode
 def test_input_comes_from_the_checkpoint_after_the_loss_of_the_cluster(cluster):
     uri = produced(1000)
     cluster.lose()
     assert consumed(uri) == (499_500, "checkpoint")
 
 
-@both_modes
+@each_mode
 def test_input_comes_from_the_checkpoint_after_the_loss_of_the_owner(cluster):
     uri = produced(1000)
     kill_owner(cluster)
@@ -77,7 +79,7 @@ def test_input_comes_from_the_checkpoint_after_the_loss_of_the_owner(cluster):
 
 
 @pytest.mark.slow
-@both_modes
+@each_mode
 def test_get_restores_a_lost_object(cluster):
     uri = produced(1000)
     cluster.lose()
