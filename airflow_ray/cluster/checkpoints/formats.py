@@ -157,9 +157,10 @@ class _PickleFormat:
 
     def dump(self, value: Any, streams: Streams) -> dict[str, Any]:
         with streams.create("data") as stream:
-            pickler = pickler_without_objects(stream, for_file=True)
             try:
+                # A pickler takes what is registered when it is made.
                 with as_shown():
+                    pickler = pickler_without_objects(stream, for_file=True)
                     pickler.dump(value)
             except CheckpointFailure:
                 raise

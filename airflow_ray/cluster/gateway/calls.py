@@ -33,6 +33,7 @@ VERBS = frozenset(
 )
 # In between a client that waits learns that somebody is still there.
 SIGN_SECONDS = 10.0
+ANSWER_SECONDS = 2.0
 
 
 class OwnerName(NamedTuple):
@@ -69,16 +70,20 @@ class Owners:
             yield None
         yield [self.answer(owner, ref)]
 
-    def answer(self, owner: OwnerName, ref: Any) -> Any:
-        """Return an answer that is there.
+    def answer(self, owner: OwnerName, ref: Any, timeout: float | None = None) -> Any:
+        """Return an answer.
 
+        :param timeout: seconds until it must be there.
+        :raises GetTimeoutError: it is not.
         :raises Refusal: the owner has died, or cannot do what it was asked.
         """
         import ray
-        from ray.exceptions import OutOfMemoryError, RayActorError, RayError
+        from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError
 
         try:
-            return ray.get(ref)
+            return ray.get(ref, timeout=timeout)
+        except GetTimeoutError:
+            raise
         except (RayActorError, OutOfMemoryError) as error:
             self._handles.pop(owner, None)
             raise Refusal(FailureKind.OWNER_DIED, message=str(error)) from error
@@ -87,9 +92,14 @@ class Owners:
             raise Refusal(FailureKind.REFUSED, message=f"{type(cause).__name__}: {cause}") from error
 
     def is_there(self, owner: OwnerName) -> bool:
-        """Whether an owner lives."""
+        """Whether an owner lives; one that does not answer in time is busy."""
+        from ray.exceptions import GetTimeoutError
+
         try:
-            self._handle(owner)
+            # Ray may know the handle of one that has just died.
+            self.answer(owner, self.begin(owner, "greet"), ANSWER_SECONDS)
+        except GetTimeoutError:
+            return True
         except Refusal:
             return False
         return True

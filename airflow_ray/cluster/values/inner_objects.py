@@ -35,8 +35,8 @@ def take_apart(value: Any) -> tuple[TakenApart, list[Any]] | None:
         return None
     file = io.BytesIO()
     buffers: list[pickle.PickleBuffer] = []
-    pickler = pickler_without_objects(file, buffer_callback=buffers.append)
     with as_shown():
+        pickler = pickler_without_objects(file, buffer_callback=buffers.append)
         pickler.dump(value)
     refs = list(pickler.numbers)
     return ((file.getvalue(), buffers), refs) if refs else None
