@@ -208,7 +208,7 @@ def test_killed_client_server_is_no_hang(head: RayHead):
 @pytest.mark.parametrize(
     ("uri", "wrong"),
     [
-        ("ray://host?mode=teleport", "mode must be one of client, driver, local"),
+        ("ray://host?mode=teleport", "mode must be one of gateway, client, driver, local"),
         ("ray://?mode=client", "host is missing"),
         ("ray://", "neither host nor mode is set"),
         ("ray://:10001", "neither host nor mode is set"),

@@ -32,8 +32,8 @@ CHOICES = (
 @pytest.mark.parametrize(
     ("extra", "text"),
     [
-        ({"mode": "teleport"}, "Connection 'x': mode must be one of client, driver, local, got 'teleport'"),
-        ({"mode": ["client"]}, "Connection 'x': mode must be one of client, driver, local, got ['client']"),
+        ({"mode": "teleport"}, "Connection 'x': mode must be one of gateway, client, driver, local, got 'teleport'"),
+        ({"mode": ["client"]}, "Connection 'x': mode must be one of gateway, client, driver, local, got ['client']"),
         ({"connect_timeout": "-1"}, "Connection 'x': connect_timeout must be a number of seconds, got '-1'"),
         ({"connect_timeout": "inf"}, "Connection 'x': connect_timeout must be a number of seconds, got 'inf'"),
         ({"object_ttl": "soon"}, "Connection 'x': object_ttl must be a number of seconds, got 'soon'"),
