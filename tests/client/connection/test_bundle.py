@@ -27,7 +27,8 @@ def file(tmp_path: Path) -> Path:
 
 
 def output_of(*command: str) -> str:
-    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **ENVIRONMENT}
+    names = ("PATH", "HOME", "PYENV_VERSION")
+    environment = {**{name: os.environ[name] for name in names if name in os.environ}, **ENVIRONMENT}
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd="/")
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
@@ -43,9 +44,11 @@ def test_it_knows_the_build_of_this_package(file):
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_it_runs_by_each_python(file, python):
+def test_it_runs_by_each_python(file, python, monkeypatch):
     if not shutil.which(python):
         pytest.skip(f"There is no {python} here")
+    # Where pyenv has several, this is the one that it starts.
+    monkeypatch.setenv("PYENV_VERSION", python.removeprefix("python"))
     try:
         subprocess.run([python, "-c", ""], check=True, capture_output=True)
     except subprocess.CalledProcessError:
