@@ -21,8 +21,8 @@ def get_provider_info() -> dict[str, Any]:
                     "relabeling": {"host": "Head host", "password": "Token"},
                     "placeholders": {
                         "host": "ray-head.example.com (empty in mode local)",
-                        "port": "10001, or 6379 in mode driver",
-                        "password": "of a cluster with RAY_AUTH_MODE=token",
+                        "port": "8815 in mode gateway, 10001 in mode client, 6379 in mode driver",
+                        "password": "16 characters or more in mode gateway; else of a cluster with RAY_AUTH_MODE=token",
                         "namespace": "airflow",
                         "connect_timeout": "60",
                         "runtime_env": '{"pip": ["lightgbm"]}',
@@ -39,10 +39,11 @@ def get_provider_info() -> dict[str, Any]:
                     "mode": {
                         "label": "Mode",
                         "description": (
-                            "client: from anywhere, over the Ray Client port. driver: this machine is a node of the "
-                            "cluster. local: an embedded Ray on the machine of the task. Unset: client, with a host."
+                            "gateway: from anywhere, over one port, with a token; the one for a remote cluster. "
+                            "client: over the Ray Client port. driver: this machine is a node of the cluster. local: "
+                            "an embedded Ray on the machine of the task. Unset: client, with a host."
                         ),
-                        "schema": {"type": ["string", "null"], "enum": ["client", "driver", "local"]},
+                        "schema": {"type": ["string", "null"], "enum": ["gateway", "client", "driver", "local"]},
                     },
                     "namespace": {
                         "label": "Namespace",
@@ -61,7 +62,10 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "dashboard_url": {
                         "label": "Dashboard URL",
-                        "description": "Where people open the Ray dashboard. Unset: what the cluster says.",
+                        "description": (
+                            "Where people open the Ray dashboard, and mode gateway starts the gateway. Unset: what the "
+                            "cluster says, and port 8265 of the host."
+                        ),
                         "schema": {"type": ["string", "null"]},
                     },
                     "object_ttl": {
@@ -81,7 +85,7 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "tls": {
                         "label": "TLS",
-                        "description": "Whether the cluster runs with RAY_USE_TLS=1.",
+                        "description": "Whether the cluster runs with RAY_USE_TLS=1; its gateway then speaks TLS too.",
                         "schema": {"type": ["boolean", "null"], "default": False},
                     },
                     "tls_ca_cert": {

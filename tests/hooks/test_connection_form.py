@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from types import SimpleNamespace
+from typing import get_args
 
+import pytest
 from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 
+from airflow_ray.client.connection.settings import PORTS, Mode
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.provider_info import get_provider_info
 
@@ -45,3 +48,17 @@ def test_standard_fields_are_those_of_the_metadata():
     assert behaviour["hidden_fields"] == ["schema", "login"]
     assert behaviour["relabeling"]["password"] == "Token"
     assert set(behaviour) == {"hidden_fields", "relabeling", "placeholders"}
+
+
+def test_form_offers_each_mode_and_the_gateway_first():
+    (connection_type,) = get_provider_info()["connection-types"]
+    offered = connection_type["conn-fields"]["mode"]["schema"]["enum"]
+    assert (offered, offered[0]) == (list(get_args(Mode)), "gateway")
+
+
+@pytest.mark.parametrize("mode", PORTS)
+def test_form_tells_what_each_mode_is_and_its_port(mode):
+    (connection_type,) = get_provider_info()["connection-types"]
+    placeholders = connection_type["ui-field-behaviour"]["placeholders"]
+    assert f"{PORTS[mode]} in mode {mode}" in placeholders["port"]
+    assert f"{mode}: " in connection_type["conn-fields"]["mode"]["description"]

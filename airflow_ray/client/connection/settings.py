@@ -192,7 +192,7 @@ class RaySettings(BaseModel):
     :param host: of the Ray head; None for the cluster of this machine, in mode ``driver`` or ``local``.
     :param port: of the gateway, of the Ray Client server, or of the cluster's control service; None for the usual one.
     :param password: the cluster's token.
-    :param mode: the way in; ``client`` unless set, where there is a host.
+    :param mode: the way in; ``client`` unless set, where there is a host: what it was before there was another.
     :param namespace: the Ray namespace of the owner.
     :param connect_timeout: seconds until a connection must be there.
     :param runtime_env: Ray runtime environment of all work, under that of the task.
