@@ -98,8 +98,10 @@ def test_hook_page_prints_what_it_says(head: RayHead, tmp_path, monkeypatch, cap
 
 
 @pytest.mark.slow
-def test_samples_of_commands_are_what_they_print(head: RayHead, monkeypatch, capsys):
+def test_samples_of_commands_are_what_they_print(head: RayHead, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("AIRFLOW_CONN_RAY_DEFAULT", head.driver_uri)
+    # One of them writes a file into the folder that it runs in.
+    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(ROOT / "tests" / "dags"))
     with RayHook().connect() as hook:
         run_sales(hook)
