@@ -181,17 +181,16 @@ class RayClient:
     def put(self, value: Any, *, uri: ObjectURI | str) -> ObjectURI:
         """Place ``value`` in the object store under ``uri``, in place of any earlier object there."""
         uri = self._own_uri(uri)
-        with self.link.connect():
+
+        def put() -> Any:
             sent, objects = self.link.send(value)
-            error = self.link.call(
-                "adopt",
-                uri.record_id,
-                uri.key,
-                [sent],
-                objects,
-                describe_value(value),
-                self.link.settings.object_ttl,
+            described = describe_value(value)
+            return self.link.call(
+                "adopt", uri.record_id, uri.key, [sent], objects, described, self.link.settings.object_ttl
             )
+
+        with self.link.connect():
+            error = self.link.through_breaks(put)
         if error is not None:
             raise errors.exception_from(uri, error)
         return uri

@@ -65,9 +65,7 @@ def decorated(dag: DAG) -> DagRunResult:
 def several_outputs(dag: DAG) -> DagRunResult:
     with dag:
         made = RayPythonOperator(task_id="make", python_callable=make_frame)
-        parts = RayPythonOperator(
-            task_id="split", python_callable=halves, op_args=[made.output], multiple_outputs=True
-        )
+        parts = RayPythonOperator(task_id="split", python_callable=halves, op_args=[made.output], multiple_outputs=True)
         RayPythonOperator(task_id="sum", python_callable=total, op_args=[parts.output["second"]], result="value")
     return run_dag(dag)
 
@@ -84,9 +82,7 @@ def mapped(dag: DAG) -> DagRunResult:
 def deferred(dag: DAG) -> DagRunResult:
     with dag:
         made = RayPythonOperator(task_id="make", python_callable=make_frame, deferrable=True)
-        RayPythonOperator(
-            task_id="sum", python_callable=total, op_args=[made.output], deferrable=True, result="value"
-        )
+        RayPythonOperator(task_id="sum", python_callable=total, op_args=[made.output], deferrable=True, result="value")
     return run_dag(dag)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import BaseHook
 from airflow_ray.client.connection import as_client, as_driver, as_gateway, local_head
-from airflow_ray.client.connection.retrying import tries
+from airflow_ray.client.connection.retrying import is_passing, tries
 from airflow_ray.client.connection.settings import settings_of
 from airflow_ray.client.connection.threads import await_result
 from airflow_ray.exceptions import RayConnectionError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from airflow_ray.client.connection.session import Session
     from airflow_ray.client.connection.settings import RaySettings
+    from airflow_ray.client.connection.threads import T
     from airflow_ray.object_uri import ObjectURI
 
 
@@ -152,6 +153,22 @@ class Link:
             ) from error
         log.info("Connected again")
         return self._session
+
+    def through_breaks(self, function: Callable[[], T]) -> T:
+        """Return what a function returns, which is called again over the next connection where one breaks.
+
+        :param function: what does no harm when it is done twice.
+        :raises RayConnectionError: it broke again after ``connect_timeout`` seconds, or none came in its place.
+        """
+        deadline = math.inf
+        while True:
+            try:
+                return function()
+            except RayConnectionError as error:
+                deadline = min(deadline, time.monotonic() + self.settings.connect_timeout)
+                if not is_passing(error) or time.monotonic() > deadline:
+                    raise
+                self.connect_again(error)
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the owner and return its answer.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray.client import errors
@@ -79,12 +80,17 @@ class Submitter:
         sources = dict.fromkeys(self._inputs, "store")
         for _ in range(RESTORE_ROUNDS):
             inputs = [(*name, source) for name, source in sources.items()]
-            answer: SubmitAnswer = self._link.call("submit", self._uri.record_id, inputs=inputs, **work)
+            answer = self._submitted({**work, "inputs": inputs, "submission": uuid.uuid4().hex})
             lost = [tuple(name) for name in answer.get("error", {}).get("lost", ())]
             if not lost:
                 break
             restore(self._link, [self._inputs[name] for name in lost], work["options"].get("runtime_env"))
             sources.update(dict.fromkeys(lost, "checkpoint"))
+        return answer
+
+    def _submitted(self, work: dict[str, Any]) -> SubmitAnswer:
+        """Submit work once, also where the connection breaks before the answer has come."""
+        answer: SubmitAnswer = self._link.through_breaks(lambda: self._link.call("submit", self._uri.record_id, **work))
         return answer
 
 

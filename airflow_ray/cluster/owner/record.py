@@ -33,6 +33,7 @@ class Record:
     :param options: what the work was submitted with, as ``RemoteFunction.options`` takes it; it may hold secrets.
     :param fingerprint: the same for the same work of another try; None where no other try may attach to this.
     :param holder: the try that submitted or last attached to this; an earlier one may not cancel it any more.
+    :param submission: what this was submitted by: the same one that comes again has lost its answer.
     :param inputs: record id, key and source of each input; the source is ``store``, ``lineage`` or ``checkpoint``.
     :param checkpoint: where and with which credentials the outputs are checkpointed; forgotten when the work ends.
     :param storage: where and with which credentials the work itself may write and read; likewise.
@@ -54,6 +55,7 @@ class Record:
     options: dict[str, Any] = field(repr=False)
     fingerprint: str | None = None
     holder: str | None = None
+    submission: str | None = None
     inputs: list[tuple[str, str, str]] = field(default_factory=list)
     checkpoint: dict[str, Any] | None = field(default=None, repr=False)
     storage: dict[str, Any] | None = field(default=None, repr=False)

@@ -65,6 +65,7 @@ class Submissions:
         *,
         fingerprint: str | None = None,
         holder: str | None = None,
+        submission: str | None = None,
         as_json: bool = False,
         names: OutputNames = (False, None),
         scheduling_timeout: float | None = None,
@@ -82,6 +83,7 @@ class Submissions:
         :param options: what ``RemoteFunction.options`` takes, as plain data.
         :param fingerprint: tells the same work of another try; None always begins anew.
         :param holder: any text that tells who submits this, for :meth:`cancel`.
+        :param submission: tells one call of this from all others: where it comes again, it has begun already.
         :param names: as for :func:`~airflow_ray.cluster.worker.runner.run`.
         :param scheduling_timeout: seconds in PENDING after which the work fails; None waits without limit.
         :param checkpoint: where the outputs are checkpointed: ``storage`` (arguments of ``Storage``), ``uri`` (what
@@ -94,6 +96,9 @@ class Submissions:
         async with self._records.lock(record_id):
             if answer := self._attach(record_id, fingerprint, holder, checkpoint, storage):
                 return answer
+            known = self._records.get(record_id)
+            if submission is not None and known is not None and known.submission == submission:
+                return {}
             refs, error = self._input_refs(inputs, lent)
             if error is not None:
                 return {"error": error}
@@ -103,7 +108,7 @@ class Submissions:
                 return {"error": failure(FailureKind.CANCELLED)}
             record = await self._records.create(record_id, options, ttl)
             record.inputs, record.checkpoint, record.storage = inputs, checkpoint, storage
-            record.fingerprint, record.holder = fingerprint, holder
+            record.fingerprint, record.holder, record.submission = fingerprint, holder, submission
             for producer in self._records.producers(record):
                 producer.users.add(record.attempt)
             is_checkpointed = checkpoint is not None

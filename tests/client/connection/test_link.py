@@ -130,3 +130,18 @@ def test_call_from_aside_leaves_the_link_as_it_is(cluster):
     link = Link("ray_here")
     assert link_module.call_from_aside(None, link.settings, "cancel") == ("cancel", ())
     assert link._session is None
+
+
+def test_call_that_broke_is_made_again_over_the_next_connection(cluster):
+    answers = [RayConnectionError("It broke."), "done"]
+
+    def call():
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    link = Link("ray_here")
+    with link.connect():
+        assert link.through_breaks(call) == "done"
+    assert len(cluster.sessions) == 2

@@ -71,6 +71,27 @@ def test_holder_that_another_has_replaced_cancels_nothing():
     run(test())
 
 
+def test_submission_that_comes_again_has_begun_already():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.submit("d/r/t/-1", submission="one")
+        first = owner.records.get("d/r/t/-1")
+        assert await owner.submit("d/r/t/-1", submission="one") == {}
+        assert (owner.records.get("d/r/t/-1"), len(owner.ray.tasks)) == (first, 1)
+
+    run(test())
+
+
+def test_another_submission_takes_the_place_of_the_first():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.submit("d/r/t/-1", submission="one")
+        await owner.submit("d/r/t/-1", submission="two")
+        assert len(owner.ray.tasks) == 2
+
+    run(test())
+
+
 def test_try_that_attaches_brings_its_own_credentials():
     async def test() -> None:
         owner = FakeOwner()
