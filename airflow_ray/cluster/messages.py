@@ -29,4 +29,14 @@ def unpacked(data: Any) -> Any:
     """
     import msgpack
 
-    return msgpack.unpackb(data, strict_map_key=False, unicode_errors="surrogatepass")
+    options = {"strict_map_key": False, "unicode_errors": "surrogatepass"}
+    try:
+        # Neither an extension nor a moment is plain data; a moment comes as its seconds.
+        return msgpack.unpackb(data, ext_hook=_refuse, timestamp=1, **options)
+    # A list or a mapping as a key.
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+def _refuse(code: int, data: bytes) -> Any:
+    raise ValueError(f"extension {code} of MessagePack is no plain data")

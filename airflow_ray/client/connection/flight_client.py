@@ -63,11 +63,13 @@ class FlightClient:
                     "cannot connect to it: Arrow Flight does not survive that. Start it with multiprocessing's "
                     "'spawn', or fork while nothing of airflow_ray is under way."
                 )
-            if self._client is None:
-                self._client = self._connected()
+            # First, for who forks meanwhile.
             self.users += 1
-            client = self._client
         try:
+            with self._lock:
+                if self._client is None:
+                    self._client = self._connected()
+                client = self._client
             yield client
         finally:
             with self._lock:
@@ -112,8 +114,10 @@ def _before_fork() -> None:
     for client in clients:
         if not client.users:
             client.close()
+    # A child of one that is in use is told so by used().
+    is_awaited = bool(clients) and not any(client.users for client in clients)
     deadline = time.monotonic() + SHUTDOWN_SECONDS
-    while clients and _has_grpc_threads() and time.monotonic() < deadline:
+    while is_awaited and _has_grpc_threads() and time.monotonic() < deadline:
         time.sleep(0.005)
 
 

@@ -69,7 +69,8 @@ class Signs:
     def _note(self, key: int, watched: _Watched) -> None:
         with self._lock:
             self._watched[key] = watched
-            if self._thread is None:
+            # A child of a fork has no thread of its parent.
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._watch, name="airflow-ray-signs", daemon=True)
                 self._thread.start()
 

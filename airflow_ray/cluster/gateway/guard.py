@@ -24,28 +24,28 @@ _SCHEME = "Bearer "
 class Tokens:
     """The tokens that are let in, by their SHA-256 sums, as the file has them at the moment.
 
-    :param path: of the file; where there is none, no token is asked for.
+    :param path: of the file; where there is none, nobody is let in.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         # Replaced as a whole, so that no thread sees the stamp of one file and the sums of another.
-        self._known: tuple[Any, frozenset[str]] = None, frozenset()
+        self._known: tuple[Any, frozenset[bytes]] = None, frozenset()
 
     def let_in(self, header: str) -> bool:
         """Whether the header of a call has one of them."""
         sums = self._sums()
         given = sum_of(header.removeprefix(_SCHEME)) if header.startswith(_SCHEME) else ""
-        return any(hmac.compare_digest(given, each) for each in sums)
+        return any(hmac.compare_digest(given.encode(), each) for each in sums)
 
-    def _sums(self) -> frozenset[str]:
+    def _sums(self) -> frozenset[bytes]:
         try:
             status = self._path.stat()
+            stamp = status.st_mtime_ns, status.st_ino, status.st_size
+            if self._known[0] != stamp:
+                self._known = stamp, frozenset(self._path.read_bytes().split())
         except OSError:
             return frozenset()
-        stamp = status.st_mtime_ns, status.st_ino, status.st_size
-        if self._known[0] != stamp:
-            self._known = stamp, frozenset(self._path.read_text().split())
         return self._known[1]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,14 @@ if TYPE_CHECKING:
 
 # Of one transfer there are these, one that comes and one that goes: 32 MB with chunks of 8 MB.
 PIPE_BYTES = 16_000_000
+# What a batch takes at least, also one without bytes.
+MIN_BATCH_BYTES = 4_000
 # A further one waits until one of these has ended.
 MAX_PIPES = 16
 # One end that does nothing for so long is gone, or might as well be.
 SILENT_SECONDS = 60.0
+# Between two looks for such ends, where somebody waits for a turn.
+CHECK_SECONDS = 1.0
 
 
 class PipeBrokenError(Exception):
@@ -30,6 +35,8 @@ class Pipe:
         self._bytes = 0
         self._ended = False
         self._broken: str | None = None
+        # When something was taken last.
+        self._taken: float | None = None
         # Guards all of the above: a batch is taken by one, and nobody waits for what is there already.
         self._changed = threading.Condition()
 
@@ -44,8 +51,8 @@ class Pipe:
             if not self._wait(lambda: self._bytes < PIPE_BYTES, patience):
                 self._break_off(f"the receiving end took nothing for {patience:.3g} seconds")
                 self._require_whole()
-            self._batches.append((batch, size))
-            self._bytes += size
+            self._batches.append((batch, max(size, MIN_BATCH_BYTES)))
+            self._bytes += max(size, MIN_BATCH_BYTES)
             self._changed.notify_all()
 
     def end(self) -> None:
@@ -74,6 +81,7 @@ class Pipe:
                 if is_there:
                     batch, size = self._batches.popleft()
                     self._bytes -= size
+                    self._taken = time.monotonic()
                     self._changed.notify_all()
                 elif patience:
                     self._break_off(f"the sending end sent nothing for {patience:.3g} seconds")
@@ -81,6 +89,18 @@ class Pipe:
                 else:
                     batch = None
             yield batch
+
+    def is_stuck(self, seconds: float) -> bool:
+        """Whether it is broken, or the receiving end has begun and then took nothing of what is there for so long."""
+        with self._changed:
+            is_slow = self._taken is not None and self._taken + seconds < time.monotonic()
+            return bool(self._broken or (self._batches and is_slow))
+
+    def give_up(self) -> None:
+        """Let both ends fail, and keep nothing for the receiving one."""
+        with self._changed:
+            self._ended = False
+            self._break_off("the receiving end took nothing for too long")
 
     def _wait(self, is_so: Callable[[], Any], seconds: float | None) -> bool:
         met = self._changed.wait_for(lambda: self._broken or is_so(), seconds)
@@ -99,28 +119,60 @@ class Pipe:
 
 
 class Pipes:
-    """The pipes that are open, by the names of their transfers."""
+    """The pipes that are open, by the names of their transfers.
 
-    def __init__(self) -> None:
+    :param at_most: how many there are at once.
+    :param patience: seconds to wait for a turn, and after which one that is stuck loses its own.
+
+    A thread that waits for a peer that is stuck cannot be ended, so the turn is not the thread's but the pipe's.
+    """
+
+    def __init__(self, at_most: int = MAX_PIPES, patience: float = SILENT_SECONDS) -> None:
+        self._at_most = at_most
+        self._patience = patience
         self._pipes: dict[str, Pipe] = {}
-        self._turns = threading.BoundedSemaphore(MAX_PIPES)
+        self._have_turns: set[Pipe] = set()
+        # Guards both: a turn that is free is taken by one.
+        self._changed = threading.Condition()
 
     @contextmanager
     def open(self, name: str) -> Iterator[Pipe]:
         """Wait for a turn, and hold a pipe open under a name that its other end knows.
 
-        :raises PipeBrokenError: no turn came.
+        :raises PipeBrokenError: no turn came, or there is one of that name.
         """
-        if not self._turns.acquire(timeout=SILENT_SECONDS):
-            raise PipeBrokenError(f"{MAX_PIPES} other values are on their way, and none of them arrived in time")
-        pipe = self._pipes[name] = Pipe()
+        pipe = self._opened(name)
         try:
             yield pipe
         finally:
-            del self._pipes[name]
             pipe.break_off("the other end has gone")
-            self._turns.release()
+            with self._changed:
+                del self._pipes[name]
+                self._have_turns.discard(pipe)
+                self._changed.notify()
 
     def get(self, name: str) -> Pipe | None:
         """Return the pipe of that name, if it is open."""
         return self._pipes.get(name)
+
+    def _opened(self, name: str) -> Pipe:
+        deadline = time.monotonic() + self._patience
+        with self._changed:
+            while not self._has_room():
+                if time.monotonic() > deadline:
+                    raise PipeBrokenError(
+                        f"{self._at_most} other values are on their way, and none of them arrived in time"
+                    )
+                self._changed.wait(min(CHECK_SECONDS, self._patience))
+            if name in self._pipes:
+                raise PipeBrokenError("a value of that name is on its way already")
+            pipe = self._pipes[name] = Pipe()
+            self._have_turns.add(pipe)
+            return pipe
+
+    def _has_room(self) -> bool:
+        if len(self._have_turns) == self._at_most:
+            for pipe in [each for each in self._have_turns if each.is_stuck(self._patience)]:
+                pipe.give_up()
+                self._have_turns.remove(pipe)
+        return len(self._have_turns) < self._at_most

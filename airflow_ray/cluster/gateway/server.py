@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import Refusal, failure
 from airflow_ray.cluster.gateway.calls import SIGN_SECONDS, OwnerName, Owners, greeting
-from airflow_ray.cluster.gateway.flight import batch_of, schema
+from airflow_ray.cluster.gateway.flight import batch_of, chunk_of, schema
 from airflow_ray.cluster.gateway.owner_start import start_owner
 from airflow_ray.cluster.gateway.pipes import SILENT_SECONDS, Pipe, PipeBrokenError, Pipes
 from airflow_ray.cluster.messages import packed, unpacked
@@ -103,9 +103,12 @@ class Desk:
         with self._pipes.open(name) as pipe:
             done = self._owners.begin(owner, "receive", name, sizes, self._socket)
             done.future().add_done_callback(lambda _: pipe.break_off(_ENDED))
-            # Where the cluster's end has ended, it says why.
-            with suppress(PipeBrokenError):
+            try:
                 _pour(reader, pipe)
+            except PipeBrokenError as error:
+                # Where the cluster's end has ended, it says why.
+                if str(error) != _ENDED:
+                    raise
             while not ray.wait([done], timeout=SIGN_SECONDS)[0]:
                 writer.write(b"")
             self._require_success(owner, done)
@@ -119,6 +122,8 @@ class Desk:
                 for part in pipe.batches(signs=SIGN_SECONDS):
                     batch, metadata = part or (nothing, None)
                     yield batch if metadata is None else (batch, metadata)
+                # One that died in the middle has ended its stream as well.
+                self._require_success(owner, done)
             except PipeBrokenError:
                 self._require_success(owner, done)
                 raise
@@ -205,9 +210,15 @@ def _pour(reader: Any, pipe: Pipe, patience: float | None = None) -> None:
 
     :param patience: as for :meth:`Pipe.put`.
     :raises PipeBrokenError: nobody takes them.
+    :raises Refusal: they are of another schema.
     """
     for part in reader:
         if part.data is not None:
-            pipe.put((part.data, None), part.data.nbytes, patience)
+            try:
+                size = len(chunk_of(part.data))
+            except ValueError as error:
+                pipe.break_off(str(error))
+                raise Refusal(FailureKind.REFUSED, message=str(error)) from error
+            pipe.put((part.data, None), size, patience)
     # Also where the sender has died: whoever reads knows how much there is to come.
     pipe.end()

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import io
 import mmap
+import pickle
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import pickle
     from collections.abc import Callable, Iterator
 
 CHUNK_BYTES = 8 * 1024 * 1024
 # What is smaller stays inside the pickle.
 MIN_BUFFER_BYTES = 64 * 1024
+BROKE_OFF = "The value broke off"
 
 
 class Departing:
@@ -73,7 +74,12 @@ def arrived(sizes: list[int], chunks: Iterator[Any], unpickler_of: Callable[...,
     """
     stream = _Chunks(chunks)
     buffers = [_filled(stream, size) for size in sizes[1:]]
-    return unpickler_of(io.BufferedReader(stream, MIN_BUFFER_BYTES), buffers=buffers).load()
+    try:
+        return unpickler_of(io.BufferedReader(stream, MIN_BUFFER_BYTES), buffers=buffers).load()
+    except pickle.UnpicklingError as error:
+        if stream.count < sum(sizes):
+            raise EOFError(BROKE_OFF) from error
+        raise
 
 
 def _cut(buffer: memoryview) -> Iterator[memoryview]:
@@ -87,7 +93,7 @@ def _filled(stream: _Chunks, size: int) -> Any:
     while left:
         count = stream.readinto(left)
         if not count:
-            raise EOFError("The value broke off")
+            raise EOFError(BROKE_OFF)
         left = left[count:]
     return room
 
@@ -104,12 +110,13 @@ class _Pickled:
 
 
 class _Chunks(io.RawIOBase):
-    """A file to read from that consists of chunks."""
+    """A file to read from that consists of chunks; ``count`` is how many bytes were read."""
 
     def __init__(self, chunks: Iterator[Any]) -> None:
         super().__init__()
         self._chunks = chunks
         self._chunk = memoryview(b"")
+        self.count = 0
 
     def readable(self) -> bool:
         return True
@@ -124,4 +131,5 @@ class _Chunks(io.RawIOBase):
         size = min(len(room), len(self._chunk))
         room[:size] = self._chunk[:size]
         self._chunk = self._chunk[size:]
+        self.count += size
         return size

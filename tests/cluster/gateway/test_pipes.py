@@ -1,0 +1,192 @@
+"""Pipes between two threads, without a cluster."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+
+from airflow_ray.cluster.gateway.pipes import MIN_BATCH_BYTES, PIPE_BYTES, Pipe, PipeBrokenError, Pipes
+
+FULL = PIPE_BYTES
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as threads:
+        yield threads
+
+
+def full_pipe(pipe: Pipe) -> Pipe:
+    pipe.put("first", FULL)
+    return pipe
+
+
+def is_waiting(call: Future[object]) -> bool:
+    """Whether a call has begun and not ended; it had time to."""
+    try:
+        call.exception(0.3)
+    except TimeoutError:
+        return True
+    return False
+
+
+def test_batches_come_in_their_order(threads: ThreadPoolExecutor) -> None:
+    pipe = Pipe()
+    taken = threads.submit(lambda: list(pipe.batches()))
+    for number in range(1000):
+        pipe.put(number, PIPE_BYTES // 3)
+    pipe.end()
+    assert taken.result() == list(range(1000))
+
+
+def test_all_that_was_put_before_the_end_arrives_though_an_end_has_gone() -> None:
+    pipe = full_pipe(Pipe())
+    pipe.end()
+    pipe.break_off("gone")
+    assert list(pipe.batches()) == ["first"]
+
+
+def test_a_full_pipe_lets_the_sender_wait(threads: ThreadPoolExecutor) -> None:
+    pipe = full_pipe(Pipe())
+    second = threads.submit(pipe.put, "second", 1)
+    assert is_waiting(second)
+    assert next(pipe.batches()) == "first"
+    second.result(10)
+
+
+def test_batches_without_bytes_are_bounded_too() -> None:
+    pipe = Pipe()
+    with pytest.raises(PipeBrokenError):
+        for number in range(PIPE_BYTES // MIN_BATCH_BYTES + 1):
+            pipe.put(number, 0, patience=0.01)
+
+
+def test_sender_is_told_that_nothing_is_taken() -> None:
+    with pytest.raises(PipeBrokenError, match="took nothing"):
+        full_pipe(Pipe()).put("second", 1, patience=0.01)
+
+
+def test_receiver_is_told_that_nothing_comes() -> None:
+    with pytest.raises(PipeBrokenError, match="sent nothing"):
+        next(Pipe().batches(patience=0.01))
+
+
+def test_receiver_gets_signs_while_nothing_comes() -> None:
+    assert next(Pipe().batches(signs=0.01)) is None
+
+
+def test_both_ends_that_wait_are_told_that_it_broke(threads: ThreadPoolExecutor) -> None:
+    empty, full = Pipe(), full_pipe(Pipe())
+    receiver = threads.submit(lambda: next(empty.batches()))
+    sender = threads.submit(full.put, "second", 1)
+    for pipe in (empty, full):
+        pipe.break_off("gone")
+    for call in (receiver, sender):
+        assert str(call.exception(10)) == "gone"
+
+
+def test_the_first_reason_stays() -> None:
+    pipe = Pipe()
+    pipe.break_off("first")
+    pipe.break_off("second")
+    with pytest.raises(PipeBrokenError, match="first"):
+        pipe.put("batch", 1)
+
+
+def test_a_broken_pipe_keeps_nothing() -> None:
+    pipe = full_pipe(Pipe())
+    pipe.break_off("gone")
+    with pytest.raises(PipeBrokenError):
+        next(pipe.batches())
+
+
+def test_a_pipe_is_known_by_its_name_while_it_is_open() -> None:
+    pipes = Pipes()
+    with pipes.open("a") as pipe:
+        assert pipes.get("a") is pipe
+    assert pipes.get("a") is None
+
+
+def test_another_one_of_its_name_is_refused() -> None:
+    pipes = Pipes()
+    with pipes.open("a") as pipe, pytest.raises(PipeBrokenError, match="that name"), pipes.open("a"):
+        pass
+    assert pipes.get("a") is None
+    with pytest.raises(PipeBrokenError, match="other end"):
+        pipe.put("batch", 1)
+
+
+def test_a_further_one_waits_for_its_turn(threads: ThreadPoolExecutor) -> None:
+    pipes, may_end = Pipes(at_most=1), threading.Event()
+
+    def use(name: str) -> None:
+        with pipes.open(name):
+            may_end.wait()
+
+    first = threads.submit(use, "a")
+    while pipes.get("a") is None:
+        pass
+    second = threads.submit(use, "b")
+    assert is_waiting(second)
+    assert pipes.get("b") is None
+    may_end.set()
+    first.result(10)
+    second.result(10)
+
+
+def test_whoever_gets_no_turn_is_told_so() -> None:
+    pipes = Pipes(at_most=1, patience=0.05)
+    with pipes.open("a"), pytest.raises(PipeBrokenError, match="on their way"), pipes.open("b"):
+        pass
+
+
+def test_one_whose_receiver_takes_nothing_loses_its_turn() -> None:
+    pipes = Pipes(at_most=1, patience=0.05)
+    with pipes.open("a") as stuck:
+        for batch in ("first", "second"):
+            stuck.put(batch, 1)
+        next(stuck.batches())
+        with pipes.open("b") as other:
+            assert pipes.get("b") is other
+        with pytest.raises(PipeBrokenError, match="took nothing"):
+            next(stuck.batches())
+
+
+def test_one_that_is_whole_and_not_taken_loses_its_turn() -> None:
+    pipes = Pipes(at_most=1, patience=0.05)
+    with pipes.open("a") as stuck:
+        for batch in ("first", "second"):
+            stuck.put(batch, 1)
+        stuck.end()
+        next(stuck.batches())
+        with pipes.open("b"):
+            pass
+
+
+def test_one_that_is_broken_loses_its_turn_while_its_thread_still_waits() -> None:
+    pipes = Pipes(at_most=1, patience=30)
+    with pipes.open("a") as stuck:
+        stuck.break_off("the sending end sent nothing")
+        with pipes.open("b"):
+            pass
+
+
+def test_one_whose_receiver_has_not_begun_keeps_its_turn() -> None:
+    pipes = Pipes(at_most=1, patience=0.05)
+    with pipes.open("a") as pipe:
+        full_pipe(pipe)
+        with pytest.raises(PipeBrokenError, match="on their way"), pipes.open("b"):
+            pass
+        assert next(pipe.batches()) == "first"
+
+
+def test_all_turns_come_back(threads: ThreadPoolExecutor) -> None:
+    pipes = Pipes(at_most=2, patience=30)
+    for _ in range(3):
+        with ExitStack() as stack:
+            for name in ("a", "b"):
+                stack.enter_context(pipes.open(name))
