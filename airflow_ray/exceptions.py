@@ -37,6 +37,10 @@ class RayGatewayUnreachableError(RayConnectionError):
     """The gateway runs on the Ray head, and its port cannot be reached from this machine."""
 
 
+class RayForkedError(RayConnectionError):
+    """This process was forked while its parent called the cluster, and cannot call it."""
+
+
 class RayPicklingError(AirflowRayError):
     """A callable, an argument or a result cannot be pickled, or not be unpickled where it went."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from airflow_ray.cluster.messages import packed, unpacked
-from airflow_ray.exceptions import RayConnectionError
+from airflow_ray.exceptions import RayForkedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,11 +54,11 @@ class FlightClient:
     def used(self) -> Iterator[Any]:
         """Yield Arrow Flight's own client, which is not closed meanwhile.
 
-        :raises RayConnectionError: this process was forked from one that used Arrow Flight at that moment.
+        :raises RayForkedError: this process was forked from one that used Arrow Flight at that moment.
         """
         with self._lock:
             if _forked_under_use:
-                raise RayConnectionError(
+                raise RayForkedError(
                     "This process was forked while its parent was calling the Ray cluster from another thread, and "
                     "cannot connect to it: Arrow Flight does not survive that. Start it with multiprocessing's "
                     "'spawn', or fork while nothing of airflow_ray is under way."

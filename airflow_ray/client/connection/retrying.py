@@ -11,6 +11,7 @@ import tenacity
 from airflow_ray.exceptions import (
     RayAuthenticationError,
     RayConnectionError,
+    RayForkedError,
     RayGatewayUnreachableError,
     RayVersionMismatchError,
 )
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 def is_passing(error: BaseException) -> bool:
     """Whether another try may end better than this error."""
-    lasting = RayAuthenticationError, RayGatewayUnreachableError, RayVersionMismatchError
+    lasting = RayAuthenticationError, RayForkedError, RayGatewayUnreachableError, RayVersionMismatchError
     return isinstance(error, RayConnectionError) and not isinstance(error, lasting)
 
 
