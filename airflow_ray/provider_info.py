@@ -22,7 +22,7 @@ def get_provider_info() -> dict[str, Any]:
                     "placeholders": {
                         "host": "ray-head.example.com (empty in mode local)",
                         "port": "8815 in mode gateway, 10001 in mode client, 6379 in mode driver",
-                        "password": "16 characters or more in mode gateway; else of a cluster with RAY_AUTH_MODE=token",
+                        "password": "16 characters or more in mode gateway",
                         "namespace": "airflow",
                         "connect_timeout": "60",
                         "runtime_env": '{"pip": ["lightgbm"]}',

@@ -23,6 +23,7 @@ from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import RayTaskFailedError
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
+from tests.checkpointing import connection_of
 from tests.ray_head import RayHead
 
 ROOT = Path(__file__).parent.parent
@@ -158,9 +159,7 @@ def without_what_varies(text: str) -> list[str]:
 
 @pytest.mark.slow
 def test_sample_of_the_doctor_is_what_it_says(head: RayHead, tmp_path, monkeypatch):
-    extra = {"checkpoint_path": f"file://{tmp_path}"}
-    connection = {"conn_type": "ray", "host": "127.0.0.1", "port": head.ports[1], "extra": extra}
-    monkeypatch.setenv("AIRFLOW_CONN_RAY_DEFAULT", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_DEFAULT", connection_of(head, "gateway", checkpoint_path=f"file://{tmp_path}"))
     page = (ROOT / "docs" / "command_line.md").read_text()
     sample = re.search(r"\$ airflow ray doctor\n(.*?)\n\n", page, re.DOTALL)
     shown = [line.strip() for line in sample[1].splitlines()]

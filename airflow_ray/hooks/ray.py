@@ -132,8 +132,8 @@ class RayHook(BaseHook):
 
         This process then stays connected as long as it uses the object or a part of it.
 
-        One that is lost is restored from its checkpoint, if it has one. Over Ray Client a Modin frame or a Ray Data
-        Dataset arrives as a frame of pandas.
+        One that is lost is restored from its checkpoint, if it has one. Where it is copied, a Modin frame or a
+        Ray Data Dataset arrives as a frame of pandas.
 
         :raises RayObjectLostError: there is no such object, or no longer, and no checkpoint of it.
         :raises RayCheckpointError: the object is lost and its checkpoint cannot be read.

@@ -370,7 +370,7 @@ def test_doctor_ends_with_status_1_and_a_remedy(cli):
     status, text = cli("doctor", "--conn-id", "nobody")
     assert status == 1
     assert "failed   connection       The conn_id `nobody` isn't defined" in text
-    assert "AIRFLOW_CONN_NOBODY=ray://HEAD:10001" in text
+    assert "AIRFLOW_CONN_NOBODY=ray://:TOKEN@HEAD?mode=gateway" in text
     assert "skipped  cluster          needs host" in text
 
 

@@ -1,6 +1,7 @@
 """Runs a DAG of the kind that the command line names, in a process that needs no Ray, and tells what came of it.
 
-It prints, as JSON in its last line, the state of the run, what the DAG is there to show, and whether Ray was loaded.
+The second argument is a folder for its files. It prints, as JSON in its last line, the state of the run, what the DAG is
+there to show, and whether Ray was loaded.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import contextlib
 import io
 import json
 import sys
-import tempfile
 from typing import Any
 
 from airflow.sdk import DAG, task
@@ -27,7 +27,7 @@ from airflow_ray.sensors.object import RayObjectSensor
 from tests.dag_runs import DagRunResult, new_dag, run_dag
 
 CONN_ID = "ray_gateway"
-STATE_OF_CHECKS = "checked"
+KIND, FOLDER = sys.argv[1:]
 
 
 def make_frame(rows: int = 10) -> Any:
@@ -97,8 +97,8 @@ def sensors(dag: DAG) -> DagRunResult:
 
 
 def released(dag: DAG) -> DagRunResult:
-    def held(run_id: str) -> int:
-        return len(RayHook(CONN_ID).list_objects(dag.dag_id, run_id))
+    def held(run: str) -> int:
+        return len(RayHook(CONN_ID).list_objects(dag.dag_id, run))
 
     with dag:
         made = RayPythonOperator(task_id="make", python_callable=make_frame)
@@ -123,8 +123,8 @@ def searched(dag: DAG) -> DagRunResult:
             param_space={"x": {"grid_search": [3]}},
             metric="loss",
             mode="min",
-            storage_path=tempfile.mkdtemp(prefix="airflow-ray-tests-"),
-            report_path=f"{tempfile.mkdtemp(prefix='airflow-ray-tests-')}/report.html",
+            storage_path=f"{FOLDER}/search",
+            report_path=f"{FOLDER}/report.html",
         )
         task(lambda found: found["best_config"]["x"], task_id="sum")(tuned.output)
     return run_dag(dag)
@@ -141,7 +141,7 @@ def checkpointed(dag: DAG) -> DagRunResult:
             task_id="make",
             python_callable=make_frame,
             checkpoint=True,
-            checkpoint_path=f"file://{tempfile.mkdtemp(prefix='airflow-ray-tests-')}",
+            checkpoint_path=f"file://{FOLDER}/checkpoints",
         )
         lost = task(lose, task_id="lose")(made.output)
         RayPythonOperator(task_id="sum", python_callable=total, op_args=[lost], result="value")
@@ -167,20 +167,20 @@ def checks(dag: DAG) -> str:
     assert is_good, text
     assert [each for each in diagnose(CONN_ID) if each.outcome == "failed"] == []
     command(["objects", "--conn-id", CONN_ID])
-    return STATE_OF_CHECKS
+    return "checked"
 
 
-def main(kind: str) -> None:
+def main() -> None:
     # There is no scheduler that a deferral would have to wait for.
     triggers.SETTLE_SECONDS = 0.0
     dag = new_dag(params={})
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
-        run = globals()[kind](dag)
+        run = globals()[KIND](dag)
     print(output.getvalue())
     told = {"state": run} if isinstance(run, str) else {"state": run.state, "sum": run.xcom("sum")}
     print(json.dumps({**told, "ray": "ray" in sys.modules}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -40,21 +40,25 @@ def python(request: pytest.FixtureRequest, without_ray: str) -> str:
     return without_ray if request.param == "not_installed" else sys.executable
 
 
-def test_dag_run_needs_no_ray(head: RayHead, without_ray):
-    assert told(without_ray, SCRIPT, "decorated") == {"state": "success", "sum": 45, "ray": False}
+def test_dag_run_needs_no_ray(head: RayHead, without_ray, tmp_path):
+    assert told(without_ray, SCRIPT, "decorated", str(tmp_path)) == {"state": "success", "sum": 45, "ray": False}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SUMS)
-def test_dag_run_leaves_ray_alone(head: RayHead, python, kind):
-    assert told(python, SCRIPT, kind) == {"state": "success", "sum": SUMS[kind], "ray": False}
+def test_dag_run_leaves_ray_alone(head: RayHead, python, kind, tmp_path):
+    assert told(python, SCRIPT, kind, str(tmp_path)) == {"state": "success", "sum": SUMS[kind], "ray": False}
 
 
 @pytest.mark.slow
-def test_plain_tasks_with_the_backend_leave_ray_alone(head: RayHead, python):
-    assert told(python, SCRIPT, "plain_tasks", **BACKEND) == {"state": "success", "sum": 90, "ray": False}
+def test_plain_tasks_with_the_backend_leave_ray_alone(head: RayHead, python, tmp_path):
+    assert told(python, SCRIPT, "plain_tasks", str(tmp_path), **BACKEND) == {
+        "state": "success",
+        "sum": 90,
+        "ray": False,
+    }
 
 
 @pytest.mark.slow
-def test_button_doctor_and_command_line_leave_ray_alone(head: RayHead, python):
-    assert told(python, SCRIPT, "checks") == {"state": "checked", "ray": False}
+def test_button_doctor_and_command_line_leave_ray_alone(head: RayHead, python, tmp_path):
+    assert told(python, SCRIPT, "checks", str(tmp_path)) == {"state": "checked", "ray": False}

@@ -23,6 +23,7 @@ from airflow_ray.exceptions import (
     RayCheckpointStorageError,
     RayConfigurationError,
     RayConnectionError,
+    RayGatewayUnreachableError,
     RayOwnerDiedError,
     RayTLSError,
     RayVersionMismatchError,
@@ -261,17 +262,23 @@ _LOOK_AT_LOGS = "Look at the logs of the Ray head, by default in /tmp/ray/sessio
 # The first class that fits counts.
 _REMEDIES: dict[type[Exception], str] = {
     AirflowNotFoundException: (
-        "Add it: airflow connections add {conn_id} --conn-type ray --conn-host HEAD --conn-port 10001, "
-        "or set {variable}=ray://HEAD:10001."
+        "Set {variable}=ray://:TOKEN@HEAD?mode=gateway, or add it in Airflow's UI, or by airflow connections add."
     ),
     RayConfigurationError: "Correct that setting, in the connection or in Airflow's configuration.",
     socket.gaierror: "Correct the host of the connection, or let this machine's DNS know that name.",
-    RayAuthenticationError: "On the head, ray get-auth-token prints the token.",
+    RayAuthenticationError: (
+        "Through the gateway, it is the token that this was started with; otherwise that of the cluster, which "
+        "ray get-auth-token prints on the head."
+    ),
     RayTLSError: "On the head, RAY_USE_TLS tells whether it speaks TLS, and RAY_TLS_CA_CERT whom it trusts.",
-    RayVersionMismatchError: "Install one release of Ray and of Python on both sides.",
+    RayVersionMismatchError: (
+        "Through the gateway, install one minor version of Python on both sides; otherwise one release of Ray too."
+    ),
+    RayGatewayUnreachableError: "On the head it runs: open the way there from this machine.",
     RayConnectionError: (
-        "On the head, ray status tells whether it runs; start it by "
-        "GRPC_ENABLE_FORK_SUPPORT=0 ray start --head --ray-client-server-port=10001."
+        "On the head, ray status tells whether it runs. For mode gateway start it by ray start --head "
+        "--dashboard-host=0.0.0.0, for mode client by GRPC_ENABLE_FORK_SUPPORT=0 ray start --head "
+        "--ray-client-server-port=10001."
     ),
     RayOwnerDiedError: f"Try again: each connection starts on the head what is missing there. {_LOOK_AT_LOGS}",
     RayWaitTimeoutError: f"The cluster starts no process for a task. {_LOOK_AT_LOGS}",
