@@ -1,7 +1,7 @@
 """Runs a DAG of the kind that the command line names, in a process that needs no Ray, and tells what came of it.
 
-The second argument is a folder for its files. It prints, as JSON in its last line, the state of the run, what the DAG is
-there to show, and whether Ray was loaded.
+The second argument is a folder for its files. It prints, as JSON in its last line, the state of the run, what the DAG
+is there to show, and whether Ray was loaded.
 """
 
 from __future__ import annotations
