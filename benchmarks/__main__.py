@@ -51,13 +51,27 @@ def main(quick: bool, chosen: list[str]) -> None:
 
 def _parts(quick: bool) -> dict[str, Callable[[], Iterable[Result]]]:
     """Return what each part runs; those that must not see what others leave in this process come first."""
-    from benchmarks import checkpoints, handover, operator_cost, parsing, scale, transfer, tuning, waits, whole_dag
+    from benchmarks import (
+        calls,
+        checkpoints,
+        handover,
+        operator_cost,
+        parsing,
+        scale,
+        transfer,
+        tuning,
+        waiting_tasks,
+        waits,
+        whole_dag,
+    )
 
     if quick:
         return {
             "parsing": lambda: parsing.run(1),
             "waits": lambda: waits.run((10,), 1.0),
-            "operator": lambda: operator_cost.run(1, tasks=1, with_local=False),
+            "operator": lambda: operator_cost.run(1, tasks=1, with_others=False),
+            "calls": lambda: calls.run(50, 16, 1),
+            "waiting tasks": lambda: waiting_tasks.run(5, 1),
             "hand-over": lambda: handover.run((1.0,), (), 1),
             "hand-over of kinds": lambda: handover.run_kinds(1, 1, ("pandas",)),
             "transfer": lambda: transfer.run((16,), 1),
@@ -69,6 +83,8 @@ def _parts(quick: bool) -> dict[str, Callable[[], Iterable[Result]]]:
         "parsing": lambda: parsing.run(5),
         "waits": lambda: waits.run((10, 100, 1000), 5.0),
         "operator": lambda: operator_cost.run(),
+        "calls": lambda: calls.run(500, 200),
+        "waiting tasks": lambda: waiting_tasks.run(200, 5),
         "hand-over": lambda: handover.run((6.4, 64, 640), (149,)),
         "hand-over of kinds": lambda: handover.run_kinds(16, 5),
         "transfer": lambda: transfer.run((64, 256, 640)),

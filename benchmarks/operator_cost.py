@@ -10,18 +10,17 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
-from airflow_ray.client.connection import local_head
 from benchmarks.measure import REPEATS, Result, at_most, noise
-from benchmarks.servers import CLIENT, DRIVER, ray_head
+from benchmarks.servers import DRIVER, GATEWAY, ray_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LOCAL = "benchmark_local"
 TASKS = 10
-CLIENT_TIMES = 1.15
+GATEWAY_TIMES = 0.2
 SECONDS = 0.3
-START_SECONDS = 120.0
+LOCAL_SECONDS = 0.45
 
 # Each script is a fresh process, as an Airflow task is, and tells the seconds of its parts.
 BARE = """
@@ -38,22 +37,26 @@ ray.get(ray.remote(nothing).remote())
 print(json.dumps({"import": imported - started, "run": time.perf_counter() - imported}))
 """
 
-# Airflow has imported itself, and the DAG file the operator, before a task executes.
+# Airflow has imported itself before a task executes. What else the operator imports counts, but for Ray where the
+# script is told to import it before.
 OPERATOR = """
 import json, sys, time
-from airflow_ray.operators.python import RayPythonOperator
+import airflow.sdk.execution_time.task_runner
+from airflow.sdk import BaseHook, BaseOperator
 from benchmarks.task_instance import TaskInstance
 
 def nothing():
     pass
 
-operator = RayPythonOperator(task_id="nothing", python_callable=nothing, ray_conn_id=sys.argv[1])
-context = {"ti": TaskInstance("nothing")}
+if sys.argv[2:] == ["ray"]:
+    import ray
 started = time.perf_counter()
-import ray, airflow_ray.hooks.ray
+from airflow_ray.operators.python import RayPythonOperator
+operator = RayPythonOperator(task_id="nothing", python_callable=nothing, ray_conn_id=sys.argv[1])
 imported = time.perf_counter()
-operator.execute(context)
-print(json.dumps({"import": imported - started, "run": time.perf_counter() - imported}))
+operator.execute({"ti": TaskInstance("nothing")})
+ended = time.perf_counter()
+print(json.dumps({"import": imported - started, "run": ended - imported, "ray": "ray" in sys.modules}))
 """
 
 # Tasks one after another, each with a connection of its own; all tell the pid of the Ray worker.
@@ -74,37 +77,39 @@ print(json.dumps({"workers": len(pids)}))
 """
 
 
-def run(repeats: int = REPEATS, tasks: int = TASKS, with_local: bool = True) -> Iterator[Result]:
+def run(repeats: int = REPEATS, tasks: int = TASKS, with_others: bool = True) -> Iterator[Result]:
     """Yield the results for each mode of the connection, and for tasks one after another.
 
     :param tasks: how many of them.
-    :param with_local: also start the head of local mode.
+    :param with_others: also measure the modes ``driver`` and ``local``.
     """
-    with ray_head() as head:
-        bare = {CLIENT: head.client_uri, DRIVER: f"127.0.0.1:{head.ports[0]}"}
+    with ray_head(with_gateway=True) as head:
         # These start the owner and its worker for all that follow.
-        workers = _told(PID, DRIVER, str(tasks))["workers"]
+        workers = _told(PID, GATEWAY, str(tasks))["workers"]
         yield Result(f"operator: Ray workers of {tasks} tasks in turn", workers, "workers", target=at_most(1))
-        seconds = _in_fresh_processes(bare, repeats)
-        yield from _over_client(*seconds[CLIENT])
-        yield from _direct("driver", *seconds[DRIVER])
-    if with_local:
-        yield from _local(repeats)
+        yield from _through_gateway(*_in_turns([BARE, head.client_uri], [OPERATOR, GATEWAY], repeats))
+        if with_others:
+            address = f"127.0.0.1:{head.ports[0]}"
+            yield from _direct("driver", *_in_turns([BARE, address], [OPERATOR, DRIVER, "ray"], repeats))
+    if with_others:
+        yield _local(repeats)
 
 
 Parts = list[dict[str, float]]
 
 
-def _over_client(bare: Parts, operator: Parts) -> Iterator[Result]:
+def _through_gateway(bare: Parts, operator: Parts) -> Iterator[Result]:
     whole_bare, whole_operator = ([each["import"] + each["run"] for each in parts] for parts in (bare, operator))
     yield Result(
-        "operator: execute() over Ray Client with the import of ray, against a bare script",
+        "operator: execute() through the gateway with all imports, against a bare script over Ray Client",
         statistics.median(whole_operator),
         "s",
         statistics.median(whole_bare),
         noise(whole_operator),
-        at_most(CLIENT_TIMES),
+        at_most(GATEWAY_TIMES),
     )
+    imports = sum(each["ray"] for each in operator)
+    yield Result("operator: tasks through the gateway that import ray", imports, "tasks", target=at_most(0))
 
 
 def _direct(mode: str, bare: Parts, operator: Parts) -> Iterator[Result]:
@@ -116,31 +121,29 @@ def _direct(mode: str, bare: Parts, operator: Parts) -> Iterator[Result]:
     yield Result(f"{name}, more than a bare script", median - baseline, "s", target=at_most(SECONDS))
 
 
-def _local(repeats: int) -> Iterator[Result]:
+def _local(repeats: int) -> Result:
     """Measure the head that the mode starts by itself, once it runs."""
     # Short: the paths of the head's sockets lie in it.
     with tempfile.TemporaryDirectory(prefix="local-") as folder:
         os.environ["AIRFLOW__AIRFLOW_RAY__LOCAL_HEAD_DIR"] = folder
         os.environ[f"AIRFLOW_CONN_{LOCAL.upper()}"] = '{"conn_type": "ray", "extra": {"mode": "local"}}'
         try:
-            address = local_head.ensure(START_SECONDS).address
-            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(local_head.token_path())}
             _told(PID, LOCAL, "1")
-            yield from _direct("local", *_in_fresh_processes({LOCAL: address}, repeats)[LOCAL])
+            told = [_told(OPERATOR, LOCAL) for _ in range(repeats)]
         finally:
             command = [sys.executable, "-m", "airflow_ray.hooks.local_head", "stop"]
             subprocess.run(command, capture_output=True, check=False)
-            os.environ["RAY_AUTH_MODE"] = "disabled"
-            del os.environ["RAY_AUTH_TOKEN_PATH"]
+    seconds = [each["import"] + each["run"] for each in told]
+    title = "operator: execute() in local mode with all imports"
+    return Result(title, statistics.median(seconds), "s", noise=noise(seconds), target=at_most(LOCAL_SECONDS))
 
 
-def _in_fresh_processes(addresses: dict[str, str], repeats: int) -> dict[str, tuple[Parts, Parts]]:
-    """Run bare script and operator in turns, and return what they told by connection."""
-    told: dict[str, tuple[Parts, Parts]] = {conn_id: ([], []) for conn_id in addresses}
+def _in_turns(bare: list[str], operator: list[str], repeats: int) -> tuple[Parts, Parts]:
+    """Run both scripts in turns, and return what they told."""
+    told: tuple[Parts, Parts] = [], []
     for _ in range(repeats):
-        for conn_id, address in addresses.items():
-            told[conn_id][0].append(_told(BARE, address))
-            told[conn_id][1].append(_told(OPERATOR, conn_id))
+        told[0].append(_told(*bare))
+        told[1].append(_told(*operator))
     return told
 
 

@@ -14,7 +14,7 @@ from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from benchmarks.measure import REPEATS, Result, at_least, noise, timed
 from benchmarks.plain_ray import run_by_ray
-from benchmarks.servers import DRIVER, ray_head
+from benchmarks.servers import DRIVER, OWNER_PROCESS, ray_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +25,6 @@ DESCRIBED = 20
 # Start the workers.
 WARM_UP_SUBMITS = 10
 SUBMITS_TIMES = 0.8
-# How the process of the owner is called; those of other actors and tasks have other names.
-OWNER_PROCESS = "ray::Owner"
 
 
 def run(steps: tuple[int, ...], held: int, mapped: int, repeats: int = REPEATS) -> Iterator[Result]:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from airflow_ray._compat import BaseHook
 from airflow_ray.client.watcher import stop_all
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.triggers import RayObjectTrigger
 from benchmarks.measure import Result, at_most
-from benchmarks.servers import CLIENT, ray_head
+from benchmarks.servers import GATEWAY, ray_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 SETTLE_SECONDS = 2.0
-# The head has one for each Ray Client.
-SERVER_PROCESS = "specific-server"
+CPU_PERCENT, MEGABYTES = 5, 150
 
 # Makes the objects one after another, in a process of its own.
 MAKE = """
@@ -48,12 +48,12 @@ def run(waits: tuple[int, ...], idle_seconds: float) -> Iterator[Result]:
     :param waits: how many triggers wait at once.
     :param idle_seconds: how long nothing ends, in which CPU and memory are measured.
     """
-    with ray_head() as head:
+    with ray_head(with_gateway=True) as head:
         for number in waits:
             run_id = uuid.uuid4().hex
-            uris = [ObjectURI(CLIENT, "benchmark", run_id, f"task{each}") for each in range(number)]
+            uris = [ObjectURI(GATEWAY, "benchmark", run_id, f"task{each}") for each in range(number)]
             # The owner starts with the first connection.
-            RayHook(CLIENT).status(uris[0])
+            RayHook(GATEWAY).status(uris[0])
             try:
                 yield from asyncio.run(_measured(head, uris, idle_seconds))
             finally:
@@ -61,8 +61,8 @@ def run(waits: tuple[int, ...], idle_seconds: float) -> Iterator[Result]:
 
 
 async def _measured(head: RayHead, uris: list[ObjectURI], idle_seconds: float) -> list[Result]:
-    process = psutil.Process()
-    before, servers = process.memory_info().rss, set(head.processes(SERVER_PROCESS))
+    process, port = psutil.Process(), BaseHook.get_connection(GATEWAY).port
+    before = process.memory_info().rss
     told: dict[ObjectURI, float] = {}
     waits = [asyncio.create_task(_wait(uri, told)) for uri in uris]
     await asyncio.sleep(SETTLE_SECONDS)
@@ -70,20 +70,20 @@ async def _measured(head: RayHead, uris: list[ObjectURI], idle_seconds: float) -
     await asyncio.sleep(idle_seconds)
     share = (sum(process.cpu_times()[:2]) - cpu) / (time.monotonic() - started)
     rss = process.memory_info().rss
-    connections = len(set(head.processes(SERVER_PROCESS)) - servers)
-    command = [sys.executable, "-c", MAKE, CLIENT, uris[0].run_id, str(len(uris))]
+    connections = sum(each.raddr[1:] == (port,) for each in process.net_connections("tcp"))
+    command = [sys.executable, "-c", MAKE, GATEWAY, uris[0].run_id, str(len(uris))]
     maker = await asyncio.create_subprocess_exec(
-        *command, env={**os.environ, f"AIRFLOW_CONN_{CLIENT.upper()}": head.driver_uri}
+        *command, env={**os.environ, f"AIRFLOW_CONN_{GATEWAY.upper()}": head.driver_uri}
     )
     await asyncio.gather(*waits)
     await maker.wait()
-    with RayHook(CLIENT).connect() as hook:
+    with RayHook(GATEWAY).connect() as hook:
         delays = [told[uri] - hook.describe(uri)["finished_at"] for uri in uris]
     number = f"{len(uris)} waits"
     return [
-        Result(f"scale: connections of {number}", connections, "connections", target=at_most(1)),
-        Result(f"scale: CPU of one core for {number}", 100 * share, "%", target=at_most(10)),
-        Result(f"scale: memory of a process with {number}", rss / 1e6, "MB", target=at_most(300)),
+        Result(f"scale: connections to the gateway of {number}", connections, "connections", target=at_most(1)),
+        Result(f"scale: CPU of one core for {number}", 100 * share, "%", target=at_most(CPU_PERCENT)),
+        Result(f"scale: memory of a process with {number}", rss / 1e6, "MB", target=at_most(MEGABYTES)),
         Result(f"scale: memory that {number} add", (rss - before) / 1e6, "MB"),
         Result(f"scale: end to event of {number}, median", 1000 * statistics.median(delays), "ms"),
         Result(
