@@ -57,6 +57,7 @@ with RayHook(conn_id).connect() as hook:
     with Peak(rss) as peak:
         copy = hook.get(uri)
     print(peak.growth, flush=True)
+    hook.release(uri)
 """
 
 
@@ -131,7 +132,7 @@ class _Moved:
 
 def _memory(head: RayHead, kind: str, megabytes: int) -> Iterator[Result]:
     """Move a value up and down, and yield how much memory that takes besides the value itself."""
-    uri = str(ObjectURI(GATEWAY, "benchmark", "memory", "task"))
+    uri = str(ObjectURI(GATEWAY, "benchmark", uuid.uuid4().hex, "task"))
     command = [sys.executable, "-c", MOVE, GATEWAY, uri, kind, str(megabytes)]
     gateway = gateway_process(head)
     with (
@@ -140,17 +141,18 @@ def _memory(head: RayHead, kind: str, megabytes: int) -> Iterator[Result]:
     ):
         orders, answers = cast("IO[str]", process.stdin), cast("IO[str]", process.stdout)
         answers.readline()
-        # The worker at the other end puts the value together in its heap before it goes to the store.
-        for way, copies in (("upload", {"client": 0, "cluster": 2}), ("download", {"client": 1, "cluster": 0})):
-            with Peak(lambda: _cluster_bytes(head, hook)) as of_cluster, Peak(lambda: gateway.memory_info().rss) as own:
+        # The worker at the other end puts the value together in its heap before it goes to the store, and has one
+        # copy of what it takes apart.
+        for way, arrived, of_cluster in (("upload", 0, 2), ("download", 1, 1)):
+            with Peak(lambda: _cluster_bytes(head, hook)) as cluster, Peak(lambda: gateway.memory_info().rss) as own:
                 orders.write("go\n")
-                of_client = int(answers.readline())
-            grown = {"client": of_client, "cluster": of_cluster.growth, "gateway": own.growth}
-            for side, size in grown.items():
-                extra = size / 1e6 - megabytes * copies.get(side, 0)
-                over = {0: "", 1: " over one copy", 2: " over two copies"}[copies.get(side, 0)]
-                title = f"{way} of {kind} of {megabytes} MB, memory of the {side}{over}"
-                yield Result(title, extra, "MB", target=at_most(EXTRA_MEGABYTES))
+                client = int(answers.readline()) / 1e6 - arrived * megabytes
+            title = f"{way} of {kind} of {megabytes} MB, memory of the"
+            over = " over one copy" if arrived else ""
+            yield Result(f"{title} client{over}", client, "MB", target=at_most(EXTRA_MEGABYTES))
+            yield Result(f"{title} gateway", own.growth / 1e6, "MB", target=at_most(EXTRA_MEGABYTES))
+            most = at_most(of_cluster * megabytes + EXTRA_MEGABYTES)
+            yield Result(f"{title} cluster", cluster.growth / 1e6, "MB", target=most)
 
 
 def _cluster_bytes(head: RayHead, hook: RayHook) -> int:
