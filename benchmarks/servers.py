@@ -42,7 +42,7 @@ def ray_head(
     os.environ[f"AIRFLOW_CONN_{CLIENT.upper()}"] = head.client_uri
     try:
         if with_gateway:
-            os.environ[f"AIRFLOW_CONN_{GATEWAY.upper()}"] = head.start_gateway()
+            os.environ[f"AIRFLOW_CONN_{GATEWAY.upper()}"] = head.gateway_uri
         yield head
     finally:
         head.stop()
