@@ -118,8 +118,8 @@ def connection_error(
             f"the cluster's control service (usually 6379), none that of the dashboard. {details}"
         )
     return RayConnectionError(
-        f"Cannot connect to {where}: {details}. Check host and port, and that the head runs, for mode client with "
-        "ray[client] installed."
+        f"Cannot connect to {where}: {details}. Check host and port, and that the head runs. Without ray[client] "
+        "it has no Ray Client server."
     )
 
 
