@@ -93,6 +93,9 @@ class FlightClient:
     def _connected(self) -> Any:
         from pyarrow import flight
 
+        global _had_client
+        _of_others.update(_native_threads())
+        _had_client = True
         tls = self.authentication.tls
         options: dict[str, Any] = {}
         if tls is not None:
@@ -104,25 +107,33 @@ class FlightClient:
 
 _clients: WeakSet[FlightClient] = WeakSet()
 _forked_under_use = False
+# Whether there was one since the last fork that waited for gRPC's end.
+_had_client = False
+# Threads that were there before gRPC's, by their ids.
+_of_others: set[str] = set()
 # What must not be collected in a child: Arrow Flight would wait for threads that are not there.
 _of_parent: list[Any] = []
 
 
 def _before_fork() -> None:
     """Close what is idle: threads of gRPC that a child lacks would let it wait for ever."""
+    global _had_client
     clients = [client for client in list(_clients) if client._client is not None]
     for client in clients:
         if not client.users:
             client.close()
-    # A child of one that is in use is told so by used().
-    is_awaited = bool(clients) and not any(client.users for client in clients)
+    # A child of one that is in use is told so by used(). One that was closed just now has threads for a while.
+    is_awaited = _had_client and not any(client.users for client in clients)
     deadline = time.monotonic() + SHUTDOWN_SECONDS
     while is_awaited and _has_grpc_threads() and time.monotonic() < deadline:
         time.sleep(0.005)
+    _had_client = _had_client and not is_awaited
 
 
 def _after_fork_in_child() -> None:
-    global _forked_under_use
+    global _forked_under_use, _had_client
+    _had_client = False
+    _of_others.clear()
     for client in list(_clients):
         _forked_under_use = _forked_under_use or client.users > 0
         _of_parent.append(client._client)
@@ -130,12 +141,20 @@ def _after_fork_in_child() -> None:
 
 
 def _has_grpc_threads() -> bool:
-    names = []
+    """Whether gRPC may have threads: those of its names, and those without a name yet since it was begun with."""
+    threads = _native_threads()
+    return any(name.startswith(_GRPC_THREADS) or number not in _of_others for number, name in threads.items())
+
+
+def _native_threads() -> dict[str, str]:
+    """Return ids and names of the threads that are not Python's own."""
+    of_python = {str(thread.native_id) for thread in threading.enumerate()}
+    names = {}
     for thread in Path("/proc/self/task").glob("*/comm"):
         # It may have ended just now.
         with suppress(OSError):
-            names.append(thread.read_text())
-    return any(name.startswith(_GRPC_THREADS) for name in names)
+            names[thread.parent.name] = thread.read_text()
+    return {number: name for number, name in names.items() if number not in of_python}
 
 
 os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
