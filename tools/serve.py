@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -25,7 +26,10 @@ def main() -> None:
 
 def _add_connection(airflow: StandaloneAirflow) -> None:
     """Store the connection in the database, where the UI shows it; one that is there stays as it is."""
-    command = [sys.executable, "-m", "airflow", "connections", "add", "ray_default", "--conn-json", LOCAL_CONNECTION]
+    extra = json.dumps(json.loads(LOCAL_CONNECTION)["extra"])
+    # Airflow's Test button wants a port in the database; 0 stands for the usual one, and is lost in JSON.
+    fields = ["--conn-type", "ray", "--conn-port", "0", "--conn-extra", extra]
+    command = [sys.executable, "-m", "airflow", "connections", "add", "ray_default", *fields]
     subprocess.run(command, env=airflow.environment, capture_output=True, check=False)
 
 

@@ -21,8 +21,7 @@ from airflow_ray.client.connection.head_process import free_ports
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-# Airflow's Test button wants a port in the database; 0 stands for the usual one.
-LOCAL_CONNECTION = '{"conn_type": "ray", "port": 0, "extra": {"mode": "local", "connect_timeout": 120}}'
+LOCAL_CONNECTION = '{"conn_type": "ray", "extra": {"mode": "local", "connect_timeout": 120}}'
 START_SECONDS = 150.0
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.25
