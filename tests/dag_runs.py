@@ -55,7 +55,7 @@ class TaskInstance:
 
 
 def new_dag(params: dict[str, Any]) -> DAG:
-    """Return a DAG with a name of its own, whose Ray tasks use the driver connection, the quicker one."""
+    """Return a DAG with a name of its own, whose Ray tasks go through the gateway."""
     return DAG(
         dag_id=f"dag_{uuid.uuid4().hex}",
         schedule=None,

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("database")
 
 @pytest.fixture
 def dag(head):
-    """A DAG whose Ray tasks use the driver connection, the quicker one."""
+    """A DAG whose Ray tasks go through the gateway."""
     return new_dag(params={"cpus": 2, "name": "parameter"})
 
 
