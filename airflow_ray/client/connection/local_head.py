@@ -52,6 +52,10 @@ POLL_SECONDS = 0.05
 LARGE_BYTES = 64_000_000
 
 
+# Types of values that only a process of the cluster can use.
+OF_CLUSTER = ("modin.", "ray.")
+
+
 JOIN_SECONDS = 30.0
 
 
@@ -64,10 +68,10 @@ class LocalSession(GatewaySession):
         self._joined = ExitStack()
 
     def fetch(self, uri: ObjectURI, connect_again: ConnectAgain) -> Any:
-        """Return an object, without a copy where it is large."""
+        """Return an object: without a copy where it is large, and as what it is where it needs the cluster."""
         record = self.call("describe", uri.record_id) or {}
-        size = record.get("outputs", {}).get(uri.key, {}).get("bytes", 0)
-        if size < LARGE_BYTES:
+        output = record.get("outputs", {}).get(uri.key, {})
+        if output.get("bytes", 0) < LARGE_BYTES and not output.get("type", "").startswith(OF_CLUSTER):
             return super().fetch(uri, connect_again)
         joins = as_driver.join(self._head.address, Authentication(token()), self.peer.namespace, JOIN_SECONDS)
         return self._joined.enter_context(joins).fetch(uri, connect_again)

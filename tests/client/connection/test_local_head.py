@@ -153,3 +153,26 @@ def test_local_head_and_a_remote_cluster_work_from_one_process(environment, head
     )
     task = in_own_process({**environment, "AIRFLOW_CONN_RAY_CLIENT": head.client_uri}, script, "both")
     assert task.wait(120) == 0, task.stderr.read()
+
+
+MAKE_MODIN = """
+import sys
+from airflow_ray.hooks.ray import RayHook
+from airflow_ray.object_uri import ObjectURI
+
+def make():
+    import modin.pandas as pd
+    return pd.DataFrame({"a": [1, 2]})
+
+uri = ObjectURI("ray_default", "local", "run", "modin")
+with RayHook().connect() as hook:
+    hook.submit(make, uri=uri)
+    hook.wait(uri, timeout=100)
+    print(type(hook.get(uri)).__module__)
+"""
+
+
+@pytest.mark.slow
+def test_modin_frame_is_one_in_the_process_that_reads_it(running):
+    reader = in_own_process(running, MAKE_MODIN)
+    assert reader.communicate(timeout=200)[0].splitlines()[-1] == "modin.pandas.dataframe"
