@@ -53,7 +53,7 @@ LARGE_BYTES = 64_000_000
 
 
 # Types of values that only a process of the cluster can use.
-OF_CLUSTER = ("modin.", "ray.")
+OF_CLUSTER = ("modin.", "ray.", "xgboost_ray.")
 
 
 JOIN_SECONDS = 30.0
