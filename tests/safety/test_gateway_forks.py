@@ -114,6 +114,7 @@ def call():
     while not over:
         use()
 
+use()  # What is imported while a process forks stays locked in its child, whoever imports it.
 over, calls = [], threading.Thread(target=call)
 calls.start()
 children = [in_child(use) for _ in range(15)]

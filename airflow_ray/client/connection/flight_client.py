@@ -56,7 +56,7 @@ class FlightClient:
 
         :raises RayForkedError: this process was forked from one that used Arrow Flight at that moment.
         """
-        with self._lock:
+        with _forking, self._lock:
             if _forked_under_use:
                 raise RayForkedError(
                     "This process was forked while its parent was calling the Ray cluster from another thread, and "
@@ -107,6 +107,8 @@ class FlightClient:
 
 _clients: WeakSet[FlightClient] = WeakSet()
 _forked_under_use = False
+# Held while this process forks, so that nobody begins a call between the last look and the fork.
+_forking = threading.Lock()
 # Whether there was one since the last fork that waited for gRPC's end.
 _had_client = False
 # Threads that were there before gRPC's, by their ids.
@@ -118,12 +120,13 @@ _of_parent: list[Any] = []
 def _before_fork() -> None:
     """Close what is idle: threads of gRPC that a child lacks would let it wait for ever."""
     global _had_client
+    _forking.acquire()
     clients = [client for client in list(_clients) if client._client is not None]
     for client in clients:
         if not client.users:
             client.close()
     # A child of one that is in use is told so by used(). One that was closed just now has threads for a while.
-    is_awaited = _had_client and not any(client.users for client in clients)
+    is_awaited = _had_client and not any(client.users for client in list(_clients))
     deadline = time.monotonic() + SHUTDOWN_SECONDS
     while is_awaited and _has_grpc_threads() and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -132,6 +135,7 @@ def _before_fork() -> None:
 
 def _after_fork_in_child() -> None:
     global _forked_under_use, _had_client
+    _forking.release()
     _had_client = False
     _of_others.clear()
     for client in list(_clients):
@@ -157,4 +161,4 @@ def _native_threads() -> dict[str, str]:
     return {number: name for number, name in names.items() if number not in of_python}
 
 
-os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+os.register_at_fork(before=_before_fork, after_in_parent=_forking.release, after_in_child=_after_fork_in_child)
