@@ -71,13 +71,13 @@ def _parts(quick: bool) -> dict[str, Callable[[], Iterable[Result]]]:
             "waits": lambda: waits.run((10,), 1.0),
             "operator": lambda: operator_cost.run(1, tasks=1, with_others=False),
             "calls": lambda: calls.run(50, 16, 1),
-            "waiting tasks": lambda: waiting_tasks.run(5, 1),
+            "waiting tasks": lambda: waiting_tasks.run(5, 1, 0.5),
             "hand-over": lambda: handover.run((1.0,), (), 1),
             "hand-over of kinds": lambda: handover.run_kinds(1, 1, ("pandas",)),
             "transfer": lambda: transfer.run((16,), 1),
             "checkpoints": lambda: checkpoints.run((8,), 8, 1),
             "tuning": lambda: tuning.run(1, 1),
-            "scale": lambda: scale.run((5, 10), 30, 0, 1),
+            "scale": lambda: scale.run((2, 4), 8, 0, 1),
         }
     return {
         "parsing": lambda: parsing.run(5),

@@ -55,7 +55,7 @@ def _submits(threads: int, number: int, repeats: int) -> Iterator[Result]:
     dag_id = uuid.uuid4().hex
     rates: dict[str, list[float]] = {"submits": [], "submits until all have ended": []}
     with ThreadPoolExecutor(threads) as pool:
-        _submit_all(pool, threads, WARM_UP, dag_id)
+        _submit_all(pool, threads, min(WARM_UP, number // threads), dag_id)
         for _ in range(repeats):
             submitted, ended = _submit_all(pool, threads, number // threads, dag_id)
             rates["submits"].append(number / submitted)

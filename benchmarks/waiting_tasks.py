@@ -57,30 +57,31 @@ operator.execute({"ti": TaskInstance("wait")})
 """
 
 
-def run(tasks: int, repeats: int) -> Iterator[Result]:
+def run(tasks: int, repeats: int, settle_seconds: float = SETTLE_SECONDS) -> Iterator[Result]:
     """Yield the results.
 
     :param tasks: how many wait at once.
+    :param settle_seconds: how long they wait before memory is measured.
     """
     with ray_head(num_cpus=1, with_gateway=True) as head:
-        yield from _on_head(head, tasks)
+        yield from _on_head(head, tasks, settle_seconds)
         own = [_megabytes_of_task(GATEWAY) for _ in range(repeats)]
         title = "waiting tasks: RSS of one above an empty task"
         yield Result(title, statistics.median(own), "MB", noise=noise(own), target=at_most(TASK_MEGABYTES))
 
 
-def _on_head(head: RayHead, tasks: int) -> Iterator[Result]:
+def _on_head(head: RayHead, tasks: int, settle_seconds: float) -> Iterator[Result]:
     (owner,) = head.processes(OWNER_PROCESS)
     processes = {"gateway": gateway_process(head), "owner": owner}
     # What is imported and allocated once.
-    with _waiting(WARM_UP_TASKS):
+    with _waiting(min(WARM_UP_TASKS, tasks)):
         pass
     # What a head has once taken, it keeps for the next.
     for what in (f"waiting tasks: {tasks} at once", f"waiting tasks: {tasks} at once, again"):
         before = {name: each.memory_info().rss for name, each in processes.items()}
         pids = {each.pid for each in head.processes("")}
         with _waiting(tasks):
-            time.sleep(SETTLE_SECONDS)
+            time.sleep(settle_seconds)
             added = [each for each in head.processes("") if each.pid not in pids]
             grown = {name: (each.memory_info().rss - before[name]) / 1e6 for name, each in processes.items()}
         for name, megabytes in grown.items():
