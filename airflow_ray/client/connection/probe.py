@@ -125,7 +125,8 @@ def connection_error(
 
 def _tls_problem(address: str, tls: Tls | None, details: str) -> str | None:
     """Return what is wrong with TLS, in gRPC's own ``details`` or by another handshake, or None."""
-    told = next((problem for sign, problem in _TLS_PROBLEMS.items() if sign in details), None)
+    words = _plain(details)
+    told = next((problem for sign, problem in _TLS_PROBLEMS.items() if _plain(sign) in words), None)
     # A server that refuses a client closes the connection after the handshake, without a word.
     if told or not ("closed" in details or "reset" in details) or not _speaks_tls(address):
         return told
@@ -136,6 +137,11 @@ def _tls_problem(address: str, tls: Tls | None, details: str) -> str | None:
     if _has_expired(tls.cert):
         return "it refuses tls_cert, which has expired"
     return "it refuses tls_cert. Is it signed by one whom the cluster trusts?"
+
+
+def _plain(text: str) -> str:
+    """Return a text as BoringSSL, of gRPC for Python, and OpenSSL, of Arrow Flight, both write it."""
+    return text.lower().replace("_", " ")
 
 
 def _speaks_tls(address: str) -> bool:
