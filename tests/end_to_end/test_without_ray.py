@@ -35,24 +35,25 @@ def without_ray(tmp_path_factory: pytest.TempPathFactory) -> str:
     return python_without_ray(tmp_path_factory.mktemp("without_ray"))
 
 
-@pytest.fixture(params=["installed", "not_installed"])
-def python(request: pytest.FixtureRequest, without_ray: str) -> str:
-    return without_ray if request.param == "not_installed" else sys.executable
-
-
 def test_dag_run_needs_no_ray(head: RayHead, without_ray, tmp_path):
     assert told(without_ray, SCRIPT, "decorated", str(tmp_path)) == {"state": "success", "sum": 45, "ray": False}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", SUMS)
-def test_dag_run_leaves_ray_alone(head: RayHead, python, kind, tmp_path):
-    assert told(python, SCRIPT, kind, str(tmp_path)) == {"state": "success", "sum": SUMS[kind], "ray": False}
+@pytest.mark.parametrize("kind", ["searched", "checkpointed", "read_by_hook"])
+def test_dag_run_of_more_than_calls_needs_no_ray(head: RayHead, without_ray, kind, tmp_path):
+    assert told(without_ray, SCRIPT, kind, str(tmp_path)) == {"state": "success", "sum": SUMS[kind], "ray": False}
 
 
 @pytest.mark.slow
-def test_plain_tasks_with_the_backend_leave_ray_alone(head: RayHead, python, tmp_path):
-    assert told(python, SCRIPT, "plain_tasks", str(tmp_path), **BACKEND) == {
+@pytest.mark.parametrize("kind", SUMS)
+def test_dag_run_leaves_ray_alone(head: RayHead, kind, tmp_path):
+    assert told(sys.executable, SCRIPT, kind, str(tmp_path)) == {"state": "success", "sum": SUMS[kind], "ray": False}
+
+
+@pytest.mark.slow
+def test_plain_tasks_with_the_backend_leave_ray_alone(head: RayHead, tmp_path):
+    assert told(sys.executable, SCRIPT, "plain_tasks", str(tmp_path), **BACKEND) == {
         "state": "success",
         "sum": 90,
         "ray": False,
@@ -60,5 +61,5 @@ def test_plain_tasks_with_the_backend_leave_ray_alone(head: RayHead, python, tmp
 
 
 @pytest.mark.slow
-def test_button_doctor_and_command_line_leave_ray_alone(head: RayHead, python, tmp_path):
-    assert told(python, SCRIPT, "checks", str(tmp_path)) == {"state": "checked", "ray": False}
+def test_button_doctor_and_command_line_leave_ray_alone(head: RayHead, tmp_path):
+    assert told(sys.executable, SCRIPT, "checks", str(tmp_path)) == {"state": "checked", "ray": False}
