@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MILLISECONDS = 2.0
 SUBMITS_PER_SECOND = 200
 WARM_UP = 20
+NO_RECORD = "none"
 # Each with a connection of its own, as tasks have.
 THREADS = 8
 
@@ -43,9 +44,8 @@ def _warm_call(number: int) -> Result:
 
 
 def _milliseconds_of_calls(conn_id: str, number: int) -> list[float]:
-    uri = ObjectURI(conn_id, "benchmark", uuid.uuid4().hex, "task")
     with RayHook(conn_id).connect() as hook:
-        call = timed(lambda: hook.status(uri))
+        call = timed(lambda: hook.client.link.call("describe", NO_RECORD))
         for _ in range(WARM_UP):
             call()
         return [1000 * call() for _ in range(number)]
