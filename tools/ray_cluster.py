@@ -19,7 +19,7 @@ import psutil
 
 from airflow_ray.client.connection.bundle import bundle
 from airflow_ray.client.connection.head_process import free_ports
-from airflow_ray.cluster.gateway.command import TOKEN_VARIABLE
+from airflow_ray.cluster.gateway.settings import TOKEN_VARIABLE
 from airflow_ray.cluster.protocol import BUNDLE_NAME
 from tools.standalone import answers
 

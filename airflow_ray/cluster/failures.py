@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_ray.cluster.protocol import FailureKind
+from airflow_ray.cluster.protocol import FailureKind, RefusalKind
 from airflow_ray.cluster.values.description import type_name
 from airflow_ray.cluster.values.exceptions import text_of, users_error
 
 
-def failure(kind: FailureKind, **details: Any) -> dict[str, Any]:
+def failure(kind: FailureKind | RefusalKind, **details: Any) -> dict[str, Any]:
     """Return a failure as plain data.
 
     :param details: what :mod:`airflow_ray.client.errors` has to know of this kind.
@@ -44,8 +44,20 @@ class WorkFailure(Exception):
         self.error = failure(kind, **details)
 
 
-class Refusal(WorkFailure):
-    """Carries, as plain data, why the gateway does not do what it is asked."""
+class Refusal(Exception):
+    """Carries, as plain data, why the gateway does not do what it is asked.
+
+    :param error: a failure.
+    """
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(error["kind"])
+        self.error = error
+
+
+def refusal(kind: RefusalKind, message: str) -> Refusal:
+    """Return what tells why the gateway does not do what it is asked."""
+    return Refusal(failure(kind, message=message))
 
 
 def failure_of(error: Exception) -> dict[str, Any]:

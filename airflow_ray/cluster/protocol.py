@@ -77,6 +77,11 @@ class FailureKind(str, Enum):
     CHECKPOINT_NOT_PICKLABLE = "checkpoint_not_picklable"
     CHECKPOINT_PACKAGE = "checkpoint_package"
     RAY = "ray"
+
+
+class RefusalKind(str, Enum):
+    """Why the gateway could not do what it was asked; the client knows what to make of each."""
+
     OWNER_DIED = "owner_died"
     REFUSED = "refused"
     BROKEN = "broken"

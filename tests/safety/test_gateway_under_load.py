@@ -45,7 +45,7 @@ while True:
 def own_head() -> Iterator[tuple[RayHead, str]]:
     """A head whose gateway may die."""
     own = RayHead()
-    yield own, own.start_gateway()
+    yield own, own.gateway_uri
     own.stop()
 
 

@@ -14,7 +14,7 @@ from airflow_ray.client.connection.session import Session, is_unknown_owner, own
 from airflow_ray.client.connection.signs import Signs
 from airflow_ray.client.transfer import streams
 from airflow_ray.cluster.gateway.flight import error_of
-from airflow_ray.cluster.protocol import FailureKind
+from airflow_ray.cluster.protocol import RefusalKind
 from airflow_ray.cluster.values.cloudpickles import difference, release_of_airflow
 from airflow_ray.exceptions import AirflowRayError, RayAuthenticationError, RayConnectionError, RayVersionMismatchError
 
@@ -99,11 +99,11 @@ class GatewaySession(Session):
             told = error_of(error)
             if told is None:
                 raise RayConnectionError(f"The connection to the Ray cluster broke: {details_of(error)}.") from error
-            if told["kind"] == FailureKind.OWNER_DIED:
+            if told["kind"] == RefusalKind.OWNER_DIED:
                 raise owner_died(self.peer.namespace, told["message"]) from error
-            if told["kind"] == FailureKind.BROKEN:
+            if told["kind"] == RefusalKind.BROKEN:
                 raise RayConnectionError(f"The transfer broke off: {told['message']}.") from error
-            if told["kind"] == FailureKind.REFUSED:
+            if told["kind"] == RefusalKind.REFUSED:
                 raise AirflowRayError(f"The Ray cluster refuses what it was asked: {told['message']}") from error
             raise streams.TransferFailure(told) from error
         except (ArrowException, OSError) as error:

@@ -56,6 +56,12 @@ def require_token(settings: RaySettings) -> str:
     :raises RayConfigurationError: it has none that nobody could guess.
     """
     token = settings.authentication.token or ""
+    # Of others gRPC makes an end of the process.
+    if not (token.isascii() and token.isprintable()) or token != token.strip():
+        raise RayConfigurationError(
+            f"Connection {settings.conn_id!r}: the password holds characters that no token of a gateway may have: it "
+            "must be of ASCII that can be printed, without spaces or line breaks at its ends"
+        )
     if len(token) < MIN_TOKEN_LENGTH:
         has = f"one of {len(token)}" if token else "none"
         raise RayConfigurationError(

@@ -43,6 +43,10 @@ _AFTER = (
 )
 
 
+# One that is silent for so long may have been dead for long: a cancel that is sent twice does no harm.
+ASIDE_SECONDS = 1.5
+
+
 log = logging.getLogger(__name__)
 
 
@@ -79,9 +83,11 @@ def call_from_aside(session: Session | None, settings: RaySettings, method: str,
     """
     if session is not None:
         try:
-            return session.call(method, *args)
+            return await_result(session.begin(method, *args), ASIDE_SECONDS)
         except RayConnectionError as error:
             log.info("%s Connecting once more for %s.", error, method)
+        except TimeoutError:
+            log.info("The connection is silent. Connecting once more for %s.", method)
     with open_session(settings) as own:
         return own.call(method, *args)
 

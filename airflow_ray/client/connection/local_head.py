@@ -31,6 +31,7 @@ from airflow_ray.client.connection.head_process import (
 )
 from airflow_ray.client.connection.peer import Peer
 from airflow_ray.client.connection.state_folder import state_folder
+from airflow_ray.cluster.gateway.command import answer_in
 from airflow_ray.cluster.gateway.settings import GatewaySettings
 from airflow_ray.exceptions import RayConnectionError
 
@@ -114,18 +115,22 @@ def _start_gateway(head: LocalHead, gateway: GatewaySettings, namespace: str, de
         environment = {**os.environ, **dict(zip(TOKEN_VARIABLES, ("token", str(token_path())), strict=False))}
         environment.pop("RAY_AUTH_TOKEN", None)
         place = ["--address", head.address, "--namespace", namespace, "--folder", gateway.folder, "--socket-only"]
-        started = subprocess.run(
-            [sys.executable, "-m", "airflow_ray.cluster.gateway", "start", *place],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=max(1.0, deadline - time.monotonic()),
-        )
+        try:
+            started = subprocess.run(
+                [sys.executable, "-m", "airflow_ray.cluster.gateway", "start", *place],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=max(1.0, deadline - time.monotonic()),
+            )
+        except subprocess.TimeoutExpired:
+            raise RayConnectionError("The gateway of the local Ray head did not start in time") from None
     if started.returncode:
-        raise RayConnectionError(f"The gateway of the local Ray head did not start: {started.stdout[-4000:].strip()}")
+        reason = (answer_in(started.stdout) or {}).get("error") or started.stderr[-4000:].strip()
+        raise RayConnectionError(f"The gateway of the local Ray head did not start: {reason}")
 
 
 def _listens(path: Path) -> bool:

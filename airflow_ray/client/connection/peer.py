@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray import __version__
 from airflow_ray.client.connection.bundle import bundle
 from airflow_ray.client.connection.probe import PROBE_SECONDS, connection_error
-from airflow_ray.client.connection.retrying import tries
+from airflow_ray.client.connection.retrying import is_passing, tries
 from airflow_ray.client.connection.threads import run_in_thread
 from airflow_ray.cluster.build import own_build
 from airflow_ray.cluster.gateway.flight import error_of
@@ -26,6 +27,16 @@ if TYPE_CHECKING:
 _FLIGHT = re.compile(
     r"^Flight \w+ \w+(?: \w+)* error, with message: (?P<details>.*?)(?:\. gRPC client debug .*)?$", re.S
 )
+
+
+# In which a gateway that has ended is there again, where somebody keeps it.
+RESTART_SECONDS = 5.0
+# What gRPC says where nobody is there, or no packet comes through.
+UNANSWERED = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+
+
+class _NothingAnswersError(RayConnectionError):
+    """Nobody listens there, or nothing comes through."""
 
 
 class Peer:
@@ -58,18 +69,30 @@ class Peer:
         """
         try:
             self._greet(deadline)
-            if self.greeting["owner"]:
-                return
-            is_missing = self.greeting["messages"] < OLDEST_MESSAGES_VERSION
+            is_needed = self.greeting["messages"] < OLDEST_MESSAGES_VERSION
+        except _NothingAnswersError:
+            is_needed = True
+        # It is there, and busy or just starting.
         except RayConnectionError as error:
-            # Whoever refuses us is there.
-            if type(error) is not RayConnectionError:
+            if not is_passing(error):
                 raise
-            is_missing = True
-        if is_missing:
-            start()
+            is_needed = False
+        if is_needed:
+            self._start(start)
         # A gateway of an older release ends when the owner of a newer one is started, and so does the call for that.
         tries(max(0.1, deadline - time.monotonic()))(lambda: self._ensure_owner(deadline))
+
+    def _start(self, start: Callable[[], None]) -> None:
+        """Start the gateway, unless whoever keeps it starts it again just now."""
+        try:
+            start()
+        except RayConnectionError as error:
+            if not is_passing(error):
+                raise
+            try:
+                tries(RESTART_SECONDS)(lambda: self._greet(time.monotonic() + PROBE_SECONDS))
+            except RayConnectionError:
+                raise error from None
 
     def _ensure_owner(self, deadline: float) -> None:
         self._greet(deadline)
@@ -111,7 +134,23 @@ class Peer:
             raise RayConnectionError(f"Connected to {name}, which cannot do what it was asked: {reason}") from error
         except (ArrowException, OSError) as error:
             code = next((code for cls, code in codes if isinstance(error, cls)), "UNKNOWN")
-            raise connection_error(name, self.where, self.client.authentication, code, details_of(error)) from error
+            told_error = connection_error(name, self.where, self.client.authentication, code, details_of(error))
+            if type(told_error) is RayConnectionError and code in UNANSWERED and not self._listens():
+                raise _NothingAnswersError(str(told_error)) from error
+            raise told_error from error
+
+    def _listens(self) -> bool:
+        """Whether somebody takes connections where the gateway is to be."""
+        host, _, port = self.where.rpartition(":")
+        try:
+            if port.isdecimal():
+                socket.create_connection((host, int(port)), PROBE_SECONDS).close()
+            else:
+                with socket.socket(socket.AF_UNIX) as unix:
+                    unix.connect(self.where)
+        except OSError:
+            return False
+        return True
 
 
 def details_of(error: BaseException) -> str:

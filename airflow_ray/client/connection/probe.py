@@ -128,7 +128,9 @@ def _tls_problem(address: str, tls: Tls | None, details: str) -> str | None:
     words = _plain(details)
     told = next((problem for sign, problem in _TLS_PROBLEMS.items() if _plain(sign) in words), None)
     # A server that refuses a client closes the connection after the handshake, without a word.
-    if told or not ("closed" in details or "reset" in details) or not _speaks_tls(address):
+    is_refused = "closed" in details or "reset" in details
+    # A Unix socket has no port, and no TLS.
+    if told or not is_refused or not address.rpartition(":")[2].isdecimal() or not _speaks_tls(address):
         return told
     if tls is None:
         return "it speaks TLS. Set tls, tls_ca_cert, tls_cert and tls_key"

@@ -89,6 +89,8 @@ def settings_of(connection: Any) -> RaySettings:
         raise RayConfigurationError(f"Connection {connection.conn_id!r}: {field}{first['msg']}") from None
     mask_authentication(settings.authentication)
     mask_runtime_env(settings.runtime_env)
+    # A proxy may ask for a password in it.
+    mask_runtime_env({"dashboard_url": settings.dashboard_url})
     return settings
 
 

@@ -54,6 +54,7 @@ class Signs:
             self._note(key, _Watched(time.monotonic(), seconds, give_up))
 
         def target() -> None:
+            note()
             # Whoever waited may have given it up.
             with suppress(InvalidStateError):
                 try:
@@ -62,7 +63,6 @@ class Signs:
                     future.set_exception(error)
             self._forget(key)
 
-        note()
         threading.Thread(target=target, name="airflow-ray", daemon=True).start()
         return future
 

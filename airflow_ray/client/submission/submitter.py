@@ -63,9 +63,7 @@ class Submitter:
         if is_large and self._attempt["fingerprint"]:
             answer = self._link.call("attach", self._uri.record_id, **self._attempt)
         if not answer:
-            # As a ref in a list, it stays out of the heap of the owner.
-            payload = [self._link.send(pickled)[0]] if is_large else pickled
-            answer = self._begin({"payload": payload, **work, **self._attempt})
+            answer = self._begin(pickled, {**work, **self._attempt})
         if error := answer.get("error"):
             missing = self._inputs.get((error.get("record_id", ""), error.get("key", "")))
             raise errors.exception_from(missing or self._uri, error)
@@ -75,12 +73,12 @@ class Submitter:
             log.info("Submitted %s", self._uri)
         return Submission(self._uri, _dashboard_page(self._link.settings, answer.get("page")))
 
-    def _begin(self, work: dict[str, Any]) -> SubmitAnswer:
+    def _begin(self, pickled: bytes, work: dict[str, Any]) -> SubmitAnswer:
         """Submit work, restoring inputs that are lost."""
         sources = dict.fromkeys(self._inputs, "store")
         for _ in range(RESTORE_ROUNDS):
             inputs = [(*name, source) for name, source in sources.items()]
-            answer = self._submitted({**work, "inputs": inputs, "submission": uuid.uuid4().hex})
+            answer = self._submitted(pickled, {**work, "inputs": inputs, "submission": uuid.uuid4().hex})
             lost = [tuple(name) for name in answer.get("error", {}).get("lost", ())]
             if not lost:
                 break
@@ -88,10 +86,16 @@ class Submitter:
             sources.update(dict.fromkeys(lost, "checkpoint"))
         return answer
 
-    def _submitted(self, work: dict[str, Any]) -> SubmitAnswer:
+    def _submitted(self, pickled: bytes, work: dict[str, Any]) -> SubmitAnswer:
         """Submit work once, also where the connection breaks before the answer has come."""
-        answer: SubmitAnswer = self._link.through_breaks(lambda: self._link.call("submit", self._uri.record_id, **work))
-        return answer
+
+        def submit() -> SubmitAnswer:
+            # As a ref in a list, it stays out of the heap of the owner; a ref ends with its connection.
+            payload = [self._link.send(pickled)[0]] if len(pickled) >= LARGE_PAYLOAD_BYTES else pickled
+            answer: SubmitAnswer = self._link.call("submit", self._uri.record_id, payload=payload, **work)
+            return answer
+
+        return self._link.through_breaks(submit)
 
 
 def _dashboard_page(settings: RaySettings, page: DashboardPage | None) -> str | None:

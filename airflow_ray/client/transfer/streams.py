@@ -19,7 +19,7 @@ from airflow_ray.cluster.messages import packed, unpacked
 from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.values.pickler import pickler, unpickler
 from airflow_ray.cluster.values.stream import Departing, arrived
-from airflow_ray.exceptions import RayConnectionError, RayPicklingError
+from airflow_ray.exceptions import AirflowRayError, RayConnectionError, RayPicklingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 PROGRESS_SECONDS = 5.0
 # The gateway itself gives up an end that does nothing for a minute, and says so.
 SILENT_SECONDS = 90.0
+# Of which none came further than those before.
+MAX_VAIN_TRIES = 2
 
 log = logging.getLogger(__name__)
 
@@ -67,17 +69,18 @@ class _Transfer:
     def run(self) -> Any:
         """Move the value, and return what :meth:`_move` does.
 
-        :raises RayConnectionError: the connection broke before anything was moved, twice in turn.
+        :raises RayConnectionError: the connection broke, and twice in turn no try came further than one before.
         """
-        was_vain = False
+        furthest, vain = 0, 0
         while True:
             self._moved = 0
             try:
                 return self._run()
             except RayConnectionError as error:
-                if was_vain and not self._moved:
+                vain = 0 if self._moved > furthest else vain + 1
+                furthest = max(furthest, self._moved)
+                if vain == MAX_VAIN_TRIES:
                     raise
-                was_vain = not self._moved
                 self._session = self._connect_again(error)
 
     def _run(self) -> Any:
@@ -85,8 +88,7 @@ class _Transfer:
 
         def move(note: Callable[[], None]) -> Any:
             self._note = note
-            with self._session.translate_errors():
-                return self._move(self._session, stopped)
+            return self._move(self._session, stopped)
 
         future = self._session.start(move, SILENT_SECONDS)
         try:
@@ -95,7 +97,7 @@ class _Transfer:
                     return future.result(PROGRESS_SECONDS)
                 except FutureTimeoutError:
                     if future.done():
-                        raise
+                        return future.result()
                     log.info("%s %.0f of %.0f MB", self.verb, self._moved / 1e6, self._bytes / 1e6)
         # Also where a signal handler raises.
         finally:
@@ -124,7 +126,7 @@ class _Upload(_Transfer):
 
         name = uuid.uuid4().hex
         command = packed({**session.peer.owner, "name": name, "sizes": self._departing.sizes})
-        with session.peer.client.used() as client:
+        with session.translate_errors(), session.peer.client.used() as client:
             descriptor = flight.FlightDescriptor.for_command(command)
             writer, reader = client.do_put(descriptor, schema(), session.peer.client.options())
             with writer:
@@ -151,22 +153,36 @@ class _Download(_Transfer):
         key = {"record_id": self._uri.record_id, "key": self._uri.key}
         ticket = flight.Ticket(packed({**session.peer.owner, "name": uuid.uuid4().hex, **key}))
         with session.peer.client.used() as client:
-            reader = client.do_get(ticket, session.peer.client.options())
-            while (first := reader.read_chunk()).app_metadata is None:
-                self._note()
+            with session.translate_errors():
+                reader = client.do_get(ticket, session.peer.client.options())
+                while (first := reader.read_chunk()).app_metadata is None:
+                    self._note()
             sizes = unpacked(first.app_metadata)["sizes"]
             self._bytes = sum(sizes)
 
+            # What goes wrong between two of them is of the user's own code, and not of the connection.
             def chunks() -> Iterator[Any]:
-                for chunk in chunks_of(reader):
+                coming = chunks_of(reader)
+                while True:
+                    with session.translate_errors():
+                        chunk = next(coming, None)
+                    if chunk is None:
+                        return
                     self._count(chunk, stopped)
                     yield chunk
 
             try:
                 return arrived(sizes, chunks(), unpickler)
-            except BaseException:
-                reader.cancel()
+            except EOFError as error:
+                raise RayConnectionError(f"The connection to the Ray cluster broke: {error}.") from error
+            except (AirflowRayError, TransferFailure, _Stopped):
                 raise
+            # What a user's class raises as it is unpickled is anything.
+            except Exception as error:
+                raise failures.not_readable_here(self._uri, error) from error
+            finally:
+                # It does nothing to one that has ended.
+                reader.cancel()
 
 
 def send(session: GatewaySession, value: Any, connect_again: ConnectAgain) -> str:
@@ -216,5 +232,3 @@ def fetch(session: GatewaySession, uri: ObjectURI, connect_again: ConnectAgain) 
                 f"{uri} cannot be sent from the Ray cluster: {error['type']}: {error['message']}"
             ) from failure
         raise failures.died(error) from failure
-    except (ImportError, AttributeError) as unreadable:
-        raise failures.not_readable_here(uri, unreadable) from unreadable

@@ -27,7 +27,7 @@ def send(session: RaySession, value: Any) -> tuple[Any, list[Any]]:
     apart, objects = _take_apart(session, value)
 
     def put() -> Any:
-        with pickle_by_value(importable_modules_of_user()):
+        with pickle_by_value(importable_modules_of_user()), session.translate_errors():
             return ray.put(apart)
 
     try:
@@ -52,8 +52,13 @@ def fetch(session: RaySession, uri: ObjectURI, ref: Any) -> Any:
     from ray.exceptions import ObjectLostError, RaySystemError
 
     keep_identities()
+
+    def get() -> Any:
+        with session.translate_errors():
+            return ray.get(ref)
+
     try:
-        return session.run(lambda: ray.get(ref))
+        return session.run(get)
     except ObjectLostError as lost:
         raise errors.object_lost(uri, str(lost)) from lost
     except (RaySystemError, ImportError) as unreadable:

@@ -6,8 +6,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_ray.cluster.failures import Refusal
-from airflow_ray.cluster.protocol import MESSAGES_VERSION, OLDEST_MESSAGES_VERSION, OWNER_PREFIX, FailureKind
+from airflow_ray.cluster.failures import Refusal, refusal
+from airflow_ray.cluster.protocol import MESSAGES_VERSION, OLDEST_MESSAGES_VERSION, OWNER_PREFIX, RefusalKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ class Owners:
         import ray
 
         if method not in VERBS:
-            raise Refusal(FailureKind.REFUSED, message=f"A client may not call {method!r} of the cluster")
+            raise refusal(RefusalKind.REFUSED, f"A client may not call {method!r} of the cluster")
         ref = self.begin(owner, method, *args, **kwargs)
         while not ray.wait([ref], timeout=SIGN_SECONDS)[0]:
             yield None
@@ -85,11 +85,12 @@ class Owners:
         except GetTimeoutError:
             raise
         except (RayActorError, OutOfMemoryError) as error:
+            # The next call looks for the one in its place.
             self._handles.pop(owner, None)
-            raise Refusal(FailureKind.OWNER_DIED, message=str(error)) from error
+            raise refusal(RefusalKind.OWNER_DIED, str(error)) from error
         except RayError as error:
             cause = getattr(error, "cause", error)
-            raise Refusal(FailureKind.REFUSED, message=f"{type(cause).__name__}: {cause}") from error
+            raise refusal(RefusalKind.REFUSED, f"{type(cause).__name__}: {cause}") from error
 
     def is_there(self, owner: OwnerName) -> bool:
         """Whether an owner lives; one that does not answer in time is busy."""
@@ -115,12 +116,14 @@ class Owners:
     def _handle(self, owner: OwnerName) -> Any:
         import ray
 
-        if owner not in self._handles:
+        # Another thread may take it out at any time.
+        handle = self._handles.get(owner)
+        if handle is None:
             try:
-                self._handles[owner] = ray.get_actor(owner.name, namespace=owner.namespace)
+                handle = self._handles[owner] = ray.get_actor(owner.name, namespace=owner.namespace)
             except ValueError as error:
-                raise Refusal(FailureKind.OWNER_DIED, message="It is not there") from error
-        return self._handles[owner]
+                raise refusal(RefusalKind.OWNER_DIED, "It is not there") from error
+        return handle
 
 
 def greeting(release: str) -> dict[str, Any]:

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.gateway.files import GatewayError, ask_to_stop, note_of, noted_process
 from airflow_ray.cluster.gateway.keeping import check_requirements
-from airflow_ray.cluster.gateway.settings import PORT, GatewaySettings, default_folder, sum_of
+from airflow_ray.cluster.gateway.settings import PORT, TOKEN_VARIABLE, GatewaySettings, default_folder, sum_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-TOKEN_VARIABLE = "AIRFLOW_RAY_GATEWAY_TOKEN"
 MIN_TOKEN_LENGTH = 16
 PROBE_SECONDS = 5.0
 DEFAULT_NAMESPACE = "airflow"
@@ -114,7 +113,8 @@ def _sum(text: str) -> str:
 def _start(args: argparse.Namespace) -> dict[str, Any]:
     check_requirements()
     sums = list(args.token_sha256)
-    if token := os.environ.get(TOKEN_VARIABLE):
+    # One that is named counts alone: that of the environment may be the one that it replaces.
+    if not sums and (token := os.environ.get(TOKEN_VARIABLE)):
         if len(token) < MIN_TOKEN_LENGTH:
             raise ValueError(f"The token in {TOKEN_VARIABLE} has fewer than {MIN_TOKEN_LENGTH} characters")
         sums.append(sum_of(token))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hmac
 import os
 import threading
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.gateway.settings import sum_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 # Arrow Flight reads the whole body of a call before anybody can refuse it. A gateway that holds more than this over
 # what it began with ends, and is started again: its own work, 16 transfers and 2,000 calls that wait, stays below.
@@ -68,10 +67,12 @@ def limit_growth(end: Callable[[], None], at_most: int = MAX_GROWTH_BYTES) -> No
     :param end: ends it.
     :param at_most: bytes over what it has now.
     """
-    limit = _resident_bytes() + at_most
+    # Opened once: a peer that opens connections without end leaves no further file to open.
+    statistics = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+    limit = _own_bytes(statistics) + at_most
 
     def watch() -> None:
-        while _resident_bytes() <= limit:
+        while _own_bytes(statistics) <= limit:
             stopped.wait(CHECK_SECONDS)
         end()
 
@@ -79,7 +80,7 @@ def limit_growth(end: Callable[[], None], at_most: int = MAX_GROWTH_BYTES) -> No
     threading.Thread(target=watch, name="airflow-ray-memory", daemon=True).start()
 
 
-def _resident_bytes() -> int:
-    with suppress(OSError):
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return 0
+def _own_bytes(statistics: int) -> int:
+    """Return the memory of this process without what it shares, such as the object store."""
+    _, resident, shared, *_ = map(int, os.pread(statistics, 200, 0).split())
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")

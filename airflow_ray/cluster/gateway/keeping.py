@@ -121,6 +121,10 @@ class GatewayKeeper:
         settings = duty.settings
         check_requirements()
         make_folder(settings)
+        # Who is refused changes nothing.
+        process = noted_process(settings)
+        if process is not None and (note := note_of(settings, process)) is not None:
+            may_take_place(settings, duty.release, note, process.release)
         replace_tokens(settings, token_sums)
         want_again(settings)
         failures, asked = self._failures, set()
@@ -149,7 +153,7 @@ class GatewayKeeper:
         with self._lock:
             self._duty = duty
             self._hurry.set()
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._work, name="gateway", daemon=True)
                 self._thread.start()
 
@@ -181,6 +185,8 @@ class GatewayKeeper:
                 self._failure = GatewayError(f"The gateway has died. {last_lines(duty.settings)}")
             except GatewayError as error:
                 self._failure = error
+            except OSError as error:
+                self._failure = GatewayError(f"The gateway could not be started on the Ray head: {error}")
             self._failures += 1
             if not self._has_served:
                 return

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.cluster.failures import Refusal
-from airflow_ray.cluster.protocol import FailureKind
+from airflow_ray.cluster.failures import refusal
+from airflow_ray.cluster.gateway.settings import TOKEN_VARIABLE
+from airflow_ray.cluster.protocol import RefusalKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ def start_owner(
     :raises Refusal: it did not start; the message says why.
     """
     if not isinstance(bundle, bytes) or len(bundle) > MAX_BUNDLE_BYTES:
-        raise Refusal(FailureKind.REFUSED, message="There is no bundle to start the owner from")
+        raise refusal(RefusalKind.REFUSED, "There is no bundle to start the owner from")
     path = Path(settings.folder, hashlib.sha256(bundle).hexdigest()[:12], "airflow_ray_gateway.pyz")
     path.parent.mkdir(mode=0o700, exist_ok=True)
     # Each writes the same, and a reader sees all of it.
@@ -42,8 +43,11 @@ def start_owner(
     new.replace(path)
     listens = ["--socket-only"] if settings.host is None else ["--host", settings.host, "--port", str(settings.port)]
     place = ["--address", control_service, "--namespace", namespace, "--folder", settings.folder]
+    # A token in the environment of the head is that of its first start, and may be one that was replaced since.
+    environment = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
     process = subprocess.Popen(
         [sys.executable, str(path), "start", *place, *listens],
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -60,4 +64,4 @@ def start_owner(
     finally:
         process.kill()
     if process.returncode:
-        raise Refusal(FailureKind.REFUSED, message=output[-LAST_CHARACTERS:].strip())
+        raise refusal(RefusalKind.REFUSED, output[-LAST_CHARACTERS:].strip())

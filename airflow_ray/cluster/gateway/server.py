@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.cluster.failures import Refusal, failure
+from airflow_ray.cluster.failures import Refusal, failure, refusal
 from airflow_ray.cluster.gateway.calls import SIGN_SECONDS, OwnerName, Owners, greeting
 from airflow_ray.cluster.gateway.flight import batch_of, chunk_of, schema
 from airflow_ray.cluster.gateway.owner_start import start_owner
 from airflow_ray.cluster.gateway.pipes import SILENT_SECONDS, Pipe, PipeBrokenError, Pipes
 from airflow_ray.cluster.messages import packed, unpacked
-from airflow_ray.cluster.protocol import OWNER_PREFIX, FailureKind
+from airflow_ray.cluster.protocol import OWNER_PREFIX, RefusalKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,7 @@ class Desk:
         elif kind == "call":
             yield from self._call(message)
         else:
-            raise Refusal(FailureKind.REFUSED, message=f"There is no action {kind!r}")
+            raise refusal(RefusalKind.REFUSED, f"There is no action {kind!r}")
 
     def take(self, command: Any, reader: Any, writer: Any) -> None:
         """Take a value from a client, for a worker, or from a worker, for a client.
@@ -66,7 +66,7 @@ class Desk:
         message = _message(command)
         name, sizes = message.get("name"), message.get("sizes")
         if not (isinstance(name, str) and isinstance(sizes, list) and all(type(size) is int for size in sizes)):
-            raise Refusal(FailureKind.REFUSED, message="The value has no name or no sizes")
+            raise refusal(RefusalKind.REFUSED, "The value has no name or no sizes")
         if "owner" in message:
             self._upload(_owner(message), name, sizes, reader, writer)
             return
@@ -83,7 +83,7 @@ class Desk:
         message = _message(ticket)
         name = message.get("name")
         if not isinstance(name, str):
-            raise Refusal(FailureKind.REFUSED, message="The value has no name")
+            raise refusal(RefusalKind.REFUSED, "The value has no name")
         if "owner" in message:
             yield from self._download(_owner(message), name, message.get("record_id"), message.get("key"))
         else:
@@ -93,7 +93,7 @@ class Desk:
     def _call(self, message: dict[str, Any]) -> Iterator[bytes]:
         method, args, kwargs = message.get("method"), message.get("args", []), message.get("kwargs", {})
         if not (isinstance(method, str) and isinstance(args, list) and isinstance(kwargs, dict)):
-            raise Refusal(FailureKind.REFUSED, message="The call is none")
+            raise refusal(RefusalKind.REFUSED, "The call is none")
         for answer in self._owners.call(_owner(message), method, args, kwargs):
             yield b"" if answer is None else packed({"answer": answer[0]})
 
@@ -131,12 +131,12 @@ class Desk:
     def _require_success(self, owner: OwnerName, done: Any) -> None:
         error = self._owners.answer(owner, done)
         if error is not None:
-            raise Refusal(FailureKind(error["kind"]), **{name: error[name] for name in error if name != "kind"})
+            raise Refusal(error)
 
     def _pipe(self, name: str) -> Pipe:
         pipe = self._pipes.get(name)
         if pipe is None:
-            raise Refusal(FailureKind.BROKEN, message="Nobody waits for this value any more")
+            raise refusal(RefusalKind.BROKEN, "Nobody waits for this value any more")
         return pipe
 
 
@@ -166,10 +166,10 @@ def _telling() -> Iterator[None]:
     """Raise as an error of Flight's, with plain data for the client, why something was not done."""
     try:
         yield
-    except Refusal as refusal:
-        raise _told(refusal.error) from refusal
+    except Refusal as told:
+        raise _told(told.error) from told
     except PipeBrokenError as error:
-        raise _told(failure(FailureKind.BROKEN, message=str(error))) from error
+        raise _told(failure(RefusalKind.BROKEN, message=str(error))) from error
 
 
 def _told(error: dict[str, Any]) -> Exception:
@@ -192,16 +192,16 @@ def _message(body: Any) -> dict[str, Any]:
     try:
         message = unpacked(body)
     except ValueError as error:
-        raise Refusal(FailureKind.REFUSED, message=f"The message cannot be read: {error}") from error
+        raise refusal(RefusalKind.REFUSED, f"The message cannot be read: {error}") from error
     if not isinstance(message, dict):
-        raise Refusal(FailureKind.REFUSED, message="The message is no mapping")
+        raise refusal(RefusalKind.REFUSED, "The message is no mapping")
     return message
 
 
 def _owner(message: dict[str, Any]) -> OwnerName:
     namespace, name = message.get("namespace"), message.get("owner")
     if not (isinstance(namespace, str) and isinstance(name, str) and name.startswith(OWNER_PREFIX)):
-        raise Refusal(FailureKind.REFUSED, message="The message names no owner")
+        raise refusal(RefusalKind.REFUSED, "The message names no owner")
     return OwnerName(namespace, name)
 
 
@@ -218,7 +218,7 @@ def _pour(reader: Any, pipe: Pipe, patience: float | None = None) -> None:
                 size = len(chunk_of(part.data))
             except ValueError as error:
                 pipe.break_off(str(error))
-                raise Refusal(FailureKind.REFUSED, message=str(error)) from error
+                raise refusal(RefusalKind.REFUSED, str(error)) from error
             pipe.put((part.data, None), size, patience)
     # Also where the sender has died: whoever reads knows how much there is to come.
     pipe.end()

@@ -8,6 +8,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+#: The environment variable with the token, for those who start a gateway by hand.
+TOKEN_VARIABLE = "AIRFLOW_RAY_GATEWAY_TOKEN"
 #: Flight's usual port; Ray's workers take 10002 to 19999.
 PORT = 8815
 

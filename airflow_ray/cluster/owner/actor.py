@@ -122,6 +122,8 @@ class Owner:
         **more: Any,
     ) -> SubmitAnswer:
         """See :meth:`Submissions.submit`."""
+        if self._submissions.has_begun(record_id, more.get("submission")):
+            return await self._with_page(record_id, {})
         answer = await self._attach(record_id, {name: more.get(name) for name in ATTEMPT})
         if not answer and (refusal := await self._retirement.refusal()) is not None:
             return {"error": refusal}

@@ -138,7 +138,9 @@ class Keeper:
     def ensure_gateway(
         self, pickled_serve: bytes, release: str, folder: str | None, host: str | None, port: int, sums: list[str]
     ) -> dict[str, Any]:
-        """Start the gateway of this head unless it runs, and keep it running for as long as the owner lives.
+        """Start the gateway of this head unless it runs, and keep it running for as long as this actor lives.
+
+        So it outlives an owner that has died: through it the next one is started.
 
         :param pickled_serve: what becomes the gateway, pickled by value.
         :param release: of the package that it runs; one of an older release makes way.
@@ -155,12 +157,9 @@ class Keeper:
         settings = GatewaySettings(folder or default_folder(address), host, port)
         duty = Duty(settings, release, pickled_serve, (asdict(settings), address, release))
         try:
-            return self._gateways.setdefault(settings.folder, GatewayKeeper(self._has_owner)).ensure(duty, sums)
+            return self._gateways.setdefault(settings.folder, GatewayKeeper(lambda: True)).ensure(duty, sums)
         except GatewayError as error:
             return {"error": str(error), "is_of_versions": error.is_of_versions}
-
-    def _has_owner(self) -> bool:
-        return self._process is not None and self._process.poll() is None
 
     def _start(self, pickled_keep_owner: bytes, arguments: tuple[str, ...]) -> str | None:
         self._process = subprocess.Popen(

@@ -96,8 +96,7 @@ class Submissions:
         async with self._records.lock(record_id):
             if answer := self._attach(record_id, fingerprint, holder, checkpoint, storage):
                 return answer
-            known = self._records.get(record_id)
-            if submission is not None and known is not None and known.submission == submission:
+            if self.has_begun(record_id, submission):
                 return {}
             refs, error = self._input_refs(inputs, lent)
             if error is not None:
@@ -123,6 +122,11 @@ class Submissions:
             record.task_id = self._ray.task_id(record.generator)
             self._follow(record, scheduling_timeout)
             return {}
+
+    def has_begun(self, record_id: str, submission: str | None) -> bool:
+        """Whether the work of this submission is there already, whose answer was lost with a connection."""
+        record = self._records.get(record_id)
+        return submission is not None and record is not None and record.submission == submission
 
     async def adopt(
         self,

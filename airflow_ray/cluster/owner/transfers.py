@@ -18,7 +18,7 @@ class _Upload(NamedTuple):
     """A value that is received.
 
     :param value: its ref.
-    :param done: the ref by which the task tells that it is there.
+    :param done: the ref by which the task tells that it is there, or why it is not.
     """
 
     value: Any
@@ -66,7 +66,7 @@ class Transfers:
         """
         self._downloads += 1
         try:
-            return await _error_of(self._send.remote(socket, name, refs[0]))
+            return await _error_of(self._send.remote(socket, name, refs))
         finally:
             self._downloads -= 1
 
@@ -79,7 +79,7 @@ async def _error_of(ref: Any) -> dict[str, Any] | None:
     from ray.exceptions import RayError
 
     try:
-        await ref
-    except RayError as error:
-        return failure_of(error)
-    return None
+        error: dict[str, Any] | None = await ref
+    except RayError as raised:
+        return failure_of(raised)
+    return error

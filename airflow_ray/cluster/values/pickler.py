@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from collections import ChainMap
 from typing import TYPE_CHECKING, Any
 
@@ -65,12 +66,25 @@ def pickler_class(cloudpickle: ModuleType) -> Any:
     registered, *others = cloudpickle.CloudPickler.dispatch_table.maps
     kept = {kind: reduce for kind, reduce in registered.items() if not _is_of_ray(reduce)}
     # Not in the body of the class: of the names there, cloudpickle takes none along to the cluster.
-    table = ChainMap({**kept, **reducers_of_slices(None)}, *others)
+    table = ChainMap({**kept, **reducers_of_slices(None), **_refused()}, *others)
 
     class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc, name-defined]  # a module that is found by its name
         dispatch_table = table
 
     return Pickler
+
+
+def _refused() -> dict[Any, Any]:
+    """Return what refuses handles of Ray's, which are of use on the cluster alone."""
+    ray = sys.modules.get("ray")
+    return {} if ray is None else dict.fromkeys((ray.ObjectRef, ray.actor.ActorHandle), _refuse)
+
+
+def _refuse(handle: Any) -> Any:
+    raise TypeError(
+        f"it holds a handle of Ray's, {handle!r}, which is of use in processes of the cluster alone: hand over the "
+        "value itself"
+    )
 
 
 def _is_of_ray(reduce: Any) -> bool:

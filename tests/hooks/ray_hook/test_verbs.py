@@ -713,9 +713,10 @@ def test_owner_of_another_version_is_named_where_an_object_is_not_found(hook, ur
         named = {"name": "airflow_ray_owner_v0", "lifetime": "detached", "get_if_exists": True}
         return ray.remote(Owner).options(num_cpus=0, **named).remote()
 
-    other = hook.client.link.session.run(start)
-    try:
-        with pytest.raises(RayObjectLostError, match="airflow_ray_owner_v0 of another version"):
-            hook.get(uri)
-    finally:
-        hook.client.link.session.run(lambda: ray.kill(other))
+    with RayHook("ray_client").connect() as starter:
+        other = starter.client.link.session.run(start)
+        try:
+            with pytest.raises(RayObjectLostError, match="airflow_ray_owner_v0 of another version"):
+                hook.get(uri)
+        finally:
+            starter.client.link.session.run(lambda: ray.kill(other))
