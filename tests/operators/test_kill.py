@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from airflow_ray.client.connection import link as link_module
+from airflow_ray.client.connection.threads import start_in_thread
 from airflow_ray.exceptions import RayConnectionError
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators import base
@@ -23,6 +24,9 @@ class FakeSession:
         self.calls: list[tuple[str, ...]] = []
         self.error = error
         self.answers = answers
+
+    def begin(self, *args):
+        return start_in_thread(lambda: self.call(*args))
 
     def call(self, *args):
         if self.answers is not None:
