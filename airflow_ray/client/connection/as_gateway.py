@@ -69,7 +69,13 @@ class GatewaySession(Session):
 
     def owners_of_other_versions(self) -> list[str]:
         """Return the names of owners in the same namespace that speak another protocol, which nobody here talks to."""
-        return [name for name in self.peer.greeting["others"] if is_unknown_owner(name)]
+
+        def greet(_note: Callable[[], None]) -> dict[str, Any]:
+            with self.translate_errors():
+                (greeting,) = self.peer.client.act("greet", self.peer.owner)
+            return greeting
+
+        return [name for name in self.start(greet).result()["others"] if is_unknown_owner(name)]
 
     def require_same_python(self) -> None:
         """See :meth:`Session.require_same_python`."""
