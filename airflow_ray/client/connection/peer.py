@@ -106,6 +106,10 @@ class Peer:
         if not self.greeting["owner"]:
             message = {**self.owner, "bundle": bundle()}
             self._told("start", message, max(1.0, deadline - time.monotonic()))
+            self._greet(deadline)
+            # Ray may know one that has just died for a moment.
+            if not self.greeting["owner"]:
+                raise RayConnectionError(f"The process that runs the work on the Ray cluster at {self.where} ended.")
 
     def _greet(self, deadline: float) -> None:
         timeout = min(PROBE_SECONDS, max(0.1, deadline - time.monotonic()))

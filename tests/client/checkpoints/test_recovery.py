@@ -145,7 +145,7 @@ def lost_at_once(running_cluster: Cluster, s3: S3Server) -> Lost:
     """Objects of many kinds that were lost with one cluster: to start another one takes long."""
     bucket = s3.new_bucket()
     path = f"s3://{bucket}/checkpoints"
-    connection = connection_of(running_cluster.head, "driver", checkpoint_path=path, checkpoint_conn_id="s3")
+    connection = connection_of(running_cluster.head, "gateway", checkpoint_path=path, checkpoint_conn_id="s3")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW_CONN_S3", s3.connection())
         patch.setenv(f"AIRFLOW_CONN_{CONNECTION.upper()}", connection)
@@ -444,13 +444,15 @@ def test_credentials_of_a_role_are_renewed_while_the_work_runs(cluster, s3, buck
 
 
 @pytest.mark.slow
-def test_output_stays_on_the_node_that_made_it(cluster):
+def test_output_stays_on_the_node_that_made_it(cluster, monkeypatch):
     import ray
+
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_JOINED", connection_of(cluster.head, "driver"))
 
     node = cluster.head.add_node(away=1)
     try:
         uri = produced(200_000, fn=gadget_frame, resources={"away": 1}, checkpoint=False)
-        with RayHook(CONNECTION).connect() as hook:
+        with RayHook("ray_joined").connect() as hook:
             (ref,), *_ = hook.client.link.call("find", uri.record_id, uri.key)
             locations = hook.client.link.session.run(lambda: ray.experimental.get_object_locations([ref]))
             nodes = {

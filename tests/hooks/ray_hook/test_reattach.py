@@ -177,9 +177,11 @@ def test_functions_that_close_over_each_other_have_a_fingerprint():
 
 
 def test_earlier_try_may_not_cancel_what_a_later_one_goes_on_with(hook, uri):
-    for holder in ("first", "second"):
+    # One that was cancelled once submits nothing any more.
+    first, second = f"{uri} first", f"{uri} second"
+    for holder in (first, second):
         hook.submit(until_cancelled, uri=uri, generation="0", holder=holder)
-    assert (hook.cancel(uri, holder="first"), hook.cancel(uri, holder="second")) == (False, True)
+    assert (hook.cancel(uri, holder=first), hook.cancel(uri, holder=second)) == (False, True)
 
 
 def until_cancelled():

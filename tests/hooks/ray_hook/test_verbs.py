@@ -707,11 +707,14 @@ def test_secrets_of_the_runtime_env_are_in_no_error(hook, uri):
 
 def test_owner_of_another_version_is_named_where_an_object_is_not_found(hook, uri):
     class Owner:
-        pass
+        def is_there(self):
+            return True
 
     def start():
         named = {"name": "airflow_ray_owner_v0", "lifetime": "detached", "get_if_exists": True}
-        return ray.remote(Owner).options(num_cpus=0, **named).remote()
+        owner = ray.remote(Owner).options(num_cpus=0, **named).remote()
+        ray.get(owner.is_there.remote())
+        return owner
 
     with RayHook("ray_client").connect() as starter:
         other = starter.client.link.session.run(start)
