@@ -9,7 +9,6 @@ import fcntl
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,7 +28,7 @@ from airflow_ray.client.connection.head_process import (
     open_own,
     start_head,
 )
-from airflow_ray.client.connection.peer import Peer
+from airflow_ray.client.connection.peer import Peer, listens
 from airflow_ray.client.connection.state_folder import state_folder
 from airflow_ray.cluster.gateway.command import answer_in
 from airflow_ray.cluster.gateway.settings import GatewaySettings
@@ -110,7 +109,7 @@ def open_session(settings: RaySettings) -> Iterator[LocalSession]:
 def _start_gateway(head: LocalHead, gateway: GatewaySettings, namespace: str, deadline: float) -> None:
     """Start owner and gateway in a process that has Ray; many at once start one."""
     with _locked(deadline):
-        if gateway.note.exists() and _listens(gateway.socket):
+        if gateway.note.exists() and listens(str(gateway.socket)):
             return
         environment = {**os.environ, **dict(zip(TOKEN_VARIABLES, ("token", str(token_path())), strict=False))}
         environment.pop("RAY_AUTH_TOKEN", None)
@@ -131,15 +130,6 @@ def _start_gateway(head: LocalHead, gateway: GatewaySettings, namespace: str, de
     if started.returncode:
         reason = (answer_in(started.stdout) or {}).get("error") or started.stderr[-4000:].strip()
         raise RayConnectionError(f"The gateway of the local Ray head did not start: {reason}")
-
-
-def _listens(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True
 
 
 def token_path() -> Path:

@@ -70,6 +70,9 @@ class Peer:
         try:
             self._greet(deadline)
             is_needed = self.greeting["messages"] < OLDEST_MESSAGES_VERSION
+            if self.greeting["owner"] and not is_needed:
+                self._require_common_messages()
+                return
         except _NothingAnswersError:
             is_needed = True
         # It is there, and busy or just starting.
@@ -80,7 +83,10 @@ class Peer:
         if is_needed:
             self._start(start)
         # A gateway of an older release ends when the owner of a newer one is started, and so does the call for that.
-        tries(max(0.1, deadline - time.monotonic()))(lambda: self._ensure_owner(deadline))
+        try:
+            tries(max(0.1, deadline - time.monotonic()))(lambda: self._ensure_owner(deadline))
+        except _NothingAnswersError as error:
+            raise RayConnectionError(str(error)) from error
 
     def _start(self, start: Callable[[], None]) -> None:
         """Start the gateway, unless whoever keeps it starts it again just now."""
@@ -96,13 +102,7 @@ class Peer:
 
     def _ensure_owner(self, deadline: float) -> None:
         self._greet(deadline)
-        theirs = range(self.greeting["oldest_messages"], self.greeting["messages"] + 1)
-        if not set(theirs).intersection(range(OLDEST_MESSAGES_VERSION, MESSAGES_VERSION + 1)):
-            raise RayVersionMismatchError(
-                f"The gateway at {self.where} is of airflow-ray {self.greeting['release']}, and this release, "
-                f"{__version__}, does not understand it. Upgrade airflow-ray on the side that is older: a gateway of "
-                "the newer release takes the place of an older one when it is started."
-            )
+        self._require_common_messages()
         if not self.greeting["owner"]:
             message = {**self.owner, "bundle": bundle()}
             self._told("start", message, max(1.0, deadline - time.monotonic()))
@@ -110,6 +110,15 @@ class Peer:
             # Ray may know one that has just died for a moment.
             if not self.greeting["owner"]:
                 raise RayConnectionError(f"The process that runs the work on the Ray cluster at {self.where} ended.")
+
+    def _require_common_messages(self) -> None:
+        theirs = range(self.greeting["oldest_messages"], self.greeting["messages"] + 1)
+        if not set(theirs).intersection(range(OLDEST_MESSAGES_VERSION, MESSAGES_VERSION + 1)):
+            raise RayVersionMismatchError(
+                f"The gateway at {self.where} is of airflow-ray {self.greeting['release']}, and this release, "
+                f"{__version__}, does not understand it. Upgrade airflow-ray on the side that is older: a gateway of "
+                "the newer release takes the place of an older one when it is started."
+            )
 
     def _greet(self, deadline: float) -> None:
         timeout = min(PROBE_SECONDS, max(0.1, deadline - time.monotonic()))
@@ -139,22 +148,23 @@ class Peer:
         except (ArrowException, OSError) as error:
             code = next((code for cls, code in codes if isinstance(error, cls)), "UNKNOWN")
             told_error = connection_error(name, self.where, self.client.authentication, code, details_of(error))
-            if type(told_error) is RayConnectionError and code in UNANSWERED and not self._listens():
+            if type(told_error) is RayConnectionError and code in UNANSWERED and not listens(self.where):
                 raise _NothingAnswersError(str(told_error)) from error
             raise told_error from error
 
-    def _listens(self) -> bool:
-        """Whether somebody takes connections where the gateway is to be."""
-        host, _, port = self.where.rpartition(":")
-        try:
-            if port.isdecimal():
-                socket.create_connection((host, int(port)), PROBE_SECONDS).close()
-            else:
-                with socket.socket(socket.AF_UNIX) as unix:
-                    unix.connect(self.where)
-        except OSError:
-            return False
-        return True
+
+def listens(where: str) -> bool:
+    """Whether somebody takes connections at an address, or at the path of a Unix socket."""
+    host, _, port = where.rpartition(":")
+    try:
+        if port.isdecimal():
+            socket.create_connection((host, int(port)), PROBE_SECONDS).close()
+        else:
+            with socket.socket(socket.AF_UNIX) as unix:
+                unix.connect(where)
+    except OSError:
+        return False
+    return True
 
 
 def details_of(error: BaseException) -> str:

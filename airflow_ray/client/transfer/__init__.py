@@ -1,1 +1,1 @@
-"""Values between a Ray Client and the cluster."""
+"""Values between a process of Airflow and the cluster."""

@@ -61,7 +61,6 @@ class _Transfer:
     def __init__(self, session: GatewaySession, connect_again: ConnectAgain) -> None:
         self._session = session
         self._connect_again = connect_again
-        self._stopped = threading.Event()
         self._moved = 0
         self._bytes = 0
         self._note: Callable[[], None] = lambda: None
@@ -84,7 +83,7 @@ class _Transfer:
                 self._session = self._connect_again(error)
 
     def _run(self) -> Any:
-        stopped = self._stopped = threading.Event()
+        stopped = threading.Event()
 
         def move(note: Callable[[], None]) -> Any:
             self._note = note

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray.cluster.failures import Refusal, refusal
+from airflow_ray.cluster.gateway.keeping import version_of
 from airflow_ray.cluster.protocol import MESSAGES_VERSION, OLDEST_MESSAGES_VERSION, OWNER_PREFIX, RefusalKind
 
 if TYPE_CHECKING:
@@ -133,17 +133,10 @@ def greeting(release: str) -> dict[str, Any]:
         "messages": MESSAGES_VERSION,
         "oldest_messages": OLDEST_MESSAGES_VERSION,
         "python": ".".join(map(str, sys.version_info[:3])),
-        "ray": _version("ray"),
-        "pyarrow": _version("pyarrow"),
+        "ray": version_of("ray"),
+        "pyarrow": version_of("pyarrow"),
         "cloudpickle": _version_of_pickler(),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _version_of_pickler() -> str:

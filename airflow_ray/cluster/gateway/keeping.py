@@ -44,7 +44,7 @@ def check_requirements() -> None:
     :raises GatewayError: it has not.
     """
     for package, oldest in OLDEST.items():
-        found = _version_of(package)
+        found = version_of(package)
         if found is None or order_of(found) < oldest:
             has = f"{package} {found}" if found else f"no {package}"
             raise GatewayError(
@@ -54,7 +54,8 @@ def check_requirements() -> None:
             )
 
 
-def _version_of(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Return the release of a package, or None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
