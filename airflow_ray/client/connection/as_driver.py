@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_ray.client.connection.authentication import read_again
 from airflow_ray.client.connection.probe import probe_control_service
@@ -109,8 +109,11 @@ class _Driver:
                 "that other cluster answer?"
             )
         try:
+            if self._address and not self._sessions and not self._is_needed():
+                # Another head may have come in its place meanwhile.
+                self._end()
             if self._address and address != self._address:
-                self._end_for(address)
+                self._refuse(address)
             if not self._address:
                 self._files = _init_driver(address, authentication, namespace)
                 self._address = address
@@ -124,15 +127,19 @@ class _Driver:
             self._sessions -= 1
             if self._sessions:
                 return
-            if self.has_read and _sees_object_store():
+            if self._is_needed():
                 log.info("Values that were read without a copy are in use: still connected to %s", self._address)
             else:
                 self._end()
 
-    def _end_for(self, address: str) -> None:
-        """End the connection so that this process can join the cluster at another address.
+    def _is_needed(self) -> bool:
+        """Return whether values that were read over this connection are in use."""
+        return self.has_read and _sees_object_store()
 
-        :raises RayConnectionError: it is still needed.
+    def _refuse(self, address: str) -> NoReturn:
+        """Tell why this process cannot join the cluster at another address.
+
+        :raises RayConnectionError: always.
         """
         only_one = (
             f"This process is a driver of the Ray cluster at {self._address} and cannot join {address} too: "
@@ -140,12 +147,10 @@ class _Driver:
         )
         if self._sessions:
             raise RayConnectionError(only_one)
-        if self.has_read and _sees_object_store():
-            raise RayConnectionError(
-                f"{only_one}. No connection is open, but values that were read there without a copy are still in use: "
-                "copy what you need of them and delete them before, or use mode client for one of both"
-            )
-        self._end()
+        raise RayConnectionError(
+            f"{only_one}. No connection is open, but values that were read there without a copy are still in use: "
+            "copy what you need of them and delete them before, or use mode client for one of both"
+        )
 
     def _end(self) -> None:
         import ray

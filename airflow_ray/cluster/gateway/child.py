@@ -67,7 +67,8 @@ class Duty:
         forget(self.settings)
         _check_port(self.settings)
         child = self._start()
-        process = GatewayProcess(child.pid, start_time(child.pid), self.release)
+        keeper = os.getpid()
+        process = GatewayProcess(child.pid, start_time(child.pid), self.release, keeper, start_time(keeper))
         note_process(self.settings, process)
         deadline, is_ready = time.monotonic() + ready_seconds, False
         try:

@@ -43,16 +43,25 @@ class GatewayProcess:
     :param pid: its id.
     :param started: when it started, in clock ticks since boot: tells it from a later one with the same id.
     :param release: of the package that it runs.
+    :param keeper: the id of the process that started it, without which it ends.
+    :param keeper_started: when that one did.
     """
 
     pid: int
     started: str
     release: str
+    keeper: int
+    keeper_started: str
 
     @property
     def alive(self) -> bool:
         """Whether it still runs."""
         return bool(self.started) and start_time(self.pid) == self.started
+
+    @property
+    def kept(self) -> bool:
+        """Whether it goes on: whoever started it still runs."""
+        return bool(self.keeper_started) and start_time(self.keeper) == self.keeper_started
 
     def signal(self, number: int = signal.SIGTERM) -> None:
         """Ask it to end, unless it has ended."""

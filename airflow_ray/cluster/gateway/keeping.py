@@ -133,7 +133,8 @@ class GatewayKeeper:
         while time.monotonic() < deadline:
             process = noted_process(settings)
             note = note_of(settings, process)
-            if process is not None and note is not None:
+            # One that nobody keeps any more is about to end.
+            if process is not None and note is not None and process.kept:
                 if not may_take_place(settings, duty.release, note, process.release):
                     self._has_served = True
                     self._begin(duty)

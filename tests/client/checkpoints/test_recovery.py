@@ -87,6 +87,14 @@ def test_get_restores_a_lost_object(cluster):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["driver"], indirect=True)
+def test_process_that_has_read_a_value_joins_the_head_that_comes_in_place_of_a_lost_one(cluster):
+    assert RayHook(CONNECTION).get(produced(1000)).shape == (1000, 2)
+    cluster.lose()
+    assert consumed(produced(1000)) == (499_500, "store")
+
+
+@pytest.mark.slow
 def test_restored_object_is_an_ordinary_object_of_the_new_owner(cluster):
     uri = produced(1000)
     cluster.lose()

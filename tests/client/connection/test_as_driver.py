@@ -87,6 +87,15 @@ def test_connection_stays_while_values_lie_in_the_object_store(fake_ray):
     assert (fake_ray.joined, fake_ray.left.is_set()) == ([HERE], False)
 
 
+def test_connection_is_made_anew_when_no_value_is_in_use_any_more(fake_ray):
+    fake_ray.answers.set()
+    as_driver._driver.has_read = fake_ray.memory_in_use = True
+    connect(HERE)
+    fake_ray.memory_in_use = False
+    connect(HERE)
+    assert fake_ray.joined == [HERE, HERE]
+
+
 def test_other_cluster_is_refused_while_values_lie_in_the_object_store_of_one(fake_ray):
     fake_ray.answers.set()
     as_driver._driver.has_read = fake_ray.memory_in_use = True

@@ -89,10 +89,11 @@ def test_a_socket_alone_needs_no_token(settings):
 
 
 def test_a_later_process_of_the_same_id_is_another_one(settings):
-    own = GatewayProcess(os.getpid(), start_time(os.getpid()), "0.1.0")
+    keeper = os.getppid(), start_time(os.getppid())
+    own = GatewayProcess(os.getpid(), start_time(os.getpid()), "0.1.0", *keeper)
     note_process(settings, own)
     assert noted_process(settings) == own
-    note_process(settings, GatewayProcess(os.getpid(), "1", "0.1.0"))
+    note_process(settings, GatewayProcess(os.getpid(), "1", "0.1.0", *keeper))
     assert noted_process(settings) is None
 
 
