@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow_ray.client.connection import as_gateway
 from airflow_ray.client.connection.probe import probe_client_server
 from airflow_ray.client.connection.ray_session import RaySession
 from airflow_ray.client.connection.retrying import tries
 from airflow_ray.client.connection.threads import connect_within, run_in_thread
+from airflow_ray.client.transfer import streams, values
+from airflow_ray.exceptions import RayConnectionError, RayPicklingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
+    from airflow_ray.client.connection.as_gateway import GatewaySession
     from airflow_ray.client.connection.authentication import Authentication
+    from airflow_ray.client.connection.session import ConnectAgain
     from airflow_ray.client.connection.settings import RaySettings
+    from airflow_ray.object_uri import ObjectURI
+
+
+# From here on the gateway, which has to be looked for first, takes less time than Ray Client.
+LARGE_BYTES = 32_000_000
 
 
 GOODBYE_SECONDS = 5.0
@@ -26,10 +39,75 @@ GOODBYE_SECONDS = 5.0
 CRASHED = ("Starting Ray client server failed", "session that has already been cleaned up")
 
 
+log = logging.getLogger(__name__)
+
+
 class ClientSession(RaySession):
-    """An open connection as a Ray Client."""
+    """An open connection as a Ray Client; what is large goes through the gateway where that can be reached.
+
+    :param settings: of the connection.
+    """
 
     copies_values = True
+
+    def __init__(
+        self, settings: RaySettings, active: Callable[[], AbstractContextManager[Any]], deadline: float
+    ) -> None:
+        super().__init__(settings.namespace, active, deadline)
+        self._settings = settings
+        self._beside = ExitStack()
+
+    @cached_property
+    def _gateway(self) -> GatewaySession | None:
+        owner_id = self.owner.actor_ref.id.hex()
+        gateway = self._beside.enter_context(as_gateway.open_beside(self._settings, owner_id))
+        if gateway is not None:
+            log.info("Large values go through the gateway at %s", gateway.peer.where)
+        return gateway
+
+    def send(self, value: Any, connect_again: ConnectAgain) -> tuple[Any, list[Any]]:
+        """Bring a value to the cluster."""
+        apart, objects = values.take_apart(self, value)
+        if not objects and (name := self._sent_beside(apart)) is not None:
+            return name, []
+        return values.put(self, apart), objects
+
+    def fetch(self, uri: ObjectURI, connect_again: ConnectAgain) -> Any:
+        """Return an object of the cluster."""
+        ref, size = self.find(uri)
+        if size >= LARGE_BYTES and self._gateway is not None:
+            with self._or_without():
+                return streams.fetch(self._gateway, uri, _give_up)
+        return values.fetch(self, uri, ref)
+
+    def _sent_beside(self, value: Any) -> str | None:
+        """Send a value through the gateway and return its name, or None where that is not its way."""
+        try:
+            departing = streams.departing(value)
+        # Ray's own pickler may know how.
+        except RayPicklingError:
+            return None
+        if sum(departing.sizes) >= LARGE_BYTES and self._gateway is not None:
+            with self._or_without():
+                return streams.send(self._gateway, departing, _give_up)
+        return None
+
+    @contextmanager
+    def _or_without(self) -> Iterator[None]:
+        """Go on as a Ray Client where the gateway breaks off."""
+        try:
+            yield
+        except RayConnectionError as error:
+            log.warning("%s Going on over Ray Client.", error)
+            self._gateway = None
+
+    def close(self) -> None:
+        """End the connection to the gateway, where there is one."""
+        self._beside.close()
+
+
+def _give_up(error: RayConnectionError) -> NoReturn:
+    raise error
 
 
 @contextmanager
@@ -53,7 +131,8 @@ def open_session(settings: RaySettings) -> Iterator[ClientSession]:
             client_stub.set_context(previous)
 
     try:
-        yield ClientSession(settings.namespace, active, deadline)
+        with closing(ClientSession(settings, active, deadline)) as session:
+            yield session
     finally:
         _disconnect(handler)
 

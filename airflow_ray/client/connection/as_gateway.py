@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from contextlib import contextmanager
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client.connection.flight_client import FlightClient
 from airflow_ray.client.connection.gateway_start import ensure_started, require_token
-from airflow_ray.client.connection.peer import Peer, details_of
+from airflow_ray.client.connection.peer import Peer, details_of, listens
 from airflow_ray.client.connection.session import Session, is_unknown_owner, owner_died
 from airflow_ray.client.connection.signs import Signs
 from airflow_ray.client.transfer import streams
 from airflow_ray.cluster.gateway.flight import error_of
+from airflow_ray.cluster.gateway.settings import PORT
 from airflow_ray.cluster.protocol import RefusalKind
 from airflow_ray.cluster.values.cloudpickles import difference, release_of_airflow
 from airflow_ray.exceptions import AirflowRayError, RayAuthenticationError, RayConnectionError, RayVersionMismatchError
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 
 # The gateway gives a sign of life each ten seconds while somebody waits.
 SILENT_SECONDS = 30.0
+# In which one answers that another way in would use: a port that is filtered says nothing.
+BESIDE_SECONDS = 2.0
+
+log = logging.getLogger(__name__)
 
 
 class GatewaySession(Session):
@@ -61,7 +67,7 @@ class GatewaySession(Session):
 
     def send(self, value: Any, connect_again: ConnectAgain) -> tuple[Any, list[Any]]:
         """Copy a value to the cluster; where the connection breaks, it begins again."""
-        return streams.send(self, value, connect_again), []
+        return streams.send(self, streams.departing(value), connect_again), []
 
     def fetch(self, uri: ObjectURI, connect_again: ConnectAgain) -> Any:
         """Copy an object from the cluster; where the connection breaks, it begins again."""
@@ -122,16 +128,43 @@ def open_session(settings: RaySettings) -> Iterator[GatewaySession]:
 
     :raises RayConnectionError: it did not come to that in time; the subclass and the text tell why.
     """
-    from pyarrow import flight
-
     require_token(settings)
-    scheme = flight.Location.for_grpc_tls if settings.authentication.tls else flight.Location.for_grpc_tcp
-    host, _, port = settings.address.rpartition(":")
-    client = FlightClient(scheme(host, int(port)), settings.authentication)
     deadline = time.monotonic() + settings.connect_timeout
-    peer = Peer(client, settings.address, settings.namespace)
+    peer = _peer_at(settings.address, settings)
     with opened(peer, deadline, lambda: ensure_started(settings, deadline)):
         yield GatewaySession(peer)
+
+
+@contextmanager
+def open_beside(settings: RaySettings, owner_id: str) -> Iterator[GatewaySession | None]:
+    """Connect to the gateway of a cluster that another way in has led to, or yield None where it cannot be reached.
+
+    :param owner_id: Ray's id of the owner: the gateway at that port may be of another cluster.
+    """
+    peer = _peer_at(f"{settings.host}:{PORT}", settings)
+    try:
+        yield GatewaySession(peer) if _leads_to(peer, owner_id) else None
+    finally:
+        peer.client.close()
+
+
+def _leads_to(peer: Peer, owner_id: str) -> bool:
+    if not listens(peer.where, BESIDE_SECONDS):
+        return False
+    try:
+        peer.greet(time.monotonic() + BESIDE_SECONDS)
+    except RayConnectionError as error:
+        log.info("Large values do not go through the gateway. %s", error)
+        return False
+    return bool(peer.greeting["owner"] == owner_id)
+
+
+def _peer_at(where: str, settings: RaySettings) -> Peer:
+    from pyarrow import flight
+
+    scheme = flight.Location.for_grpc_tls if settings.authentication.tls else flight.Location.for_grpc_tcp
+    host, _, port = where.rpartition(":")
+    return Peer(FlightClient(scheme(host, int(port)), settings.authentication), where, settings.namespace)
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class Peer:
         :raises RayConnectionError: they are not; the subclass and the text tell why.
         """
         try:
-            self._greet(deadline)
+            self.greet(deadline)
             is_needed = self.greeting["messages"] < OLDEST_MESSAGES_VERSION
             if self.greeting["owner"] and not is_needed:
                 self._require_common_messages()
@@ -96,17 +96,17 @@ class Peer:
             if not is_passing(error):
                 raise
             try:
-                tries(RESTART_SECONDS)(lambda: self._greet(time.monotonic() + PROBE_SECONDS))
+                tries(RESTART_SECONDS)(lambda: self.greet(time.monotonic() + PROBE_SECONDS))
             except RayConnectionError:
                 raise error from None
 
     def _ensure_owner(self, deadline: float) -> None:
-        self._greet(deadline)
+        self.greet(deadline)
         self._require_common_messages()
         if not self.greeting["owner"]:
             message = {**self.owner, "bundle": bundle()}
             self._told("start", message, max(1.0, deadline - time.monotonic()))
-            self._greet(deadline)
+            self.greet(deadline)
             # Ray may know one that has just died for a moment.
             if not self.greeting["owner"]:
                 raise RayConnectionError(f"The process that runs the work on the Ray cluster at {self.where} ended.")
@@ -120,7 +120,12 @@ class Peer:
                 "the newer release takes the place of an older one when it is started."
             )
 
-    def _greet(self, deadline: float) -> None:
+    def greet(self, deadline: float) -> None:
+        """Ask the gateway who it is.
+
+        :param deadline: until when it must answer, by the monotonic clock.
+        :raises RayConnectionError: it did not; the subclass and the text tell why.
+        """
         timeout = min(PROBE_SECONDS, max(0.1, deadline - time.monotonic()))
         (self.greeting,) = self._told("greet", self.owner, timeout)
 
@@ -153,12 +158,12 @@ class Peer:
             raise told_error from error
 
 
-def listens(where: str) -> bool:
-    """Whether somebody takes connections at an address, or at the path of a Unix socket."""
+def listens(where: str, seconds: float = PROBE_SECONDS) -> bool:
+    """Whether somebody takes connections at an address, or at the path of a Unix socket, in so many seconds."""
     host, _, port = where.rpartition(":")
     try:
         if port.isdecimal():
-            socket.create_connection((host, int(port)), PROBE_SECONDS).close()
+            socket.create_connection((host, int(port)), seconds).close()
         else:
             with socket.socket(socket.AF_UNIX) as unix:
                 unix.connect(where)

@@ -117,14 +117,23 @@ class RaySession(Session):
 
     def send(self, value: Any, connect_again: ConnectAgain) -> tuple[Any, list[Any]]:
         """Put a value into the object store."""
-        return values.send(self, value)
+        apart, objects = values.take_apart(self, value)
+        return values.put(self, apart), objects
 
     def fetch(self, uri: ObjectURI, connect_again: ConnectAgain) -> Any:
         """Return an object of the object store."""
-        (refs, _, error) = self.call("find", uri.record_id, uri.key, collect=self.copies_values)
+        ref, _ = self.find(uri)
+        return values.fetch(self, uri, ref)
+
+    def find(self, uri: ObjectURI) -> tuple[Any, int]:
+        """Return the ref of an object, and its bytes.
+
+        :raises ObjectNotThere: the owner has none of that name.
+        """
+        (refs, size, error) = self.call("find", uri.record_id, uri.key, collect=self.copies_values)
         if error is not None:
             raise ObjectNotThere(error)
-        return values.fetch(self, uri, refs[0])
+        return refs[0], size
 
     def _find_owner(self) -> Any:
         import airflow_ray.cluster

@@ -184,25 +184,32 @@ class _Download(_Transfer):
                 reader.cancel()
 
 
-def send(session: GatewaySession, value: Any, connect_again: ConnectAgain) -> str:
-    """Bring a value to the cluster, and return by what name the owner knows it.
+def departing(value: Any) -> Departing:
+    """Return a value as it is sent.
 
-    :raises RayPicklingError: it cannot be pickled, or not be unpickled on the cluster.
-    :raises RayWorkerCrashedError: the process that received it has died.
+    :raises RayPicklingError: it cannot be pickled.
     """
     try:
         with pickle_by_value(importable_modules_of_user()):
-            departing = Departing(value, pickler)
+            return Departing(value, pickler)
     # What a user's __reduce__ raises is anything.
     except Exception as error:
         raise failures.not_picklable(value, error) from error
+
+
+def send(session: GatewaySession, value: Departing, connect_again: ConnectAgain) -> str:
+    """Bring a value to the cluster, and return by what name the owner knows it.
+
+    :raises RayPicklingError: it cannot be unpickled on the cluster.
+    :raises RayWorkerCrashedError: the process that received it has died.
+    """
     try:
-        name: str = _Upload(departing, session, connect_again).run()
+        name: str = _Upload(value, session, connect_again).run()
     except TransferFailure as failure:
         told = failure.error
         if told["kind"] == FailureKind.NOT_PICKLABLE:
             raise RayPicklingError(
-                f"A value of type {type(value).__name__} cannot be unpickled on the Ray cluster, which needs the "
+                f"A value of type {value.type_name} cannot be unpickled on the Ray cluster, which needs the "
                 f"packages it was made with: {told['type']}: {told['message']}"
             ) from failure
         raise failures.died(told) from failure

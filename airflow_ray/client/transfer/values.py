@@ -17,21 +17,33 @@ if TYPE_CHECKING:
     from airflow_ray.object_uri import ObjectURI
 
 
-def send(session: RaySession, value: Any) -> tuple[Any, list[Any]]:
-    """Put a value into the object store, and return its ref and those of the Ray objects inside it.
+def take_apart(session: RaySession, value: Any) -> tuple[Any, list[Any]]:
+    """Return a value without the Ray objects inside it, which end with this connection, and their refs."""
+    # A large payload, say, which need not be pickled once more to know this.
+    if isinstance(value, bytes):
+        return value, []
 
+    def apart() -> tuple[Any, list[Any]]:
+        with pickle_by_value(importable_modules_of_user()):
+            return without_objects(value)
+
+    return session.run(apart)
+
+
+def put(session: RaySession, value: Any) -> Any:
+    """Put a value into the object store, and return its ref.
+
+    :param value: without Ray objects inside.
     :raises RayPicklingError: it cannot be pickled, or not be unpickled on the cluster.
     """
     import ray
 
-    apart, objects = _take_apart(session, value)
-
-    def put() -> Any:
+    def ref() -> Any:
         with pickle_by_value(importable_modules_of_user()), session.translate_errors():
-            return ray.put(apart)
+            return ray.put(value)
 
     try:
-        return session.run(put), objects
+        return session.run(ref)
     except (TypeError, AttributeError, ValueError) as error:
         raise failures.not_picklable(value, error) from error
     # The process that serves a Ray Client unpickles what it is sent.
@@ -63,16 +75,3 @@ def fetch(session: RaySession, uri: ObjectURI, ref: Any) -> Any:
         raise errors.object_lost(uri, str(lost)) from lost
     except (RaySystemError, ImportError) as unreadable:
         raise failures.not_readable_here(uri, unreadable) from unreadable
-
-
-def _take_apart(session: RaySession, value: Any) -> tuple[Any, list[Any]]:
-    """Return a value without the Ray objects inside it, which end with this connection, and their refs."""
-    # A large payload, say, which need not be pickled once more to know this.
-    if isinstance(value, bytes):
-        return value, []
-
-    def apart() -> tuple[Any, list[Any]]:
-        with pickle_by_value(importable_modules_of_user()):
-            return without_objects(value)
-
-    return session.run(apart)

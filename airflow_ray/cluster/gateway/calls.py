@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray.cluster.failures import Refusal, refusal
@@ -92,18 +93,18 @@ class Owners:
             cause = getattr(error, "cause", error)
             raise refusal(RefusalKind.REFUSED, f"{type(cause).__name__}: {cause}") from error
 
-    def is_there(self, owner: OwnerName) -> bool:
-        """Whether an owner lives; one that does not answer in time is busy."""
+    def id_of(self, owner: OwnerName) -> str:
+        """Return Ray's id of an owner that lives, or an empty text; one that does not answer in time is busy."""
         from ray.exceptions import GetTimeoutError
 
         try:
-            # Ray may know the handle of one that has just died.
-            self.answer(owner, self.begin(owner, "greet"), ANSWER_SECONDS)
-        except GetTimeoutError:
-            return True
+            handle = self._handle(owner)
+            with suppress(GetTimeoutError):
+                # Ray may know the handle of one that has just died.
+                self.answer(owner, handle.greet.remote(), ANSWER_SECONDS)
         except Refusal:
-            return False
-        return True
+            return ""
+        return str(handle._actor_id.hex())
 
     def others(self, owner: OwnerName) -> list[str]:
         """Return the names of all other owners of a namespace."""

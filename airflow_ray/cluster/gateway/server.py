@@ -46,8 +46,8 @@ class Desk:
         message = _message(body)
         if kind == "greet":
             owner = _owner(message)
-            is_there = self._owners.is_there(owner)
-            yield packed({**self._greeting, "owner": is_there, "others": self._owners.others(owner)})
+            owner_id, others = self._owners.id_of(owner), self._owners.others(owner)
+            yield packed({**self._greeting, "owner": owner_id, "others": others})
         elif kind == "start":
             place = self._settings, self._control_service, _owner(message).namespace
             yield from (b"" for _ in start_owner(*place, message.get("bundle"), SIGN_SECONDS))

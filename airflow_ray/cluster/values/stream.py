@@ -26,10 +26,12 @@ class Departing:
     :param pickler_of: takes a file and a ``buffer_callback``, and returns a pickler of protocol 5 for them.
     :raises Exception: whatever a class raises that cannot be pickled.
 
-    ``sizes`` has the bytes of the pickle and of each buffer; it is what :func:`arrived` takes.
+    ``sizes`` has the bytes of the pickle and of each buffer; it is what :func:`arrived` takes. ``type_name`` is for
+    errors.
     """
 
     def __init__(self, value: Any, pickler_of: Callable[..., Any]) -> None:
+        self.type_name = type(value).__name__
         pickled = _Pickled()
         self._buffers: list[memoryview] = []
 
