@@ -208,7 +208,7 @@ class _Examination:
     def _checkpoint_read(self) -> str:
         started = time.monotonic()
         self._client.release(self._uri)
-        self._client.get(self._uri)
+        run_errand(self._client, len, self._uri, timeout=TASK_SECONDS)
         return f"the cluster restored it in {time.monotonic() - started:.1f} s"
 
     def _checkpoint_here(self) -> str:

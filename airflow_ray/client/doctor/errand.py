@@ -24,17 +24,19 @@ DAG_ID = "airflow_ray"
 def run_errand(client: RayClient, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:
     """Return what a function of :mod:`airflow_ray.cluster` returns on the cluster, where it leaves nothing.
 
-    It reserves no CPU, so it does not wait for running tasks to end.
+    It reserves no CPU, so it does not wait for running tasks to end. The answer comes as JSON: nothing that the cluster
+    says is unpickled here.
 
     :param args: its arguments; object URIs arrive as the objects.
     :param timeout: seconds to wait; None waits without limit.
-    :raises AirflowRayError: as :meth:`RayClient.submit`, :meth:`RayClient.wait` and :meth:`RayClient.get`.
+    :raises AirflowRayError: as :meth:`RayClient.submit` and :meth:`RayClient.wait`.
     """
     with client.connect(), temporary_uri(client) as uri:
         with pickle_by_value([cluster]):
-            client.submit(function, *args, uri=uri, num_cpus=0, max_retries=0)
+            client.submit(function, *args, uri=uri, num_cpus=0, max_retries=0, result="value")
         client.wait(uri, timeout)
-        return client.get(uri)
+        (end,) = client.follow(uri)
+        return end.value
 
 
 def head_of(client: RayClient, uri: ObjectURI, rows: int, width: int) -> str:
