@@ -24,6 +24,7 @@ from airflow_ray.cluster.gateway.guard import MAX_GROWTH_BYTES
 from airflow_ray.cluster.gateway.pipes import MAX_PIPES
 from airflow_ray.cluster.messages import packed
 from airflow_ray.hooks.ray import RayHook
+from airflow_ray.object_uri import ObjectURI
 from tests.conftest import await_file, new_uri
 from tests.ray_head import RayHead
 from tests.safety.gateways import OWNER, Gateway, options_of
@@ -140,6 +141,19 @@ def test_a_thousand_connections_that_say_nothing_keep_nobody_out(gateway: Gatewa
         with RayHook("ray_own").connect() as hook:
             hook.list_objects()
         assert gateway.resident_bytes - before < 100_000_000
+
+
+def test_more_values_at_once_than_there_are_turns_all_arrive(gateway: Gateway) -> None:
+    uris = [new_uri("ray_own") for _ in range(2 * MAX_PIPES)]
+
+    def put(uri: ObjectURI) -> None:
+        with RayHook("ray_own").connect() as hook:
+            hook.put(large(1_000_000), uri=uri)
+
+    with ThreadPoolExecutor(len(uris)) as threads:
+        list(threads.map(put, uris))
+    with RayHook("ray_own").connect() as hook:
+        assert {hook.status(uri) for uri in uris} == {"SUCCEEDED"}
 
 
 @pytest.mark.slow

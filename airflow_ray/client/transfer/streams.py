@@ -14,7 +14,7 @@ from airflow_ray.client.connection.session import ObjectNotThere
 from airflow_ray.client.submission.identity import keep_identities
 from airflow_ray.client.submission.modules import importable_modules_of_user
 from airflow_ray.client.transfer import failures
-from airflow_ray.cluster.gateway.flight import batch_of, chunks_of, schema
+from airflow_ray.cluster.gateway.flight import MAY_SEND, batch_of, chunks_of, schema
 from airflow_ray.cluster.messages import packed, unpacked
 from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.values.pickler import pickler, unpickler
@@ -128,15 +128,25 @@ class _Upload(_Transfer):
         with session.translate_errors(), session.peer.client.used() as client:
             descriptor = flight.FlightDescriptor.for_command(command)
             writer, reader = client.do_put(descriptor, schema(), session.peer.client.options())
+            # Where it ends instead, the end of the context raises why.
             with writer:
-                for chunk in self._departing.chunks():
-                    writer.write_batch(batch_of(chunk))
-                    self._count(chunk, stopped)
+                if self._may_send(reader):
+                    for chunk in self._departing.chunks():
+                        writer.write_batch(batch_of(chunk))
+                        self._count(chunk, stopped)
                 writer.done_writing()
                 # Signs of life while the cluster puts it together.
                 while reader.read() is not None:
                     self._note()
         return name
+
+    def _may_send(self, reader: Any) -> bool:
+        """Wait until the gateway has room for one more; return whether it comes to that."""
+        while (sign := reader.read()) is not None:
+            self._note()
+            if sign == MAY_SEND:
+                return True
+        return False
 
 
 class _Download(_Transfer):

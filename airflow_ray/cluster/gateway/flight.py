@@ -9,6 +9,9 @@ from airflow_ray.cluster.messages import unpacked
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# What the gateway says to a client that waits to send a value: there is room for it.
+MAY_SEND = b"send"
+
 
 def schema() -> Any:
     """Return the schema of all streams."""

@@ -121,8 +121,8 @@ class Pipe:
 class Pipes:
     """The pipes that are open, by the names of their transfers.
 
-    :param at_most: how many there are at once.
-    :param patience: seconds to wait for a turn, and after which one that is stuck loses its own.
+    :param at_most: how many have a turn at once; the others wait, and the first that was opened comes first.
+    :param patience: seconds after which one that is stuck loses its turn.
 
     A thread that waits for a peer that is stuck cannot be ended, so the turn is not the thread's but the pipe's.
     """
@@ -131,17 +131,23 @@ class Pipes:
         self._at_most = at_most
         self._patience = patience
         self._pipes: dict[str, Pipe] = {}
+        self._waiting: deque[Pipe] = deque()
         self._have_turns: set[Pipe] = set()
-        # Guards both: a turn that is free is taken by one.
+        # Guards all of them: a turn that is free is taken by one.
         self._changed = threading.Condition()
 
     @contextmanager
     def open(self, name: str) -> Iterator[Pipe]:
-        """Wait for a turn, and hold a pipe open under a name that its other end knows.
+        """Hold a pipe open under a name that its other end knows.
 
-        :raises PipeBrokenError: no turn came, or there is one of that name.
+        :raises PipeBrokenError: there is one of that name.
         """
-        pipe = self._opened(name)
+        pipe = Pipe()
+        with self._changed:
+            if name in self._pipes:
+                raise PipeBrokenError("a value of that name is on its way already")
+            self._pipes[name] = pipe
+            self._waiting.append(pipe)
         try:
             yield pipe
         finally:
@@ -149,26 +155,35 @@ class Pipes:
             with self._changed:
                 del self._pipes[name]
                 self._have_turns.discard(pipe)
-                self._changed.notify()
+                if pipe in self._waiting:
+                    self._waiting.remove(pipe)
+                self._changed.notify_all()
+
+    def wait_for_turn(self, pipe: Pipe, signs: float) -> Iterator[None]:
+        """Return when it is this pipe's turn.
+
+        :param signs: seconds after which None is yielded while it is not.
+        """
+        while True:
+            deadline = time.monotonic() + signs
+            with self._changed:
+                self._give_turns()
+                while pipe in self._waiting and time.monotonic() < deadline:
+                    self._changed.wait(min(CHECK_SECONDS, signs))
+                    self._give_turns()
+                if pipe not in self._waiting:
+                    return
+            yield
 
     def get(self, name: str) -> Pipe | None:
         """Return the pipe of that name, if it is open."""
         return self._pipes.get(name)
 
-    def _opened(self, name: str) -> Pipe:
-        deadline = time.monotonic() + self._patience
-        with self._changed:
-            while not self._has_room():
-                if time.monotonic() > deadline:
-                    raise PipeBrokenError(
-                        f"{self._at_most} other values are on their way, and none of them arrived in time"
-                    )
-                self._changed.wait(min(CHECK_SECONDS, self._patience))
-            if name in self._pipes:
-                raise PipeBrokenError("a value of that name is on its way already")
-            pipe = self._pipes[name] = Pipe()
-            self._have_turns.add(pipe)
-            return pipe
+    def _give_turns(self) -> None:
+        """Let those begin for which there is room, whoever asks: the first one may be busy with a sign."""
+        while self._waiting and self._has_room():
+            self._have_turns.add(self._waiting.popleft())
+            self._changed.notify_all()
 
     def _has_room(self) -> bool:
         if len(self._have_turns) == self._at_most:

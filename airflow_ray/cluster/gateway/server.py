@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import Refusal, failure, refusal
 from airflow_ray.cluster.gateway.calls import SIGN_SECONDS, OwnerName, Owners, greeting
-from airflow_ray.cluster.gateway.flight import batch_of, chunk_of, schema
+from airflow_ray.cluster.gateway.flight import MAY_SEND, batch_of, chunk_of, schema
 from airflow_ray.cluster.gateway.owner_start import start_owner
 from airflow_ray.cluster.gateway.pipes import SILENT_SECONDS, Pipe, PipeBrokenError, Pipes
 from airflow_ray.cluster.messages import packed, unpacked
@@ -101,6 +101,9 @@ class Desk:
         import ray
 
         with self._pipes.open(name) as pipe:
+            for _ in self._pipes.wait_for_turn(pipe, SIGN_SECONDS):
+                writer.write(b"")
+            writer.write(MAY_SEND)
             done = self._owners.begin(owner, "receive", name, sizes, self._socket)
             done.future().add_done_callback(lambda _: pipe.break_off(_ENDED))
             try:
@@ -114,10 +117,12 @@ class Desk:
             self._require_success(owner, done)
 
     def _download(self, owner: OwnerName, name: str, record_id: Any, key: Any) -> Iterator[Any]:
+        nothing = batch_of(b"")
         with self._pipes.open(name) as pipe:
+            for _ in self._pipes.wait_for_turn(pipe, SIGN_SECONDS):
+                yield nothing
             done = self._owners.begin(owner, "send", record_id, key, name, self._socket)
             done.future().add_done_callback(lambda _: pipe.break_off(_ENDED))
-            nothing = batch_of(b"")
             try:
                 for part in pipe.batches(signs=SIGN_SECONDS):
                     batch, metadata = part or (nothing, None)

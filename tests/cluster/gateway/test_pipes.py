@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -121,37 +120,44 @@ def test_another_one_of_its_name_is_refused() -> None:
         pipe.put("batch", 1)
 
 
-def test_a_further_one_waits_for_its_turn(threads: ThreadPoolExecutor) -> None:
-    pipes, may_end = Pipes(at_most=1), threading.Event()
+@contextmanager
+def opened(pipes: Pipes, name: str) -> Iterator[Pipe]:
+    """Open a pipe and wait for its turn."""
+    with pipes.open(name) as pipe:
+        for _ in pipes.wait_for_turn(pipe, signs=0.05):
+            pass
+        yield pipe
 
-    def use(name: str) -> None:
-        with pipes.open(name):
-            may_end.wait()
 
-    first = threads.submit(use, "a")
-    while pipes.get("a") is None:
+def test_a_further_one_waits_for_its_turn_with_signs() -> None:
+    pipes = Pipes(at_most=1)
+    with opened(pipes, "a"), pipes.open("b") as second:
+        assert next(pipes.wait_for_turn(second, signs=0.01)) is None
+    with opened(pipes, "c"):
         pass
-    second = threads.submit(use, "b")
-    assert is_waiting(second)
-    assert pipes.get("b") is None
-    may_end.set()
-    first.result(10)
-    second.result(10)
 
 
-def test_whoever_gets_no_turn_is_told_so() -> None:
-    pipes = Pipes(at_most=1, patience=0.05)
-    with pipes.open("a"), pytest.raises(PipeBrokenError, match="on their way"), pipes.open("b"):
+def test_the_first_that_was_opened_comes_first() -> None:
+    pipes = Pipes(at_most=1)
+    with pipes.open("second to wait"), pipes.open("third") as third:
+        assert next(pipes.wait_for_turn(third, signs=0.01)) is None
+
+
+def test_one_that_is_given_up_while_it_waits_keeps_nobody_waiting() -> None:
+    pipes = Pipes(at_most=1)
+    with opened(pipes, "a"), pipes.open("b"):
+        pass
+    with opened(pipes, "c"):
         pass
 
 
 def test_one_whose_receiver_takes_nothing_loses_its_turn() -> None:
     pipes = Pipes(at_most=1, patience=0.05)
-    with pipes.open("a") as stuck:
+    with opened(pipes, "a") as stuck:
         for batch in ("first", "second"):
             stuck.put(batch, 1)
         next(stuck.batches())
-        with pipes.open("b") as other:
+        with opened(pipes, "b") as other:
             assert pipes.get("b") is other
         with pytest.raises(PipeBrokenError, match="took nothing"):
             next(stuck.batches())
@@ -159,29 +165,29 @@ def test_one_whose_receiver_takes_nothing_loses_its_turn() -> None:
 
 def test_one_that_is_whole_and_not_taken_loses_its_turn() -> None:
     pipes = Pipes(at_most=1, patience=0.05)
-    with pipes.open("a") as stuck:
+    with opened(pipes, "a") as stuck:
         for batch in ("first", "second"):
             stuck.put(batch, 1)
         stuck.end()
         next(stuck.batches())
-        with pipes.open("b"):
+        with opened(pipes, "b"):
             pass
 
 
 def test_one_that_is_broken_loses_its_turn_while_its_thread_still_waits() -> None:
     pipes = Pipes(at_most=1, patience=30)
-    with pipes.open("a") as stuck:
+    with opened(pipes, "a") as stuck:
         stuck.break_off("the sending end sent nothing")
-        with pipes.open("b"):
+        with opened(pipes, "b"):
             pass
 
 
 def test_one_whose_receiver_has_not_begun_keeps_its_turn() -> None:
     pipes = Pipes(at_most=1, patience=0.05)
-    with pipes.open("a") as pipe:
+    with opened(pipes, "a") as pipe, pipes.open("b") as other:
         full_pipe(pipe)
-        with pytest.raises(PipeBrokenError, match="on their way"), pipes.open("b"):
-            pass
+        waiting = pipes.wait_for_turn(other, signs=0.1)
+        assert [next(waiting), next(waiting)] == [None, None]
         assert next(pipe.batches()) == "first"
 
 
@@ -190,4 +196,4 @@ def test_all_turns_come_back(threads: ThreadPoolExecutor) -> None:
     for _ in range(3):
         with ExitStack() as stack:
             for name in ("a", "b"):
-                stack.enter_context(pipes.open(name))
+                stack.enter_context(opened(pipes, name))
