@@ -70,7 +70,10 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "object_ttl": {
                         "label": "Object time to live",
-                        "description": "Seconds after their last use in which objects are released. Unset: kept.",
+                        "description": (
+                            "Seconds after their last use in which objects are released. Unset: as [airflow_ray] "
+                            "object_ttl says, else kept."
+                        ),
                         "schema": {"type": ["number", "null"]},
                     },
                     "checkpoint_path": {
@@ -175,6 +178,16 @@ def get_provider_info() -> dict[str, Any]:
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "s3://my-bucket/ray-checkpoints",
+                        "default": "",
+                    },
+                    "object_ttl": {
+                        "description": (
+                            "Seconds after their last use in which objects are released, unless a connection says; "
+                            "kept if empty."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": "86400",
                         "default": "",
                     },
                 },

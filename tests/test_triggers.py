@@ -16,7 +16,7 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_ray import triggers
-from airflow_ray.client.connection.as_gateway import GatewaySession
+from airflow_ray.client.connection.gateway_session import GatewaySession
 from airflow_ray.client.connection.head_process import free_ports
 from airflow_ray.decorators import ray_task
 from airflow_ray.hooks.ray import RayHook

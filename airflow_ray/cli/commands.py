@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray._compat import AirflowException, connections_of_database
 from airflow_ray.cli.output import object_row, printable, record_rows, say, show, summary
 from airflow_ray.client.client import RayClient
-from airflow_ray.client.doctor import diagnose, first_lines, head_of, quantity, readable_bytes
+from airflow_ray.client.doctor import diagnose, first_lines, quantity, readable_bytes
+from airflow_ray.client.errand import head_of
 from airflow_ray.client.errors import exception_for
 from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import RayConfigurationError, RayObjectLostError

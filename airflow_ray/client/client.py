@@ -68,9 +68,13 @@ class RayClient:
         code_folders: Iterable[str] = (),
         generation: str | None = None,
         holder: str | None = None,
+        checkpointed_as: ObjectURI | None = None,
         **options: Any,
     ) -> Submission:
-        """Start a callable on the cluster in place of any earlier work under the same URI."""
+        """Start a callable on the cluster in place of any earlier work under the same URI.
+
+        :param checkpointed_as: whose checkpoints its outputs become; None for its own.
+        """
         check_callable(fn, "The callable")
         uri = self._own_uri(uri)
         args, kwargs = self.plain(args), self.plain(kwargs or {})
@@ -80,7 +84,7 @@ class RayClient:
         attempt = {
             "fingerprint": generation and fingerprint(fn, args, kwargs, call.sources, remote_options, generation),
             "holder": holder,
-            **self.targets.of(uri, remote_options),
+            **self.targets.of(checkpointed_as or uri, remote_options),
         }
         work = {
             "sources": call.sources,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_ray._compat import BaseOperator
 from airflow_ray.client.submission.uri_policy import require_allowed
+from airflow_ray.cluster.protocol import State
+from airflow_ray.exceptions import RayConfigurationError
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
@@ -14,18 +16,24 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from airflow_ray.client.client import RayClient
+
 
 class RayReleaseOperator(BaseOperator):
     """Frees what the Ray tasks of its own DAG run have left in the object store, or only the objects that it is given.
 
     Made to be the teardown of a DAG: ``RayReleaseOperator(task_id="release").as_teardown(setups=first_ray_task)``
-    frees them also when a task in between has failed. Work that is still under way is stopped. Checkpoints stay.
+    frees them also when a task in between has failed. Work that is still under way is stopped. Checkpoints stay. A node
+    that holds nothing any more can be taken away by an autoscaler.
 
     :param object_uri: object URIs, one or however nested in lists and dicts (templated): all outputs of the tasks that
         made them are freed. None, the default, takes all of the DAG run.
     :param ray_conn_id: Airflow connection of type ``ray`` whose objects are freed where ``object_uri`` is None
         (templated).
+    :param keep: ``"checkpoint"`` writes the checkpoint of each object that has none before any is freed, where the
+        connection says: later tasks get it from there. Nothing is freed where one could not be written.
     :raises ObjectURIError: what the template gave holds something that is not an object URI.
+    :raises RayConfigurationError: ``keep`` is something else, or no path for checkpoints is set.
 
     >>> release = RayReleaseOperator(task_id="release")
     """
@@ -34,8 +42,18 @@ class RayReleaseOperator(BaseOperator):
     ui_color = "#d6eaf8"
     takes_object_uris = True
 
-    def __init__(self, *, object_uri: Any = None, ray_conn_id: str = "ray_default", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        object_uri: Any = None,
+        ray_conn_id: str = "ray_default",
+        keep: Literal["checkpoint"] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        if keep not in ("checkpoint", None):
+            raise RayConfigurationError(f"keep must be 'checkpoint' or None, got {keep!r}")
+        self.keep = keep
         self.object_uri = object_uri
         self.ray_conn_id = ray_conn_id
         # What is rendered may be None too, where a task has failed that should have made the object.
@@ -47,14 +65,29 @@ class RayReleaseOperator(BaseOperator):
 
         if self._frees_run:
             ti = context["ti"]
-            self._show(RayClient(self.ray_conn_id).release(dag_id=ti.dag_id, run_id=ti.run_id))
+            with RayClient(self.ray_conn_id).connect() as client:
+                self._checkpoint(client, client.list_objects(ti.dag_id, ti.run_id))
+                self._show(client.release(dag_id=ti.dag_id, run_id=ti.run_id))
             return
         uris = list({uri.work: uri for uri in _uris_in(self.object_uri)}.values())
         for conn_id in dict.fromkeys(uri.conn_id for uri in uris):
             with RayClient(conn_id).connect() as client:
-                for uri in uris:
-                    if uri.conn_id == conn_id:
-                        self._show(client.release(uri))
+                own = [uri for uri in uris if uri.conn_id == conn_id]
+                for uri in own:
+                    held = client.list_objects(uri.dag_id, uri.run_id)
+                    self._checkpoint(client, [each for each in held if ObjectURI.parse(each["uri"]).work == uri.work])
+                for uri in own:
+                    self._show(client.release(uri))
+
+    def _checkpoint(self, client: RayClient, held: list[dict[str, Any]]) -> None:
+        """Write the checkpoints that are to be kept, of what the cluster holds."""
+        from airflow_ray.client.errand import checkpoint
+
+        for each in held if self.keep else ():
+            if each["state"] == State.SUCCEEDED and each["checkpoint"] is None:
+                self.log.info(
+                    "The checkpoint of %s is %s", each["uri"], checkpoint(client, ObjectURI.parse(each["uri"]))
+                )
 
     def _show(self, freed: list[ObjectURI]) -> None:
         for uri in freed:

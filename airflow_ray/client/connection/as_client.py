@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_ray.client.connection import as_gateway
+from airflow_ray.client.connection import gateway_session
 from airflow_ray.client.connection.probe import probe_client_server
 from airflow_ray.client.connection.ray_session import RaySession
 from airflow_ray.client.connection.retrying import tries
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from airflow_ray.client.connection.as_gateway import GatewaySession
     from airflow_ray.client.connection.authentication import Authentication
+    from airflow_ray.client.connection.gateway_session import GatewaySession
     from airflow_ray.client.connection.session import ConnectAgain
     from airflow_ray.client.connection.settings import RaySettings
     from airflow_ray.object_uri import ObjectURI
@@ -60,7 +60,7 @@ class ClientSession(RaySession):
     @cached_property
     def _gateway(self) -> GatewaySession | None:
         owner_id = self.owner.actor_ref.id.hex()
-        gateway = self._beside.enter_context(as_gateway.open_beside(self._settings, owner_id))
+        gateway = self._beside.enter_context(gateway_session.open_beside(self._settings, owner_id))
         if gateway is not None:
             log.info("Large values go through the gateway at %s", gateway.peer.where)
         return gateway

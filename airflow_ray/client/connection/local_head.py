@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from airflow_ray.client.connection import as_driver
-from airflow_ray.client.connection.as_gateway import GatewaySession, opened
 from airflow_ray.client.connection.authentication import TOKEN_VARIABLES, Authentication
 from airflow_ray.client.connection.flight_client import FlightClient
+from airflow_ray.client.connection.gateway_session import GatewaySession, opened
 from airflow_ray.client.connection.head_process import (
     LocalHead,
     is_ready,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from airflow_ray._compat import conf
 from airflow_ray.client.connection.authentication import Authentication, Tls
 from airflow_ray.client.connection.secrets import mask_authentication, mask_runtime_env
 from airflow_ray.client.pem import read_pem
@@ -82,7 +83,7 @@ def settings_of(connection: Any) -> RaySettings:
     try:
         # A field that is left empty in a form says nothing, and neither does a box that is not ticked.
         given = {name: each for name, each in fields.items() if each is not False and each not in (None, "")}
-        settings = RaySettings.model_validate(given)
+        settings = RaySettings.model_validate({**_defaults(), **given})
     except ValidationError as errors:
         first = errors.errors(include_url=False)[0]
         field = "" if first["type"] == OWN_ERROR else f"{'.'.join(map(str, first['loc']))}: "
@@ -92,6 +93,23 @@ def settings_of(connection: Any) -> RaySettings:
     # A proxy may ask for a password in it.
     mask_runtime_env({"dashboard_url": settings.dashboard_url})
     return settings
+
+
+def _defaults() -> dict[str, Any]:
+    """Return what holds for all connections that say nothing else.
+
+    :raises RayConfigurationError: it is wrong.
+    """
+    text = conf.get("airflow_ray", "object_ttl", fallback=None)
+    if not text:
+        return {}
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise RayConfigurationError(f"[airflow_ray] object_ttl must be a number of seconds, got {text!r}")
+    return {"object_ttl": seconds}
 
 
 def _must_be(field: str, shape: str, value: Any) -> PydanticCustomError:
@@ -201,7 +219,8 @@ class RaySettings(BaseModel):
     :param checkpoint_path: where checkpoints go, unless the task says.
     :param checkpoint_conn_id: AWS connection with the credentials for them, unless the task says.
     :param dashboard_url: where people open the Ray dashboard; None for what the cluster says of itself.
-    :param object_ttl: seconds after their last use in which objects are released; None keeps them.
+    :param object_ttl: seconds after their last use in which objects are released, by default what Airflow's
+        configuration says; None keeps them.
     :param tls: whether the cluster speaks TLS; the fields after it, each in PEM, imply it.
     """
 

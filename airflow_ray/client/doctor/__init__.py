@@ -1,7 +1,6 @@
 """What of a connection works, and what to do about the rest."""
 
 from airflow_ray.client.doctor.diagnosis import XCOM_BACKEND, Finding, diagnose, summary
-from airflow_ray.client.doctor.errand import head_of, run_errand
 from airflow_ray.client.doctor.readable import first_lines, quantity, readable_bytes, readable_seconds
 
 __all__ = [
@@ -9,10 +8,8 @@ __all__ = [
     "Finding",
     "diagnose",
     "first_lines",
-    "head_of",
     "quantity",
     "readable_bytes",
     "readable_seconds",
-    "run_errand",
     "summary",
 ]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from airflow_ray._compat import AirflowNotFoundException, conf
 from airflow_ray.client.checkpoints import CheckpointLocation, CheckpointStore, find_location
-from airflow_ray.client.doctor.errand import run_errand, temporary_uri
 from airflow_ray.client.doctor.readable import first_lines, quantity, readable_bytes
+from airflow_ray.client.errand import run_errand, temporary_uri
 from airflow_ray.cluster.worker.inspection import inspection
 from airflow_ray.exceptions import (
     AirflowRayError,

@@ -24,7 +24,7 @@ from airflow_ray.exceptions import AirflowRayError, RayConnectionError, RayPickl
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_ray.client.connection.as_gateway import GatewaySession
+    from airflow_ray.client.connection.gateway_session import GatewaySession
     from airflow_ray.client.connection.session import ConnectAgain
     from airflow_ray.object_uri import ObjectURI
 

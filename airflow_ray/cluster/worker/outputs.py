@@ -52,6 +52,11 @@ def named_outputs(value: Any, multiple_outputs: bool, max_items: int | None) -> 
     return dict(value), {key: key for key in value}
 
 
+def output_of_name(key: str, value: Any) -> dict[str, Any]:
+    """Return a value as the one of several outputs that has this name."""
+    return {key: value}
+
+
 def _items(value: Any, max_items: int) -> tuple[dict[str, Any], Any]:
     """Return each item of what mapped tasks are expanded over, as Airflow expands it."""
     if not isinstance(value, (Sequence, dict)) or isinstance(value, (str, bytes)):

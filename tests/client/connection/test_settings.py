@@ -134,3 +134,16 @@ def test_settings_load_no_ray():
     )
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert json.loads(loaded.stdout.splitlines()[-1]) == []
+
+
+def test_time_to_live_of_the_configuration_holds_where_the_connection_says_nothing(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__OBJECT_TTL", "3600")
+    assert settings_of(Fields()).object_ttl == 3600
+    assert settings_of(Fields(object_ttl=60)).object_ttl == 60
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "nan"])
+def test_time_to_live_of_the_configuration_that_is_none_is_told(monkeypatch, text):
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__OBJECT_TTL", text)
+    with pytest.raises(RayConfigurationError, match=r"\[airflow_ray\] object_ttl must be a number of seconds"):
+        settings_of(Fields())

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from airflow_ray.client.connection import as_client, as_gateway
+from airflow_ray.client.connection import as_client, gateway_session
 from airflow_ray.client.connection.head_process import free_ports
 from airflow_ray.hooks.ray import RayHook
 from tests.conftest import new_uri
@@ -46,7 +46,7 @@ def hook_with_gateway_at(head: RayHead, monkeypatch):
     token = urlsplit(head.gateway_uri).password
 
     def hook(port: int, host: RayHead = head) -> RayHook:
-        monkeypatch.setattr(as_gateway, "PORT", port)
+        monkeypatch.setattr(gateway_session, "PORT", port)
         fields = {"host": "127.0.0.1", "port": host.ports[1], "password": token, "extra": {"mode": "client"}}
         monkeypatch.setenv(f"AIRFLOW_CONN_{CONNECTION.upper()}", json.dumps({"conn_type": "ray", **fields}))
         return RayHook(CONNECTION)

@@ -1,4 +1,4 @@
-"""Small functions of this package that run on the cluster to tell something about it."""
+"""Small functions of this package that run on the cluster, and leave no object there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray import cluster
 from airflow_ray.client.by_value import pickle_by_value
 from airflow_ray.cluster.values import preview
+from airflow_ray.cluster.worker.outputs import output_of_name
 from airflow_ray.exceptions import AirflowRayError
 from airflow_ray.object_uri import ObjectURI
 
@@ -47,6 +48,22 @@ def head_of(client: RayClient, uri: ObjectURI, rows: int, width: int) -> str:
     :raises AirflowRayError: as :func:`run_errand`.
     """
     return str(run_errand(client, preview, uri, rows, width))
+
+
+def checkpoint(client: RayClient, uri: ObjectURI) -> str:
+    """Write the checkpoint of an object that has none, as its task would have done, and return where it lies.
+
+    A worker of the cluster reads the object and writes it; meanwhile the object store holds it twice.
+
+    :raises RayConfigurationError: no path for checkpoints is set.
+    :raises AirflowRayError: as :meth:`RayClient.submit` and :meth:`RayClient.wait`.
+    """
+    with client.connect(), temporary_uri(client) as of_errand:
+        options: dict[str, Any] = {"num_cpus": 0, "max_retries": 0, "multiple_outputs": True, "checkpoint": True}
+        with pickle_by_value([cluster]):
+            client.submit(output_of_name, uri.key, uri, uri=of_errand, checkpointed_as=uri, **options)
+        record = client.wait(of_errand)
+        return str(record["outputs"][uri.key]["checkpoint"]["path"])
 
 
 @contextmanager
