@@ -116,6 +116,29 @@ def pull_xcom(key: str, *, dag_id: str, run_id: str, task_id: str, map_index: in
     return XCom.get_one(key=key, dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
 
 
+def region_of(instance: Any) -> str:
+    """Return the region of an object URI, from Airflow 3.4 on: that of a task which is mapped or in a loop.
+
+    :param instance: a task instance, or an XCom's coordinate. Its own id will not do: each try has another one.
+    """
+    region_id = getattr(instance, "region_id", None)
+    return f"{region_id.hex}.{instance.region_index}" if region_id is not None and region_id.int else ""
+
+
+def store_with(backend: type[BaseXCom], coordinate: Any, key: str, value: Any) -> Any:
+    """Return what the database stores for a value, by whichever of its two ways an XCom backend prefers.
+
+    :param coordinate: that of Airflow 3.4.
+    """
+    index = -1 if coordinate.region_index is None else coordinate.region_index
+    return backend._store(coordinate, index, key, value)  # type: ignore[attr-defined]  # not there before 3.4
+
+
+def load_with(backend: type[BaseXCom], result: Any) -> Any:
+    """Return the value of an XCom, by whichever of its ways a backend prefers: before Airflow 3.4 it has one."""
+    return getattr(backend, "_load", backend.deserialize_value)(result)
+
+
 def bundle_folders(context: Any) -> list[str]:
     """Return the root folder of the DAG bundle that the running task comes from, if it has one.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from urllib.parse import quote, unquote
 
@@ -9,6 +10,7 @@ from airflow_ray.exceptions import ObjectURIError
 
 SCHEME = "ray-object://"
 RETURN_VALUE = "return_value"
+_REGION = re.compile(r"[0-9a-f]{32}\.-?[0-9]+")
 _FORM = f"{SCHEME}<conn_id>/<dag_id>/<run_id>/<task_id>/<map_index>/<key>"
 
 
@@ -22,6 +24,9 @@ class ObjectURI:
     :param task_id: the task, with its task groups.
     :param map_index: index of a mapped task, -1 for a task that is not mapped.
     :param key: the output, for a task that has several.
+    :param region: tells the iterations of a task in a loop apart, which share all other parts, from Airflow 3.4 on:
+        the id that Airflow has for it, of 32 hexadecimal digits, a dot, and the index in it. Empty outside of loops.
+        It stands behind the map index, after a ``~``.
     :raises ObjectURIError: a part is empty or of the wrong type.
 
     >>> uri = ObjectURI("ray_default", "sales", "manual__2026-01-01T00:00:00+00:00", "load", -1)
@@ -37,6 +42,7 @@ class ObjectURI:
     task_id: str
     map_index: int = -1
     key: str = RETURN_VALUE
+    region: str = ""
 
     def __post_init__(self) -> None:
         for name in ("conn_id", "dag_id", "run_id", "task_id", "key"):
@@ -47,6 +53,11 @@ class ObjectURI:
             raise ObjectURIError(
                 f"map_index of an object URI must be a whole number from -1 on, got {self.map_index!r}"
             )
+        if not isinstance(self.region, str) or (self.region and not _REGION.fullmatch(self.region)):
+            raise ObjectURIError(
+                "region of an object URI must be 32 hexadecimal digits, a dot and an index, or empty, got "
+                f"{self.region!r}"
+            )
 
     def __str__(self) -> str:
         return f"{self.work}/{quote_part(self.key)}"
@@ -54,7 +65,8 @@ class ObjectURI:
     @property
     def record_id(self) -> str:
         """The name of the piece of work that makes the object, the same for all its outputs."""
-        parts = (self.dag_id, self.run_id, self.task_id, str(self.map_index))
+        index = f"{self.map_index}~{self.region}" if self.region else str(self.map_index)
+        parts = (self.dag_id, self.run_id, self.task_id, index)
         return "/".join(map(quote_part, parts))
 
     @property
@@ -83,8 +95,9 @@ class ObjectURI:
             raise ObjectURIError(f"{text!r} is not an object URI: it must look like {_FORM}")
         parts = text.removeprefix(SCHEME).split("/")
         try:
-            conn_id, dag_id, run_id, task_id, map_index, key = (unquote(part, errors="strict") for part in parts)
-            uri = cls(conn_id, dag_id, run_id, task_id, int(map_index), key)
+            conn_id, dag_id, run_id, task_id, index, key = (unquote(part, errors="strict") for part in parts)
+            map_index, _, region = index.partition("~")
+            uri = cls(conn_id, dag_id, run_id, task_id, int(map_index), key, region)
         except ValueError as error:
             raise ObjectURIError(f"{text!r} is a malformed object URI: it must look like {_FORM}") from error
         if str(uri) != text:

@@ -46,22 +46,41 @@ class RayXComBackend(BaseXCom):
         :raises RayConnectionError: there is a value for Ray, and the cluster does not answer.
         """
         from airflow_ray.client.xcom_values import handed_over
+        from airflow_ray.object_uri import ObjectURI
 
         if key and task_id and dag_id and run_id:
-            value = handed_over(value, key, dag_id, run_id, task_id, _index(map_index))
+            value = handed_over(value, ObjectURI("any", dag_id, run_id, task_id, _index(map_index), key))
         return _inner_backend().serialize_value(
             value, key=key, task_id=task_id, dag_id=dag_id, run_id=run_id, map_index=map_index
         )
 
+    @classmethod
+    def store_value(cls, coordinate: Any, key: str, value: Any) -> Any:
+        """Do the same for Airflow 3.4 and later, whose coordinate tells the iterations of a loop apart.
+
+        :raises RayPicklingError: as :meth:`serialize_value`.
+        :raises RayConnectionError: likewise.
+        """
+        from airflow_ray._compat import region_of, store_with
+        from airflow_ray.client.xcom_values import handed_over
+        from airflow_ray.object_uri import ObjectURI
+
+        where = coordinate.dag_id, coordinate.run_id, coordinate.task_id
+        xcom = ObjectURI("any", *where, key=key, region=region_of(coordinate))
+        return store_with(_inner_backend(), coordinate, key, handed_over(value, xcom))
+
+    # Of Airflow's two ways to load a value this one tells the XCom of one task from those of a mapped one;
+    # ``load_value`` leads here.
     @staticmethod
     def deserialize_value(result: Any) -> Any:
         """Return the value, with the objects themselves in place of their URIs unless the running task is one of Ray.
 
         :raises RayObjectLostError: an object is gone; the text names the task to clear.
         """
+        from airflow_ray._compat import load_with
         from airflow_ray.client.xcom_values import received
 
-        return received(_inner_backend().deserialize_value(result), is_whole=hasattr(result, "key"))
+        return received(load_with(_inner_backend(), result), is_whole=hasattr(result, "key"))
 
     @classmethod
     def delete(cls, key: str, task_id: str, dag_id: str, run_id: str, map_index: int | None = None) -> None:
@@ -81,10 +100,11 @@ class RayXComBackend(BaseXCom):
 
         Only :meth:`delete` knows that task: without it no object is freed.
         """
+        from airflow_ray._compat import load_with
         from airflow_ray.client.xcom_values import release
 
         inner = _inner_backend()
-        release(inner.deserialize_value(xcom), _deleted_record.get())
+        release(load_with(inner, xcom), _deleted_record.get())
         inner.purge(xcom, *args)
 
 

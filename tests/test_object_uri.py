@@ -78,3 +78,25 @@ def test_order_is_that_of_the_parts():
 def test_pickles():
     uri = ObjectURI("c", "d", "r", "t", 2)
     assert pickle.loads(pickle.dumps(uri)) == uri
+
+
+REGION = "0123456789abcdef0123456789abcdef.2"
+
+
+def test_iterations_of_a_loop_have_names_of_their_own():
+    uri = ObjectURI("c", "d", "r", "t", region=REGION)
+    assert str(uri) == f"ray-object://c/d/r/t/-1~{REGION}/return_value"
+    assert ObjectURI.parse(str(uri)) == uri
+    assert uri.record_id != ObjectURI("c", "d", "r", "t").record_id
+
+
+@pytest.mark.parametrize("region", [None, 2, "2", "abc.2", f"{REGION}.1", REGION.upper()])
+def test_region_of_the_wrong_kind_is_refused(region):
+    with pytest.raises(ObjectURIError, match="region"):
+        ObjectURI("c", "d", "r", "t", region=region)
+
+
+@pytest.mark.parametrize("index", ["-1~", "-1~x", f"-1~{REGION}~", f"~{REGION}"])
+def test_malformed_region_is_refused(index):
+    with pytest.raises(ObjectURIError, match="malformed"):
+        ObjectURI.parse(f"ray-object://c/d/r/t/{index}/return_value")

@@ -47,6 +47,7 @@ def exception_from(uri: Any, error: dict[str, Any]) -> AirflowException:
 def object_lost(uri: ObjectURI, reason: str | None) -> exceptions.RayObjectLostError:
     """Return the error for an object that is not there, with what to do about it."""
     mapped = f" with map index {uri.map_index}" if uri.map_index >= 0 else ""
+    mapped += f" in region {uri.region} of a loop" if uri.region else ""
     return exceptions.RayObjectLostError(
         f"There is no object {uri} in the Ray cluster{': ' + reason if reason else ''}. It is made by task "
         f"{uri.task_id!r}{mapped} of DAG {uri.dag_id!r} in run {uri.run_id!r}: clear that task to make it again."

@@ -6,6 +6,7 @@ import functools
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence, Sized
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray._compat import AirflowNotFoundException, BaseXCom, conf, current_task, functions_of_maps
@@ -32,16 +33,17 @@ MAX_PARTS = 64
 log = logging.getLogger(__name__)
 
 
-def handed_over(value: Any, key: str, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
+def handed_over(value: Any, xcom: ObjectURI) -> Any:
     """Return what a task pushes as an XCom, with object URIs in place of what goes to Ray instead of the database.
 
+    :param xcom: the name of the XCom, whose connection does not count.
     :raises RayPicklingError: a value that is for Ray cannot be pickled.
     :raises RayConnectionError: there is a value for Ray, and the cluster does not answer.
     """
     if isinstance(value, ObjectURI):
         return str(value)
     conn_id = conf.get("airflow_ray", "xcom_conn_id", fallback=None) or CONN_ID
-    return _with_uris(value, ObjectURI(conn_id, dag_id, run_id, task_id, map_index, key))
+    return _with_uris(value, replace(xcom, conn_id=conn_id))
 
 
 def received(value: Any, is_whole: bool) -> Any:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray._compat import AirflowTaskTimeout, bundle_folders
+from airflow_ray._compat import AirflowTaskTimeout, bundle_folders, region_of
 from airflow_ray.client.connection.threads import await_result, start_in_thread
 from airflow_ray.client.failure_details import NOT_CANCELLED
 from airflow_ray.client.submission.rendered import value_or_none
@@ -111,7 +111,9 @@ class RayOperator(RayArguments):
     def _uri_of(self, context: Context) -> ObjectURI:
         ti = context["ti"]
         map_index = -1 if ti.map_index is None else ti.map_index
-        return ObjectURI(self.ray_conn_id, ti.dag_id, ti.run_id, ti.task_id, map_index)
+        # All iterations of a loop share the other parts; without a loop the map index is enough.
+        region = region_of(ti) if context.get("loop") is not None else ""
+        return ObjectURI(self.ray_conn_id, ti.dag_id, ti.run_id, ti.task_id, map_index, region=region)
 
     @contextmanager
     def _connected(self, uri: ObjectURI) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_ray._compat import conf
@@ -178,6 +179,9 @@ class RayPythonOperator(RayOperator):
         available: dict[str, Any] = {key: context[key] for key in _PLAIN_CONTEXT_KEYS if key in context}  # type: ignore[literal-required]
         available["params"] = dict(available.get("params") or {})
         available["conf"] = dict(context["dag_run"].conf or {}) if "dag_run" in context else {}
+        loop: Any = context.get("loop")
+        if loop is not None:
+            available["loop"] = SimpleNamespace(index=loop.index, max_iterations=loop.max_iterations)
         parameters = _parameters(self.python_callable)
         positional = list(parameters)[: len(args)]
         names = available.keys() - positional - kwargs.keys()

@@ -43,6 +43,9 @@ def of_producer(uri: ObjectURI, settings: RaySettings) -> CheckpointLocation | N
     signature = str(fields.get("signature")).encode(errors="replace")
     if any(hmac.compare_digest(signature, _signature(plain, key).encode()) for key in telling_keys(uri.work)):
         return CheckpointLocation(**plain)  # type: ignore[arg-type]  # as it was signed
+    # Outside of a loop Airflow gives the XCom of some iteration.
+    if uri.region:
+        return None
     location = find_location(settings)
     if location is not None and location.as_xcom() == plain:
         return location

@@ -34,7 +34,7 @@ def produce(hook, dag):
         checkpoints.save(uri("saved", name), make())
         # What Airflow itself stores as JSON, such as a dataclass, does not go to Ray.
         if name != "list":
-            links[name] = handed_over(make(), "return_value", "types", RUN_ID, f"pushed_{name}", -1)
+            links[name] = handed_over(make(), ObjectURI("any", "types", RUN_ID, f"pushed_{name}"))
         hook.wait(uri("returned", name), timeout=60)
     hook.put(dag.Counted(), uri=uri("put", "counted"))
     dag.Counted.made = 7
