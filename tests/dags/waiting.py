@@ -63,9 +63,8 @@ def quiet_beside_loud():
 
 @dag(schedule=None)
 def many_wait():
-    # As a driver, which costs the machine of the test no further process for each connection.
     # A scheduler that lags by more than the five seconds a deferral takes fails a task, which then goes on in a retry.
-    @ray_task(ray_conn_id="ray_gateway", num_cpus=0, result="value", deferrable=True, **RETRIES)
+    @ray_task(num_cpus=0, result="value", deferrable=True, **RETRIES)
     def double(number):
         return number * 2
 
