@@ -14,7 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_ray import exceptions
-from airflow_ray._compat import BaseHook, trigger_log_path
+from airflow_ray._compat import BaseHook, conf, trigger_log_path
 from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import AirflowRayError
 from airflow_ray.object_uri import ObjectURI
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
     News = asyncio.Queue[tuple[Subscription, dict[str, Any]]]
 
-# Airflow's scheduler fails a task that runs again before it has taken note that it was deferred.
-SETTLE_SECONDS = 5.0
+# What Airflow's scheduler takes for a turn at least, as far as one has to reckon with.
+TURN_SECONDS = 5.0
+MAX_SETTLE_SECONDS = 60.0
 # What the log of a trigger gets at once: few enough to hold up no other trigger.
 LINES_AT_ONCE = 200
 ENDED = "ended"
@@ -51,7 +52,9 @@ class RayObjectTrigger(BaseTrigger):
     :param fetch_logs: show what the work writes.
     :param credentials: of work whose credentials expire: for ``checkpoint`` and ``storage`` None or ``path`` and
         ``aws_conn_id`` of a :class:`~airflow_ray.client.checkpoints.location.CheckpointLocation`, and ``required``.
-    :param resume: plain data for the task that goes on.
+    :param resume: plain data for the task that goes on. Two fields of it count here too: ``offset``, the number of log
+        lines that the task's log has already, and ``settle_seconds``, for how long the event is held at least, as
+        :func:`seconds_to_settle` tells.
     """
 
     def __init__(
@@ -72,7 +75,9 @@ class RayObjectTrigger(BaseTrigger):
         self.fetch_logs = fetch_logs
         self.credentials = credentials
         self.resume = resume
-        self._offset: int | None = None
+        # Not arguments of their own: a triggerer of an earlier release would not know them.
+        self._offset: int | None = (resume or {}).get("offset")
+        self._settle_seconds: float | None = (resume or {}).get("settle_seconds")
         self._log_files: TriggerLog | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -82,7 +87,8 @@ class RayObjectTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event."""
-        settled = asyncio.create_task(asyncio.sleep(SETTLE_SECONDS))
+        seconds = seconds_to_settle() if self._settle_seconds is None else self._settle_seconds
+        settled = asyncio.create_task(asyncio.sleep(seconds))
         try:
             status = await self._waited()
         except AirflowRayError as error:
@@ -142,7 +148,7 @@ class RayObjectTrigger(BaseTrigger):
         # The same for each trigger of one deferral, and another one when the work was submitted again.
         work = json.dumps([self.object_uris, self.holder, self.resume], sort_keys=True)
         self._log_files = TriggerLog(path, hashlib.sha256(work.encode()).hexdigest()[:12])
-        self._offset = await self._log_files.begin(self.log.info)
+        self._offset = await self._log_files.begin(self.log.info) or self._offset
 
     async def _ended(self, news: News, watchers: dict[str, Watcher]) -> None:
         """Return when all have ended, or one in a way that lets the others not matter."""
@@ -214,6 +220,20 @@ class RayObjectTrigger(BaseTrigger):
         of_work = CheckpointLocation(**storage) if storage else None
         renewed = await sync_to_async(targets.targets_of)(uri, of_outputs, of_work, required)
         await asyncio.to_thread(watcher.call, "refresh_credentials", uri.record_id, **renewed)
+
+
+def seconds_to_settle(start_seconds: float = 0.0) -> float:
+    """Return for how long a trigger is to hold its event, so that Airflow's scheduler knows of the deferral by then.
+
+    The scheduler fails a task that is queued again before it has been told that the process which deferred it has
+    ended. Airflow's supervisor of that process sees the end up to ``[workers] min_heartbeat_interval`` seconds late,
+    one time in some, and the scheduler hears of it in its next turn. How long that takes nobody tells; but where much
+    is to be done, the process took long to start as well.
+
+    :param start_seconds: how long the start of that process has taken.
+    """
+    report: float = conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)
+    return float(min(MAX_SETTLE_SECONDS, report + max(TURN_SECONDS, 2 * start_seconds)))
 
 
 def error_of(event: dict[str, Any]) -> AirflowRayError:

@@ -21,9 +21,11 @@ from airflow_ray.client.connection.head_process import free_ports
 from airflow_ray.decorators import ray_task
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
+from airflow_ray.operators import base
 from airflow_ray.operators.dashboard_link import RayDashboardLink
 from airflow_ray.operators.python import RayPythonOperator
-from airflow_ray.triggers import RayObjectTrigger
+from airflow_ray.sensors.object import RayObjectSensor
+from airflow_ray.triggers import RayObjectTrigger, seconds_to_settle
 from tests.conftest import new_uri
 from tests.dag_runs import run_dag
 from tests.proxy import FaultyProxy
@@ -33,7 +35,12 @@ pytestmark = pytest.mark.usefixtures("database")
 
 @pytest.fixture(autouse=True)
 def no_scheduler_to_wait_for(monkeypatch):
-    monkeypatch.setattr(triggers, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(triggers, "seconds_to_settle", lambda *_: 0.0)
+
+
+@pytest.fixture(autouse=True)
+def all_work_is_long(monkeypatch):
+    monkeypatch.setattr(base, "SHORT_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -97,6 +104,41 @@ def test_output_of_deferred_work_appears_in_the_log(dag, conn_id, capfd):
     assert capfd.readouterr().out.count("said on the cluster") == 1
 
 
+def test_short_work_is_not_deferred(dag, conn_id, monkeypatch):
+    monkeypatch.setattr(base, "SHORT_SECONDS", 60.0)
+    monkeypatch.setattr(triggers, "RayObjectTrigger", None)
+    with dag:
+        ray_task(speak, task_id="make", ray_conn_id=conn_id, deferrable=True, result="value")()
+    assert run_dag(dag).xcom("make") == 42
+
+
+def speak_twice(gate):
+    import os
+    import time
+
+    print("said before the deferral")
+    while not os.path.exists(gate):
+        time.sleep(0.05)
+    print("said after the deferral")
+
+
+def test_output_before_and_after_the_deferral_appears_once(dag, conn_id, tmp_path, monkeypatch, capfd):
+    gate = tmp_path / "gate"
+
+    def deferred(start_seconds):
+        gate.touch()
+        return 0.0
+
+    monkeypatch.setattr(base, "SHORT_SECONDS", 3.0)
+    monkeypatch.setattr(triggers, "seconds_to_settle", deferred)
+    with dag:
+        ray_task(speak_twice, task_id="make", ray_conn_id=conn_id, deferrable=True)(str(gate))
+    run_dag(dag)
+    assert re.findall("said .* the deferral", capfd.readouterr().out) == [
+        "said before the deferral", "said after the deferral",
+    ]  # fmt: skip
+
+
 def test_failure_of_deferred_work_fails_the_task_with_its_cause(dag, conn_id, capfd):
     with dag:
         RayPythonOperator(task_id="fail", python_callable=fail, ray_conn_id=conn_id, deferrable=True)
@@ -128,6 +170,48 @@ def test_deferrable_follows_the_setting_of_airflow(monkeypatch):
     monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert finished.stdout.splitlines()[-1] == "True True"
+
+
+# What Airflow's scheduler has to know by the time a task goes on
+
+
+def test_event_is_held_for_longer_than_airflow_may_take_to_see_that_the_process_has_ended(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "20")
+    assert seconds_to_settle() > 20
+
+
+def test_event_is_held_for_longer_where_processes_take_long_to_start():
+    assert seconds_to_settle(12) - seconds_to_settle(10) == 4
+
+
+def test_start_that_took_very_long_holds_up_no_event_for_very_long():
+    assert seconds_to_settle(3600) == 60
+
+
+def test_trigger_holds_its_event_for_as_long_as_the_task_has_said(head, monkeypatch):
+    uri = new_uri("ray_gateway")
+    with RayHook("ray_gateway").connect() as hook:
+        hook.put(1, uri=uri)
+    slept, sleep = [], asyncio.sleep
+
+    async def no_sleep(seconds, *args):
+        slept.append(seconds)
+        await sleep(0, *args)
+
+    monkeypatch.setattr(asyncio, "sleep", no_sleep)
+    assert asyncio.run(event_of(uri, resume={"settle_seconds": 1234.0}))["status"] == "ended"
+    assert 1234.0 in slept
+
+
+@pytest.mark.slow
+def test_operator_and_sensor_say_how_long_the_event_is_held(dag, conn_id, monkeypatch):
+    told = []
+    monkeypatch.setattr(triggers, "seconds_to_settle", lambda seconds: told.append(seconds) or 0.0)
+    with dag:
+        made = RayPythonOperator(task_id="make", python_callable=speak, ray_conn_id=conn_id, deferrable=True)
+        RayObjectSensor(task_id="wait", object_uri=made.output, deferrable=True)
+    run_dag(dag)
+    assert [0 <= seconds < 300 for seconds in told] == [True, True]
 
 
 # Connections

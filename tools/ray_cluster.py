@@ -19,7 +19,8 @@ import psutil
 
 from airflow_ray.client.connection.bundle import bundle
 from airflow_ray.client.connection.head_process import free_ports
-from airflow_ray.cluster.gateway.settings import TOKEN_VARIABLE
+from airflow_ray.cluster.gateway.files import noted_process
+from airflow_ray.cluster.gateway.settings import TOKEN_VARIABLE, GatewaySettings
 from airflow_ray.cluster.protocol import BUNDLE_NAME
 from tools.standalone import answers
 
@@ -96,12 +97,22 @@ class RayHead:
         bundle_file.write_bytes(bundle())
         place = ["--address", f"127.0.0.1:{self.ports[0]}", "--host", "127.0.0.1", "--port", str(port)]
         subprocess.run(
-            [self.python, str(bundle_file), "start", *place, "--folder", str(Path(self.temp_dir, "gateway"))],
+            [self.python, str(bundle_file), "start", *place, "--folder", self._gateway_folder],
             env={**os.environ, "RAY_AUTH_MODE": "disabled", **self.environment, TOKEN_VARIABLE: token},
             check=True,
             timeout=START_SECONDS,
             stdout=subprocess.DEVNULL,
         )
+
+    def kill_gateway(self) -> None:
+        """End the gateway's process at once with SIGKILL; its keeper starts another one."""
+        while (process := noted_process(GatewaySettings(self._gateway_folder))) is None:
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+
+    @property
+    def _gateway_folder(self) -> str:
+        return str(Path(self.temp_dir, "gateway"))
 
     def processes(self, text: str) -> list[psutil.Process]:
         """Return the head's processes with ``text`` in their command line; a zombie has none."""

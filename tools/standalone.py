@@ -25,6 +25,8 @@ LOCAL_CONNECTION = '{"conn_type": "ray", "extra": {"mode": "local", "connect_tim
 START_SECONDS = 150.0
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.25
+# As many entries as Airflow's API gives at once.
+PAGE = 100
 FINISHED_STATES = frozenset({"success", "failed"})
 
 
@@ -110,7 +112,10 @@ class StandaloneAirflow:
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return the task instances of a run, as the REST API describes them, in the order of their start."""
-        instances = self._get(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        instances: list[dict[str, Any]] = []
+        while page := self._get(path, limit=PAGE, offset=len(instances), order_by="id")["task_instances"]:
+            instances += page
         return sorted(instances, key=lambda instance: instance["start_date"] or "~")
 
     def xcoms(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from airflow_ray.exceptions import (
 from airflow_ray.object_uri import RETURN_VALUE, ObjectURI, quote_part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from airflow_ray.client.connection.settings import RaySettings
     from airflow_ray.client.progress import Progress
@@ -105,7 +105,7 @@ class RayClient:
 
     def follow(
         self, uri: ObjectURI | str, poll_interval: float = following.POLL_SECONDS, offset: int | None = None
-    ) -> Iterator[Progress]:
+    ) -> Generator[Progress, None, None]:
         """Yield news of the work for ``uri`` as it comes, last with its final state; see :func:`following.follow`."""
         return following.follow(self.link, self.targets, self._own_uri(uri), poll_interval, offset)
 

@@ -13,7 +13,7 @@ from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import RayConnectionError, RayWaitTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from airflow_ray.client.checkpoints import Targets
     from airflow_ray.client.connection.link import Link
@@ -31,7 +31,7 @@ def follow(
     poll_interval: float = POLL_SECONDS,
     offset: int | None = None,
     seconds_left: Callable[[], float] = lambda: math.inf,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Yield news of the work for ``uri`` as it comes, last with its final state.
 
     A connection that breaks meanwhile is made again.
@@ -61,15 +61,17 @@ def follow(
             targets.refresh(uri)
             offset = answer["offset"]
             text = answer.get("value_json")
-            yield Progress(
+            progress = Progress(
                 answer["state"],
                 answer["lines"],
                 answer["skipped"],
                 answer.get("detail"),
                 answer.get("record"),
                 None if text is None else json.loads(text),
+                offset,
             )
-            if "record" in answer or answer["state"] == State.LOST:
+            yield progress
+            if progress.has_ended:
                 return
 
 

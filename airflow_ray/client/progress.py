@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_ray.cluster.protocol import State
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -16,6 +18,7 @@ class Progress:
     :param detail: what PENDING work waits for.
     :param record: once the state is final, what :meth:`RayClient.describe` returns.
     :param value: once SUCCEEDED, the value of work with ``result="value"``.
+    :param offset: number of log lines up to here.
     """
 
     state: str
@@ -24,3 +27,9 @@ class Progress:
     detail: str | None = None
     record: dict[str, Any] | None = None
     value: Any = None
+    offset: int | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there will be no further news."""
+        return self.record is not None or self.state == State.LOST

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import uuid
 from abc import abstractmethod
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 # A task that is killed has 5 seconds before SIGKILL.
 KILL_SECONDS = 4.0
 SUBMISSIONS = 3
+# Work that ends sooner is not worth a deferral, which takes as long and costs another process.
+SHORT_SECONDS = 10.0
+SHORT_POLL_SECONDS = 1.0
 
 
 class RayOperator(RayArguments):
@@ -63,16 +67,18 @@ class RayOperator(RayArguments):
 
     def execute(self, context: Context) -> Any:
         """Run the callable on the cluster, wait for it and return what the task returns."""
+        start_seconds = (datetime.now(timezone.utc) - context["ti"].start_date).total_seconds()
         deadline = None
         if self.execution_timeout is not None:
             deadline = time.time() + self.execution_timeout.total_seconds()
         uri = self._uri_of(context)
         self._holder = uuid.uuid4().hex
+        resume = {"submissions": 1, "deadline": deadline, "holder": self._holder, "start_seconds": start_seconds}
         with self._connected(uri):
             submission = self._submit(uri, context)
             # Let the UI lead to the Ray dashboard while the work goes on.
             context["ti"].xcom_push(RayDashboardLink().xcom_key, submission.dashboard_page or "")
-            return self._completed(uri, context, {"submissions": 1, "deadline": deadline, "holder": self._holder})
+            return self._completed(uri, context, resume)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on when :class:`~airflow_ray.triggers.RayObjectTrigger` has waited for the work.
@@ -137,7 +143,8 @@ class RayOperator(RayArguments):
     ) -> Any:
         """Wait for the work and return what the task returns; submit it again where an input was lost under way.
 
-        :param resume: number of ``submissions``, the ``deadline`` in seconds since 1970 or None, and the ``holder``.
+        :param resume: number of ``submissions``, the ``deadline`` in seconds since 1970 or None, the ``holder``, and
+            ``start_seconds``, which the start of the task's process has taken.
         :param offset: number of log lines that the task's log has; None if nobody has told.
         :param has_ended: whether a trigger has waited for it already.
         """
@@ -145,8 +152,9 @@ class RayOperator(RayArguments):
 
         while True:
             if self.deferrable and not has_ended:
-                self._defer(uri, resume)
-            news = self.client.follow(uri, self.poll_interval, offset)
+                news = self._news_of_short_work(uri, resume, offset)
+            else:
+                news = self.client.follow(uri, self.poll_interval, offset)
             progress = show_progress(self.log, news, self.fetch_logs)
             record = progress.record or {"state": progress.state, "error": None}
             if not (record["error"] or {}).get("lost") or resume["submissions"] >= SUBMISSIONS:
@@ -166,8 +174,22 @@ class RayOperator(RayArguments):
         self.client.acknowledge(uri)
         return returned
 
+    def _news_of_short_work(self, uri: ObjectURI, resume: dict[str, Any], offset: int | None) -> Iterator[Progress]:
+        """Yield news of the work until it has ended, or hand the waiting to the triggerer where that lasts."""
+        deadline = time.monotonic() + SHORT_SECONDS
+        has_ended = False
+        with closing(self.client.follow(uri, min(self.poll_interval, SHORT_POLL_SECONDS), offset)) as news:
+            # Of work that has ended only lines are still to come.
+            while has_ended or time.monotonic() < deadline:
+                progress = next(news, None)
+                if progress is None:
+                    return
+                offset, has_ended = progress.offset, State(progress.state).is_final
+                yield progress
+        self._defer(uri, {**resume, "offset": offset})
+
     def _defer(self, uri: ObjectURI, resume: dict[str, Any]) -> None:
-        from airflow_ray.triggers import RayObjectTrigger
+        from airflow_ray.triggers import RayObjectTrigger, seconds_to_settle
 
         credentials = None
         if self.client.targets.expire(uri):
@@ -183,7 +205,7 @@ class RayOperator(RayArguments):
             deadline=resume["deadline"],
             fetch_logs=self.fetch_logs,
             credentials=credentials,
-            resume=resume,
+            resume={**resume, "settle_seconds": seconds_to_settle(resume.get("start_seconds", 0.0))},
         )
         self.defer(trigger=trigger, method_name="execute_complete")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import AirflowSensorTimeout, BaseSensorOperator, conf
@@ -53,7 +54,11 @@ class RayObjectSensor(BaseSensorOperator):
         """Wait."""
         if not self.deferrable:
             return super().execute(context)
-        return self._wait(context, time.time() + self.timeout)
+        from airflow_ray.triggers import seconds_to_settle
+
+        start_seconds = (datetime.now(timezone.utc) - context["ti"].start_date).total_seconds()
+        resume = {"deadline": time.time() + self.timeout, "settle_seconds": seconds_to_settle(start_seconds)}
+        return self._wait(context, resume)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
         """Go on when :class:`~airflow_ray.triggers.RayObjectTrigger` has waited.
@@ -66,7 +71,7 @@ class RayObjectSensor(BaseSensorOperator):
             raise AirflowSensorTimeout(f"The sensor has waited for timeout={self.timeout:g} seconds")
         if event["status"] == triggers.ERROR:
             raise triggers.error_of(event)
-        self._wait(context, event["resume"]["deadline"])
+        self._wait(context, event["resume"])
 
     def poke(self, context: Context) -> bool:
         """Return whether all objects are there."""
@@ -79,7 +84,7 @@ class RayObjectSensor(BaseSensorOperator):
             }
             return all([self._is_there(clients[uri.conn_id], uri) for uri in uris])
 
-    def _wait(self, context: Context, deadline: float) -> None:
+    def _wait(self, context: Context, resume: dict[str, Any]) -> None:
         """Return if all objects are there, or else defer until they are."""
         from airflow_ray.triggers import RayObjectTrigger
 
@@ -87,8 +92,8 @@ class RayObjectSensor(BaseSensorOperator):
             trigger = RayObjectTrigger(
                 [str(uri) for uri in self._uris()],
                 poll_interval=self.poke_interval,
-                deadline=deadline,
-                resume={"deadline": deadline},
+                deadline=resume["deadline"],
+                resume=resume,
             )
             self.defer(trigger=trigger, method_name="execute_complete")
 

@@ -72,7 +72,7 @@ def cluster(monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_RAY_HERE", "ray://here")
     monkeypatch.setitem(OPENERS, "client", cluster.open_session)
     monkeypatch.setattr(watcher, "MIN_SECONDS_BETWEEN_CALLS", 0.0)
-    monkeypatch.setattr(triggers, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(triggers, "seconds_to_settle", lambda *_: 0.0)
     yield cluster
     watcher.stop_all()
 

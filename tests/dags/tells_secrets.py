@@ -13,6 +13,16 @@ def tell(number, names):
     return number + 1
 
 
+def tell_late(number, names):
+    """Tell when the task is deferred, as that of work which lasts for ten seconds is."""
+    import os
+    import time
+
+    time.sleep(15)
+    for name in names:
+        print(f"{name} is {os.environ[name]}.")
+
+
 def fail(number, names):
     import os
 
@@ -28,6 +38,6 @@ OPTIONS = {
 
 with DAG("tells_secrets", schedule=None):
     RayPythonOperator(task_id="tell", python_callable=tell, **OPTIONS)
-    RayPythonOperator(task_id="tell_deferred", python_callable=tell, deferrable=True, **OPTIONS)
+    RayPythonOperator(task_id="tell_deferred", python_callable=tell_late, deferrable=True, **OPTIONS)
     RayPythonOperator(task_id="fail", python_callable=fail, **OPTIONS)
     RayPythonOperator.partial(task_id="tell_mapped", python_callable=tell, **OPTIONS).expand(num_cpus=[1, "0.5"])

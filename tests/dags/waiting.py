@@ -40,7 +40,8 @@ def worker_waits_too_long():
     ray_task(until_told, task_id="work", num_cpus=0, result="value")("{{ params.files }}")
 
 
-@dag(schedule=None, render_template_as_native_obj=True, params={"files": {}}, dagrun_timeout=timedelta(seconds=20))
+# Work is followed in its task for ten seconds before that is deferred.
+@dag(schedule=None, render_template_as_native_obj=True, params={"files": {}}, dagrun_timeout=timedelta(seconds=40))
 def triggerer_waits_too_long():
     ray_task(until_told, task_id="work", num_cpus=0, result="value", deferrable=True)("{{ params.files }}")
 
@@ -58,15 +59,19 @@ def count(name, lines, seconds):
 def quiet_beside_loud():
     options = {"num_cpus": 0, "result": "value", "deferrable": True, "poll_interval": 2}
     ray_task(count, task_id="quiet", **options)("quiet", 60, 0.5)
-    ray_task(count, task_id="loud", **options)("loud", 10_000, 0.001)
+    ray_task(count, task_id="loud", **options)("loud", 30_000, 0.001)
 
 
-@dag(schedule=None)
+@dag(schedule=None, params={"gate": ""})
 def many_wait():
-    # As a driver, which costs the machine of the test no further process for each connection.
-    # A scheduler that lags by more than the five seconds a deferral takes fails a task, which then goes on in a retry.
-    @ray_task(ray_conn_id="ray_gateway", num_cpus=0, result="value", deferrable=True, **RETRIES)
-    def double(number):
+    # Without retries: one that is lost fails the run.
+    @ray_task(num_cpus=0, result="value", deferrable=True)
+    def double(number, params):
+        import os
+        import time
+
+        while not os.path.exists(params["gate"]):
+            time.sleep(0.5)
         return number * 2
 
     @task
@@ -74,6 +79,26 @@ def many_wait():
         return sum(numbers)
 
     total(double.expand(number=list(range(20))))
+
+
+@dag(schedule=None, params={"number": 1, "seconds": 1})
+def many_end_soon():
+    @task
+    def numbers(params):
+        return list(range(params["number"]))
+
+    @ray_task(num_cpus=0, result="value", deferrable=True)
+    def double(number, params):
+        import time
+
+        time.sleep(params["seconds"])
+        return number * 2
+
+    @task
+    def total(numbers):
+        return sum(numbers)
+
+    total(double.expand(number=numbers()))
 
 
 @dag(schedule=None, params={"uri": ""})
@@ -96,5 +121,6 @@ worker_waits_too_long()
 triggerer_waits_too_long()
 quiet_beside_loud()
 many_wait()
+many_end_soon()
 waits_for_another()
 makes_for_another()

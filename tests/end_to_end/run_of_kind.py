@@ -20,6 +20,7 @@ from airflow_ray.client.doctor import diagnose
 from airflow_ray.decorators import ray_task
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
+from airflow_ray.operators import base
 from airflow_ray.operators.python import RayPythonOperator
 from airflow_ray.operators.release import RayReleaseOperator
 from airflow_ray.operators.tune import RayTuneOperator
@@ -172,7 +173,9 @@ def checks(dag: DAG) -> str:
 
 def main() -> None:
     # There is no scheduler that a deferral would have to wait for.
-    triggers.SETTLE_SECONDS = 0.0
+    triggers.seconds_to_settle = lambda *_: 0.0
+    # As work that lasts.
+    base.SHORT_SECONDS = 0.0
     dag = new_dag(params={})
     output = io.StringIO()
     with contextlib.redirect_stdout(output):

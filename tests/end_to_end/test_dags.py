@@ -1,4 +1,4 @@
-"""Whole DAG runs on a real Airflow: scheduler, API server, a process for each task, an embedded Ray."""
+"""Whole DAG runs on a real Airflow, with a process for each task, and a cluster that is reached over the gateway."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import pytest
 
 from tests.dags.helpers.frame_kinds import MAKERS, expected
 from tools.example import XCOM_BACKEND, write_higgs_file
-from tools.standalone import LOCAL_CONNECTION, StandaloneAirflow
+from tools.ray_cluster import RayHead
+from tools.standalone import StandaloneAirflow
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -25,9 +26,22 @@ def first_python_block(page: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneAirflow]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home folder, which searches and the page on checkpoints write to."""
+    return tmp_path_factory.mktemp("airflow")
+
+
+@pytest.fixture(scope="module")
+def cluster(folder: Path) -> Iterator[RayHead]:
+    # One whose processes can import Airflow with all its providers, as a callable that skips its task does.
+    head = RayHead(environment={"HOME": str(folder)})
+    yield head
+    head.stop()
+
+
+@pytest.fixture(scope="module")
+def airflow(folder: Path, cluster: RayHead) -> Iterator[StandaloneAirflow]:
     """Airflow with the examples and the test DAGs in one DAG folder."""
-    folder = tmp_path_factory.mktemp("airflow")
     dags = folder / "dags"
     shutil.copytree(ROOT / "tests" / "dags", dags)
     shutil.copytree(ROOT / "examples", dags, dirs_exist_ok=True)
@@ -35,9 +49,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneAirf
     for page in ("waiting", "tuning", "data"):
         (dags / f"of_{page}.py").write_text(first_python_block(ROOT / "docs" / f"{page}.md"))
     environment = {
-        "AIRFLOW_CONN_RAY_DEFAULT": LOCAL_CONNECTION,
+        "AIRFLOW_CONN_RAY_DEFAULT": cluster.gateway_uri,
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        # Where searches write to is in the home folder.
         "HOME": str(folder),
         # More tasks at a time would only take the processors from each other.
         "AIRFLOW__CORE__PARALLELISM": "2",

@@ -16,6 +16,7 @@ from airflow_ray.decorators import ray_task
 from airflow_ray.exceptions import RayConfigurationError
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
+from airflow_ray.operators import base
 from airflow_ray.operators.python import RayPythonOperator
 from tests.dag_runs import TaskInstance, new_dag, run_dag
 
@@ -190,7 +191,8 @@ def test_mapped_tasks_expand_over_the_items_of_what_a_ray_task_returns(dag):
 
 
 @pytest.mark.slow
-def test_mapped_tasks_expand_over_a_deferred_one_with_checkpoints(dag, tmp_path):
+def test_mapped_tasks_expand_over_a_deferred_one_with_checkpoints(dag, tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "SHORT_SECONDS", 0.0)
     with dag:
         items = ray_task(
             lambda: [1, 2], task_id="listed", deferrable=True, checkpoint=True, checkpoint_path=f"file://{tmp_path}"

@@ -15,6 +15,7 @@ import pytest
 from airflow_ray.exceptions import RayConfigurationError, RaySearchSpaceError
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
+from airflow_ray.operators import base
 from airflow_ray.operators.python import RayPythonOperator
 from airflow_ray.operators.tune import RayTuneOperator
 from tests.checkpointing import Cluster, connection_of
@@ -229,7 +230,8 @@ def test_time_budget_ends_the_search_with_what_it_has(dag):
 
 
 @pytest.mark.slow
-def test_search_waits_deferred(dag):
+def test_search_waits_deferred(dag, monkeypatch):
+    monkeypatch.setattr(base, "SHORT_SECONDS", 0.0)
     assert search(dag, deferrable=True)["best_config"] == {"x": 3}
 
 

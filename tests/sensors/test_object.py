@@ -22,7 +22,7 @@ each_way_to_wait = pytest.mark.parametrize("how", [{"mode": "poke"}, {"deferrabl
 
 @pytest.fixture(autouse=True)
 def no_scheduler_to_wait_for(monkeypatch):
-    monkeypatch.setattr(triggers, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(triggers, "seconds_to_settle", lambda *_: 0.0)
 
 
 @pytest.fixture
