@@ -18,6 +18,7 @@ from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.arguments import RayArguments
 from airflow_ray.operators.dashboard_link import RayDashboardLink
 from airflow_ray.operators.log_lines import show_progress, show_spilling
+from airflow_ray.operators.tries import generation, task_try
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,6 +98,9 @@ class RayOperator(RayArguments):
         uri, self._uri = self._uri, None
         if uri is None:
             return
+        if not self.cancel_on_kill:
+            self.log.info("%s goes on without this task, since cancel_on_kill is off", uri)
+            return
         self.log.info("Cancelling %s", uri)
         # A cluster that does not answer must not hold up the end of the task.
         cancel = start_in_thread(lambda: self.client.link.call_from_aside("cancel", uri.record_id, self._holder))
@@ -160,9 +164,7 @@ class RayOperator(RayArguments):
 
             context["ti"].xcom_push(XCOM_KEY, told(self._checkpoint_location(), uri))
         show_spilling(self.log, record["spilled_bytes"])
-        returned = self._returned(uri, progress)
-        self.client.acknowledge(uri)
-        return returned
+        return self._returned(uri, progress)
 
     def _defer(self, uri: ObjectURI, resume: dict[str, Any]) -> None:
         from airflow_ray.triggers import RayObjectTrigger
@@ -180,6 +182,7 @@ class RayOperator(RayArguments):
             poll_interval=self.poll_interval,
             deadline=resume["deadline"],
             fetch_logs=self.fetch_logs,
+            cancel_on_kill=self.cancel_on_kill,
             credentials=credentials,
             resume=resume,
         )
@@ -205,9 +208,9 @@ class RayOperator(RayArguments):
             uri=uri,
             kwargs=call.kwargs,
             code_folders=[*bundle_folders(context), *(own_folder(call.code) if call.code else ())],
-            # Airflow raises it when the task is cleared, and leaves it when it tries again.
             holder=self._holder,
-            generation=str(context["ti"].max_tries),
+            generation=generation(context),
+            task_try=task_try(self, context, self._holder),
             num_cpus=self.num_cpus,
             num_gpus=self.num_gpus,
             memory=self.memory,
