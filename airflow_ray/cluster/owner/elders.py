@@ -118,11 +118,11 @@ class Elders:
         from ray.exceptions import RayActorError
 
         greeting: Greeting | None = await self._ask(holder, "greet")
-        task_try: TaskTry | None = attempt["task_try"]
         if greeting is not None and greeting["messages"] < TRY_MESSAGES:
-            is_first = task_try is not None and task_try["number"] <= 1
-            attempt = {**attempt, "fingerprint": None if is_first else attempt["fingerprint"]}
-            del attempt["task_try"]
+            attempt = dict(attempt)
+            task_try: TaskTry | None = attempt.pop("task_try", None)
+            if task_try is not None and task_try["number"] <= 1:
+                attempt["fingerprint"] = None
         with suppress(RayActorError):
             return await holder.attach.remote(record_id, **attempt)
         return None
