@@ -47,6 +47,7 @@ __all__ = [
     "current_task",
     "functions_of_maps",
     "in_task",
+    "in_test_mode",
     "on_changed_sources",
     "pull_xcom",
     "task_decorator_factory",
@@ -59,6 +60,11 @@ def in_task() -> bool:
     from airflow.sdk.execution_time import task_runner
 
     return hasattr(task_runner, "SUPERVISOR_COMMS")
+
+
+def in_test_mode() -> bool:
+    """Return whether this process tries a task out, by ``airflow tasks test``."""
+    return os.environ.get("AIRFLOW_TEST_MODE") == "True"
 
 
 def current_task() -> Any:

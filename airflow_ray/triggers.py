@@ -50,6 +50,7 @@ class RayObjectTrigger(BaseTrigger):
     :param poll_interval: seconds between two calls to the cluster while nothing ends; an end comes at once.
     :param deadline: when to give up, in seconds since 1970; None never does.
     :param fetch_logs: show what the work writes.
+    :param cancel_on_kill: whether a person who ends the task ends the work.
     :param credentials: of work whose credentials expire: for ``checkpoint`` and ``storage`` None or ``path`` and
         ``aws_conn_id`` of a :class:`~airflow_ray.client.checkpoints.location.CheckpointLocation`, and ``required``.
     :param resume: plain data for the task that goes on. Two fields of it count here too: ``offset``, the number of log
@@ -66,6 +67,7 @@ class RayObjectTrigger(BaseTrigger):
         fetch_logs: bool = True,
         credentials: dict[str, Any] | None = None,
         resume: dict[str, Any] | None = None,
+        cancel_on_kill: bool = True,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.object_uris = object_uris
@@ -75,6 +77,7 @@ class RayObjectTrigger(BaseTrigger):
         self.fetch_logs = fetch_logs
         self.credentials = credentials
         self.resume = resume
+        self.cancel_on_kill = cancel_on_kill
         # Not arguments of their own: a triggerer of an earlier release would not know them.
         self._offset: int | None = (resume or {}).get("offset")
         self._settle_seconds: float | None = (resume or {}).get("settle_seconds")
@@ -82,7 +85,8 @@ class RayObjectTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class and the arguments, as Airflow keeps them."""
-        names = "object_uris", "holder", "poll_interval", "deadline", "fetch_logs", "credentials", "resume"
+        of_work = "object_uris", "holder", "credentials", "resume", "cancel_on_kill"
+        names = *of_work, "poll_interval", "deadline", "fetch_logs"
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -98,7 +102,7 @@ class RayObjectTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Cancel the work when a person ends the task; Airflow calls this from version 3.3 on."""
-        if self.holder is None:
+        if self.holder is None or not self.cancel_on_kill:
             return
         from airflow_ray.client.failure_details import NOT_CANCELLED
         from airflow_ray.client.watcher import cancel

@@ -43,7 +43,7 @@ OPERATOR = """
 import json, sys, time
 import airflow.sdk.execution_time.task_runner
 from airflow.sdk import BaseHook, BaseOperator
-from benchmarks.task_instance import TaskInstance
+from benchmarks.task_instance import context_of
 
 def nothing():
     pass
@@ -54,7 +54,7 @@ started = time.perf_counter()
 from airflow_ray.operators.python import RayPythonOperator
 operator = RayPythonOperator(task_id="nothing", python_callable=nothing, ray_conn_id=sys.argv[1])
 imported = time.perf_counter()
-operator.execute({"ti": TaskInstance("nothing")})
+operator.execute(context_of("nothing"))
 ended = time.perf_counter()
 print(json.dumps({"import": imported - started, "run": ended - imported, "ray": "ray" in sys.modules}))
 """
@@ -63,7 +63,7 @@ print(json.dumps({"import": imported - started, "run": ended - imported, "ray": 
 PID = """
 import json, os, sys
 from airflow_ray.operators.python import RayPythonOperator
-from benchmarks.task_instance import TaskInstance
+from benchmarks.task_instance import context_of
 
 def pid():
     import os
@@ -72,7 +72,7 @@ def pid():
 pids = set()
 for _ in range(int(sys.argv[2])):
     operator = RayPythonOperator(task_id="pid", python_callable=pid, ray_conn_id=sys.argv[1], result="value")
-    pids.add(operator.execute({"ti": TaskInstance("pid")}))
+    pids.add(operator.execute(context_of("pid")))
 print(json.dumps({"workers": len(pids)}))
 """
 

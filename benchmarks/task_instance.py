@@ -6,10 +6,17 @@ import uuid
 from typing import Any
 
 
+class DagRun:
+    """As much of a DAG run as the operators ask of it."""
+
+    start_date, run_after, clear_number = None, None, 0
+    conf: dict[str, Any] = {}
+
+
 class TaskInstance:
     """As much of a task instance as the operators ask of it."""
 
-    dag_id, map_index, max_tries = "benchmark", -1, 0
+    dag_id, map_index, try_number, max_tries = "benchmark", -1, 1, 0
 
     def __init__(self, task_id: str) -> None:
         self.task_id = task_id
@@ -17,3 +24,8 @@ class TaskInstance:
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Forget it."""
+
+
+def context_of(task_id: str) -> Any:
+    """Return as much of the context of a task as the operators ask of it."""
+    return {"ti": TaskInstance(task_id), "dag_run": DagRun()}

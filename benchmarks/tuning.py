@@ -12,7 +12,7 @@ from airflow_ray.hooks.ray import RayHook
 from airflow_ray.operators.tune import RayTuneOperator
 from benchmarks.measure import Result, all_timed, in_turns, noise
 from benchmarks.servers import DRIVER, ray_head
-from benchmarks.task_instance import TaskInstance
+from benchmarks.task_instance import context_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,4 +62,4 @@ def _search_by_operator(folder: Path, trials: int) -> None:
         storage_path=str(folder),
         ray_conn_id=DRIVER,
     )
-    operator.execute({"ti": TaskInstance("tune")})  # type: ignore[typeddict-item]
+    operator.execute(context_of("tune"))

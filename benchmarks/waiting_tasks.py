@@ -36,7 +36,7 @@ import sys, threading, time
 import psutil
 import airflow.sdk.execution_time.task_runner
 from airflow.sdk import BaseHook, BaseOperator
-from benchmarks.task_instance import TaskInstance
+from benchmarks.task_instance import context_of
 
 def rss():
     return psutil.Process().memory_info().rss
@@ -53,7 +53,7 @@ empty = rss()
 from airflow_ray.operators.python import RayPythonOperator
 operator = RayPythonOperator(task_id="wait", python_callable=wait, ray_conn_id=sys.argv[1])
 threading.Thread(target=tell).start()
-operator.execute({"ti": TaskInstance("wait")})
+operator.execute(context_of("wait"))
 """
 
 

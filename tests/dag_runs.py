@@ -46,12 +46,28 @@ class TaskInstance:
 
     run_id, task_id, map_index = "manual__by_hand", "by_hand", -1
 
-    def __init__(self, dag_id: str, max_tries: int = 0) -> None:
+    def __init__(self, dag_id: str, max_tries: int = 0, try_number: int = 1) -> None:
         self.dag_id = dag_id
         self.max_tries = max_tries
+        self.try_number = try_number
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Forget it."""
+
+
+class OfRun:
+    """As much of a DAG run as an operator asks of it."""
+
+    conf: dict[str, Any] = {}
+
+    def __init__(self, clear_number: int | None = 0, start_date: datetime | None = None) -> None:
+        self.clear_number = clear_number
+        self.start_date = self.run_after = start_date
+
+
+def context_of(dag_id: str, clear_number: int | None = 0, start_date: datetime | None = None, **ti: int) -> Any:
+    """Return as much of the context of a task as an operator asks of it."""
+    return {"ti": TaskInstance(dag_id, **ti), "dag_run": OfRun(clear_number, start_date), "params": {}}
 
 
 def new_dag(params: dict[str, Any]) -> DAG:
@@ -65,11 +81,11 @@ def new_dag(params: dict[str, Any]) -> DAG:
     )
 
 
-def run_dag(dag: DAG, conf: dict[str, Any] | None = None) -> DagRunResult:
+def run_dag(dag: DAG, conf: dict[str, Any] | None = None, **more: Any) -> DagRunResult:
     with create_session() as session:
         if session.get(DagBundleModel, BUNDLE) is None:
             session.add(DagBundleModel(name=BUNDLE))
             session.flush()
         session.merge(DagModel(dag_id=dag.dag_id, bundle_name=BUNDLE, fileloc=dag.fileloc))
     SerializedDagModel.write_dag(LazyDeserializedDAG.from_dag(dag), bundle_name=BUNDLE)
-    return DagRunResult(dag.test(run_conf=conf))
+    return DagRunResult(dag.test(run_conf=conf, **more))

@@ -9,7 +9,7 @@ import math
 import os
 import uuid
 from collections import namedtuple
-from datetime import date
+from datetime import date, timedelta
 
 import attrs
 import numpy as np
@@ -483,6 +483,29 @@ def test_next_try_frees_what_the_one_before_has_put(dag, monkeypatch):
     sent = deleted(dag, monkeypatch, {"own": str(uri), "passed on": [str(other)]}, map_index=2)
     assert (sent[0], sent[-1]) == ("GetXCom", "DeleteXCom")
     assert [each["uri"] for each in hook.list_objects(dag.dag_id)] == [str(other)]
+
+
+def test_next_try_takes_what_the_one_before_has_made_though_its_xcom_is_deleted(dag, monkeypatch, tmp_path):
+    succeed, failed = task_runner._handle_current_task_success, []
+
+    def succeed_later(context, ti):
+        if not failed:
+            failed.append(ti.xcom_pull("make"))
+            raise RuntimeError("the first time")
+        return succeed(context, ti)
+
+    def make(path):
+        with open(path, "a") as file:
+            file.write("started\n")
+        return make_frame()
+
+    monkeypatch.setattr(task_runner, "_handle_current_task_success", succeed_later)
+    with dag:
+        made = ray_task(make, retries=1, retry_delay=timedelta(0))(str(tmp_path / "starts"))
+        ray_task(total, result="value")(made)
+    run = run_dag(dag)
+    assert (run.state, run.xcom("total"), len(failed)) == ("success", 45, 1)
+    assert (tmp_path / "starts").read_text() == "started\n"
 
 
 def test_deletion_goes_on_where_the_cluster_does_not_answer(dag, monkeypatch):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from airflow_ray.client.connection.settings import RaySettings
     from airflow_ray.client.progress import Progress
+    from airflow_ray.cluster.protocol import TaskTry
 
 RESTORE_ROUNDS = 3
 
@@ -69,11 +70,13 @@ class RayClient:
         generation: str | None = None,
         holder: str | None = None,
         checkpointed_as: ObjectURI | None = None,
+        task_try: TaskTry | None = None,
         **options: Any,
     ) -> Submission:
         """Start a callable on the cluster in place of any earlier work under the same URI.
 
         :param checkpointed_as: whose checkpoints its outputs become; None for its own.
+        :param task_try: the try of a task that this is for; None for work that only its generation tells.
         """
         check_callable(fn, "The callable")
         uri = self._own_uri(uri)
@@ -84,6 +87,7 @@ class RayClient:
         attempt = {
             "fingerprint": generation and fingerprint(fn, args, kwargs, call.sources, remote_options, generation),
             "holder": holder,
+            "task_try": task_try,
             **self.targets.of(checkpointed_as or uri, remote_options),
         }
         work = {
@@ -132,10 +136,6 @@ class RayClient:
                 kept += lines
                 offset = answer["offset"]
         return kept
-
-    def acknowledge(self, uri: ObjectURI | str) -> None:
-        """Let the next :meth:`submit` for ``uri`` begin anew, though this work was the same and has succeeded."""
-        self.link.call("acknowledge", self._own_uri(uri).record_id)
 
     def is_available(self, uri: ObjectURI | str) -> bool:
         """Return whether the object that ``uri`` names can be read: from the cluster, or from its checkpoint.

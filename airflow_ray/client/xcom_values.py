@@ -243,6 +243,9 @@ def _uris_in(value: Any) -> Iterator[str]:
 
 def _release(uri: ObjectURI) -> None:
     def release(client: RayClient) -> None:
+        # What a task of Ray has made stays: Airflow may have lost its success, and its retry takes it, or replaces it.
+        if client.describe(uri).get("task_id") is not None:
+            return
         for freed in client.release(uri):
             log.info("Released %s", freed)
 

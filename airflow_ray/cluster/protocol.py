@@ -14,7 +14,7 @@ RETURN_VALUE = "return_value"
 REFRESH_SECONDS = 600.0
 # Of the messages between processes. A change that an older reader cannot do without raises the first number, one that
 # an older writer cannot know of raises the second.
-MESSAGES_VERSION = 6
+MESSAGES_VERSION = 7
 OLDEST_MESSAGES_VERSION = 5
 OWNER_PREFIX = "airflow_ray_owner_"
 KEEPER_PREFIX = "airflow_ray_keeper_"
@@ -93,6 +93,19 @@ Sources = dict[str, tuple[str, str, str]]
 # Whether each key of the dict that a callable returns is an output of its own; and how many items of what it returns
 # may be one each, where that is a list for mapped tasks, or else None.
 OutputNames = tuple[bool, int | None]
+
+
+class TaskTry(TypedDict):
+    """A try of an Airflow task, which may find what an earlier one has left.
+
+    ``number`` counts the tries of a task from 1 on, also over its clearings. ``run`` is a text that the tries have in
+    common between which the task was not cleared, nor its run made again. ``clearings`` is how often something of the
+    run was cleared; None where Airflow does not tell.
+    """
+
+    number: int
+    run: str
+    clearings: int | None
 
 
 class DashboardPage(TypedDict):

@@ -70,7 +70,8 @@ class RayHook(BaseHook):
         """Start a callable on the cluster in place of any earlier work under the same URI.
 
         Given a generation, the same work that is under way or done already is left to go on instead. It is the same if
-        the generation is, and callable, helper modules, arguments and options.
+        the generation is, and callable, helper modules, arguments and options; what is done already, if its inputs are
+        those objects still.
 
         :param fn: the callable, pickled by value with the modules of its folder.
         :param args: its arguments; object URIs in them, however nested, arrive as the objects.

@@ -51,6 +51,10 @@ class RayArguments(BaseOperator):
         connection, or else the credentials of the cluster's own machines.
     :param checkpoint_path: where to write, ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``file:///folder``
         (templated). None takes what is set in the Ray connection, the AWS connection or Airflow's configuration.
+    :param durable: let a retry go on with the work of an earlier try, or take what that has made. False has each try
+        begin anew.
+    :param cancel_on_kill: end the work when the task is killed, marked or timed out. False lets it go on; when the task
+        is cleared, its next try ends it.
     :param deferrable: wait in Airflow's triggerer, without a slot of a worker.
     :param poll_interval: seconds between two calls to the cluster while there is no news; the end comes at once, and
         so do log lines unless deferred.
@@ -90,6 +94,8 @@ class RayArguments(BaseOperator):
         checkpoint: bool | Literal["best-effort"] = False,
         checkpoint_source: str | None = None,
         checkpoint_path: str | None = None,
+        durable: bool = True,
+        cancel_on_kill: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 10.0,
         fetch_logs: bool = True,
@@ -113,6 +119,8 @@ class RayArguments(BaseOperator):
         self.checkpoint: bool | Literal["best-effort"] = checkpoint
         self.checkpoint_source = checkpoint_source
         self.checkpoint_path = checkpoint_path
+        self.durable = durable
+        self.cancel_on_kill = cancel_on_kill
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.fetch_logs = fetch_logs

@@ -19,6 +19,7 @@ from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.arguments import RayArguments
 from airflow_ray.operators.dashboard_link import RayDashboardLink
 from airflow_ray.operators.log_lines import show_progress, show_spilling
+from airflow_ray.operators.tries import generation, task_try
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,6 +104,9 @@ class RayOperator(RayArguments):
         uri, self._uri = self._uri, None
         if uri is None:
             return
+        if not self.cancel_on_kill:
+            self.log.info("%s goes on without this task, since cancel_on_kill is off", uri)
+            return
         self.log.info("Cancelling %s", uri)
         # A cluster that does not answer must not hold up the end of the task.
         cancel = start_in_thread(lambda: self.client.link.call_from_aside("cancel", uri.record_id, self._holder))
@@ -170,9 +174,7 @@ class RayOperator(RayArguments):
 
             context["ti"].xcom_push(XCOM_KEY, told(self._checkpoint_location(), uri))
         show_spilling(self.log, record["spilled_bytes"])
-        returned = self._returned(uri, progress)
-        self.client.acknowledge(uri)
-        return returned
+        return self._returned(uri, progress)
 
     def _news_of_short_work(self, uri: ObjectURI, resume: dict[str, Any], offset: int | None) -> Iterator[Progress]:
         """Yield news of the work until it has ended, or hand the waiting to the triggerer where that lasts."""
@@ -204,6 +206,7 @@ class RayOperator(RayArguments):
             poll_interval=self.poll_interval,
             deadline=resume["deadline"],
             fetch_logs=self.fetch_logs,
+            cancel_on_kill=self.cancel_on_kill,
             credentials=credentials,
             resume={**resume, "settle_seconds": seconds_to_settle(resume.get("start_seconds", 0.0))},
         )
@@ -229,9 +232,9 @@ class RayOperator(RayArguments):
             uri=uri,
             kwargs=call.kwargs,
             code_folders=[*bundle_folders(context), *(own_folder(call.code) if call.code else ())],
-            # Airflow raises it when the task is cleared, and leaves it when it tries again.
             holder=self._holder,
-            generation=str(context["ti"].max_tries),
+            generation=generation(context),
+            task_try=task_try(self, context, self._holder),
             num_cpus=self.num_cpus,
             num_gpus=self.num_gpus,
             memory=self.memory,

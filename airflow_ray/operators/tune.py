@@ -20,6 +20,7 @@ from airflow_ray.exceptions import RayConfigurationError
 from airflow_ray.operators.base import RayOperator
 from airflow_ray.operators.log_lines import show_checkpoint, show_sources
 from airflow_ray.operators.remote_call import RemoteCall
+from airflow_ray.operators.tries import generation, task_try
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -193,9 +194,9 @@ class RayTuneOperator(RayOperator):
         """Return folder and name of the experiment: the same for each try that may go on with it."""
         from airflow_ray.client.submission.fingerprint import experiment_name
 
-        same = [space, self.metric, self.mode]
+        same = [space, self.metric, self.mode, task_try(self, context, self._holder)["run"]]
         folders = bundle_folders(context)
-        name = experiment_name(_code_of(self.trainable), same, folders, generation=str(context["ti"].max_tries))
+        name = experiment_name(_code_of(self.trainable), same, folders, generation(context))
         return {"folder": self._uri_of(context).record_id, "name": name}
 
     def _storage_location(self) -> dict[str, str | None] | None:

@@ -77,6 +77,13 @@ def test_work_is_cancelled_over_the_connection_of_the_task(operator, new_session
     assert (session.calls, new_session.calls) == ([CANCEL], [])
 
 
+def test_work_that_is_not_to_be_cancelled_goes_on_and_the_log_says_so(operator, new_session, capfd):
+    operator.cancel_on_kill = False
+    session = FakeSession()
+    assert f"{URI} goes on without this task" in kill(operator, session, capfd)
+    assert (session.calls, new_session.calls) == ([], [])
+
+
 def test_work_is_cancelled_over_another_connection_where_that_of_the_task_breaks(operator, new_session, capfd):
     assert "could not be cancelled" not in kill(operator, FakeSession(RayConnectionError("It broke.")), capfd)
     assert new_session.calls == [CANCEL]

@@ -18,7 +18,7 @@ from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators import base
 from airflow_ray.operators.python import RayPythonOperator
-from tests.dag_runs import TaskInstance, new_dag, run_dag
+from tests.dag_runs import context_of, new_dag, run_dag
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -354,10 +354,9 @@ def test_on_kill_cancels_the_remote_work(dag, tmp_path):
             time.sleep(0.05)
         operator.on_kill()
 
-    context = {"ti": TaskInstance(dag.dag_id), "params": {}}
     threading.Thread(target=kill, daemon=True).start()
     with pytest.raises(Exception, match="was cancelled"):
-        operator.execute(context)
+        operator.execute(context_of(dag.dag_id))
 
 
 def test_retried_task_runs_again_under_the_same_uri(dag, tmp_path):

@@ -19,7 +19,7 @@ from airflow_ray.operators import base
 from airflow_ray.operators.python import RayPythonOperator
 from airflow_ray.operators.tune import RayTuneOperator
 from tests.checkpointing import Cluster, connection_of
-from tests.dag_runs import TaskInstance, new_dag, run_dag
+from tests.dag_runs import context_of, new_dag, run_dag
 
 # Each trial is a process of its own, which takes seconds to start.
 TWO_TRIALS = {"x": {"grid_search": [2, 3]}}
@@ -583,5 +583,5 @@ def test_cleared_task_searches_anew(dag, tmp_path):
             storage_path=str(tmp_path / "storage"),
         )
     for max_tries in (0, 1):
-        task.execute({"ti": TaskInstance(dag.dag_id, max_tries)})
+        task.execute(context_of(dag.dag_id, max_tries=max_tries, try_number=max_tries + 1))
     assert len((tmp_path / "starts").read_text().splitlines()) == 4

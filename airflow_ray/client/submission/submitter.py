@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray.client import errors
 from airflow_ray.client.checkpoints.recovery import restore
+from airflow_ray.cluster.protocol import State
 
 if TYPE_CHECKING:
     from airflow_ray.client.connection.link import Link
@@ -38,7 +39,7 @@ class Submitter:
     :param link: to the cluster; it is connected.
     :param uri: the name of the result.
     :param inputs: the object URI of each input, by record id and key.
-    :param attempt: ``fingerprint``, ``holder``, ``checkpoint`` and ``storage``, as
+    :param attempt: ``fingerprint``, ``holder``, ``task_try``, ``checkpoint`` and ``storage``, as
         :meth:`~airflow_ray.cluster.owner.submissions.Submissions.attach` takes them.
     """
 
@@ -67,7 +68,10 @@ class Submitter:
         if error := answer.get("error"):
             missing = self._inputs.get((error.get("record_id", ""), error.get("key", "")))
             raise errors.exception_from(missing or self._uri, error)
-        if state := answer.get("attached"):
+        state = answer.get("attached")
+        if state == State.SUCCEEDED:
+            log.info("%s was made already, by an earlier try: taking that, and nothing runs again", self._uri)
+        elif state:
             log.info("%s is %s already, by an earlier try: going on with that", self._uri, state)
         else:
             log.info("Submitted %s", self._uri)

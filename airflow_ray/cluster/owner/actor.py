@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from airflow_ray.cluster.protocol import Sources
 
 # What Submissions.attach takes.
-ATTEMPT = ("fingerprint", "holder", "checkpoint", "storage")
+ATTEMPT = ("fingerprint", "holder", "checkpoint", "storage", "task_try")
 
 
 def _of_record(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -151,14 +151,6 @@ class Owner:
         """See :meth:`Waiting.watch`."""
         unknown = [each[0] for each in wanted if self._records.get(each[0]) is None]
         return await self._elders.watch(self._waiting.watch, unknown, watcher, wanted, timeout)
-
-    @_of_record
-    async def acknowledge(self, record_id: str) -> None:
-        """Take note that Airflow knows of the success: a new try of the task begins anew."""
-        async with self._records.lock(record_id):
-            if (record := self._records.get(record_id)) is not None:
-                record.acknowledged = True
-                self._records.shorten_log(record)
 
     @_of_record
     async def describe(self, record_id: str) -> dict[str, Any] | None:

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from airflow_ray.cluster.owner.waiting import Wanted
-    from airflow_ray.cluster.protocol import Greeting
+    from airflow_ray.cluster.protocol import Greeting, TaskTry
 
 # One that does not answer holds up no connection.
 GREETING_SECONDS = 5.0
+# Of the messages, since which an owner knows of the tries of a task.
+TRY_MESSAGES = 7
 # Between two looks at what they have, while somebody waits for that: it happens after an upgrade only.
 ELDERS_SECONDS = 1.0
 
@@ -115,6 +117,12 @@ class Elders:
     async def _attach(self, holder: Any, record_id: str, attempt: dict[str, Any]) -> Any:
         from ray.exceptions import RayActorError
 
+        greeting: Greeting | None = await self._ask(holder, "greet")
+        if greeting is not None and greeting["messages"] < TRY_MESSAGES:
+            attempt = dict(attempt)
+            task_try: TaskTry | None = attempt.pop("task_try", None)
+            if task_try is not None and task_try["number"] <= 1:
+                attempt["fingerprint"] = None
         with suppress(RayActorError):
             return await holder.attach.remote(record_id, **attempt)
         return None

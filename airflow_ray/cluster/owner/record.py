@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray.cluster.owner.log_buffer import LogBuffer
 from airflow_ray.cluster.protocol import State
 from airflow_ray.cluster.redaction import redacted, secrets_in
+
+if TYPE_CHECKING:
+    from airflow_ray.cluster.protocol import TaskTry
 
 
 class Output(NamedTuple):
@@ -34,15 +38,18 @@ class Record:
     :param fingerprint: the same for the same work of another try; None where no other try may attach to this.
     :param holder: the try that submitted or last attached to this; an earlier one may not cancel it any more.
     :param submission: what this was submitted by: the same one that comes again has lost its answer.
+    :param edition: tells the outputs from earlier and later ones of the same names.
+    :param task_try: the try of a task that submitted or last attached to this; None for work that is of none.
     :param inputs: record id, key and source of each input; the source is ``store``, ``lineage`` or ``checkpoint``.
+    :param input_editions: of those whose records this owner has, by record id.
     :param checkpoint: where and with which credentials the outputs are checkpointed; forgotten when the work ends.
     :param storage: where and with which credentials the work itself may write and read; likewise.
     :param ttl: seconds after the last use in which the outputs are released; None keeps them.
 
     ``outputs`` maps each key to its description, ``refs`` to its object and ``objects`` to the Ray objects inside that.
     ``lost`` are the keys of those that are gone, ``rebuilt_at`` is when Ray last ran the work again for an output that
-    was lost, ``run_id`` tells the run that the outputs are of. ``acknowledged`` is whether Airflow has taken note of
-    the success, ``is_restored`` whether the record knows of no other outputs than those that were restored to it.
+    was lost, ``run_id`` tells the run that the outputs are of. ``is_restored`` is whether the record knows of no other
+    outputs than those that were restored to it.
     ``read_offset`` is how far a follower has read the log, ``read_at`` when it last asked, by the monotonic clock in
     seconds. ``placement_groups`` are those that the work has made. ``used_at`` is when the work or its outputs were
     last of use to somebody, by the same clock, ``users`` are the attempts of other work that uses them now.
@@ -56,7 +63,10 @@ class Record:
     fingerprint: str | None = None
     holder: str | None = None
     submission: str | None = None
+    edition: str = field(default_factory=lambda: uuid.uuid4().hex)
+    task_try: TaskTry | None = None
     inputs: list[tuple[str, str, str]] = field(default_factory=list)
+    input_editions: dict[str, str] = field(default_factory=dict)
     checkpoint: dict[str, Any] | None = field(default=None, repr=False)
     storage: dict[str, Any] | None = field(default=None, repr=False)
     state: State = State.PENDING
@@ -78,7 +88,6 @@ class Record:
     placement_groups: list[Any] = field(default_factory=list, repr=False)
     actors: list[bytes] = field(default_factory=list, repr=False)
     lost: set[str] = field(default_factory=set)
-    acknowledged: bool = False
     is_restored: bool = False
     task_id: str | None = None
     rebuilt_at: float = 0.0
@@ -91,12 +100,6 @@ class Record:
     used_at: float = field(default_factory=time.monotonic)
     users: set[str] = field(default_factory=set)
     spilled_bytes: int = 0
-
-    def is_attachable(self, fingerprint: str | None) -> bool:
-        """Whether a new try of the same work can go on with this instead of beginning again."""
-        can_go_on = not self.state.is_final or self.state == State.SUCCEEDED
-        is_usable = can_go_on and not self.acknowledged and not self.lost
-        return is_usable and fingerprint is not None and fingerprint == self.fingerprint
 
     @property
     def finished(self) -> bool:
@@ -173,7 +176,6 @@ class Record:
             "outputs": self.outputs,
             "lost": sorted(self.lost),
             "fingerprint": self.fingerprint,
-            "acknowledged": self.acknowledged,
             "task_id": self.task_id,
             "log_lines": self.log.end,
             "ttl": self.ttl,

@@ -12,7 +12,7 @@ from airflow_ray.cluster.owner.record import Record
 from airflow_ray.cluster.protocol import State
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
 # What is kept of a log when its work has ended and somebody has read it, and of all logs together.
 TAIL_BYTES = 256 * 1024
@@ -75,6 +75,10 @@ class Records:
     def producers(self, record: Record) -> list[Record]:
         """Return the records, as far as they are known, whose outputs are inputs of ``record``."""
         return [self._records[name] for name, _, _ in record.inputs if name in self._records]
+
+    def editions(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the edition of each of these records that is known."""
+        return {name: self._records[name].edition for name in names if name in self._records}
 
     def of(self, dag: str | None, run: str | None) -> list[Record]:
         """Return the records of a DAG and a run, in the order in which they were made; None stands for all."""

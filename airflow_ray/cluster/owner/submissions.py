@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import failure, failure_of
+from airflow_ray.cluster.owner.attaching import may_attach
 from airflow_ray.cluster.owner.attempt import Attempt
 from airflow_ray.cluster.owner.environments import Environments
 from airflow_ray.cluster.owner.scheduling import ClusterView, Scheduling
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_ray.cluster.owner.ray_calls import RayCalls
     from airflow_ray.cluster.owner.record import Record
     from airflow_ray.cluster.owner.records import Records
-    from airflow_ray.cluster.protocol import OutputNames, Sources
+    from airflow_ray.cluster.protocol import OutputNames, Sources, TaskTry
 
 
 class Submissions:
@@ -47,13 +49,19 @@ class Submissions:
         holder: str | None,
         checkpoint: dict[str, Any] | None,
         storage: dict[str, Any] | None,
+        task_try: TaskTry | None = None,
     ) -> SubmitAnswer:
-        """Go on with work of the same fingerprint that is under way or done; empty where there is none.
+        """Go on with the same work of an earlier try that is under way or done; empty where there is none.
 
         The arguments are those of :meth:`submit`.
         """
+        record = self._records.get(record_id)
+        if record is not None and record.state == State.SUCCEEDED and record.fingerprint == fingerprint is not None:
+            # What nobody has asked for since may be lost.
+            for key in list(record.refs):
+                await self._outputs.forget_if_lost(record_id, key)
         async with self._records.lock(record_id):
-            return self._attach(record_id, fingerprint, holder, checkpoint, storage)
+            return self._attach(record_id, fingerprint, holder, checkpoint, storage, task_try)
 
     async def submit(
         self,
@@ -65,6 +73,7 @@ class Submissions:
         *,
         fingerprint: str | None = None,
         holder: str | None = None,
+        task_try: TaskTry | None = None,
         submission: str | None = None,
         as_json: bool = False,
         names: OutputNames = (False, None),
@@ -83,6 +92,7 @@ class Submissions:
         :param options: what ``RemoteFunction.options`` takes, as plain data.
         :param fingerprint: tells the same work of another try; None always begins anew.
         :param holder: any text that tells who submits this, for :meth:`cancel`.
+        :param task_try: which try of a task this is; None for work that is of none.
         :param submission: tells one call of this from all others: where it comes again, it has begun already.
         :param names: as for :func:`~airflow_ray.cluster.worker.runner.run`.
         :param scheduling_timeout: seconds in PENDING after which the work fails; None waits without limit.
@@ -94,20 +104,24 @@ class Submissions:
         :param lent: refs of inputs that the owners of other builds have, by record id and key.
         """
         async with self._records.lock(record_id):
-            if answer := self._attach(record_id, fingerprint, holder, checkpoint, storage):
+            if answer := self._attach(record_id, fingerprint, holder, checkpoint, storage, task_try):
                 return answer
             if self.has_begun(record_id, submission):
                 return {}
             refs, error = self._input_refs(inputs, lent)
             if error is not None:
                 return {"error": error}
+            # Of the objects that these are the refs of: another try of theirs may end meanwhile.
+            editions = self._records.editions(name for name, _, _ in inputs)
             pickled = await self._outputs.own(payload[0]) if isinstance(payload, list) else payload
             # Its holder may have been cancelled while its payload was on its way.
             if self._records.is_cancelled(holder):
                 return {"error": failure(FailureKind.CANCELLED)}
             record = await self._records.create(record_id, options, ttl)
-            record.inputs, record.checkpoint, record.storage = inputs, checkpoint, storage
+            record.inputs, record.input_editions = inputs, editions
+            record.checkpoint, record.storage = checkpoint, storage
             record.fingerprint, record.holder, record.submission = fingerprint, holder, submission
+            record.task_try = task_try
             for producer in self._records.producers(record):
                 producer.users.add(record.attempt)
             is_checkpointed = checkpoint is not None
@@ -159,6 +173,7 @@ class Submissions:
                 record = await self._records.create(record_id, {}, ttl)
             # It is no longer what the work has made.
             record.fingerprint = None
+            record.edition = uuid.uuid4().hex
             record.take_output(key, output)
             record.note_used()
             self._records.set_ttl(record, ttl)
@@ -202,13 +217,16 @@ class Submissions:
         holder: str | None,
         checkpoint: dict[str, Any] | None,
         storage: dict[str, Any] | None,
+        task_try: TaskTry | None,
     ) -> SubmitAnswer:
         if self._records.is_cancelled(holder):
             return {"error": failure(FailureKind.CANCELLED)}
         record = self._records.get(record_id)
-        if record is None or not record.is_attachable(fingerprint):
+        if record is None:
             return {}
-        record.holder = holder
+        if not may_attach(record, fingerprint, task_try, self._records.editions(record.input_editions)):
+            return {}
+        record.holder, record.task_try = holder, task_try
         if not record.finished:
             # The credentials of an earlier try may have expired by now, or been changed.
             record.checkpoint, record.storage = checkpoint, storage

@@ -17,7 +17,7 @@ from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.python import RayPythonOperator
 from tests.conftest import new_uri
-from tests.dag_runs import TaskInstance
+from tests.dag_runs import context_of
 from tests.ray_head import RayHead
 
 
@@ -253,7 +253,7 @@ def test_log_of_a_task_tells_that_the_store_was_full(small_head, capfd):
         operator = RayPythonOperator(
             task_id="make", python_callable=make_frame, op_args=[2_500_000], ray_conn_id="ray_small"
         )
-        operator.execute({"ti": TaskInstance(uuid.uuid4().hex)})
+        operator.execute(context_of(uuid.uuid4().hex))
     assert "bytes were spilled to disk while this task ran" in capfd.readouterr().out
 
 

@@ -90,15 +90,6 @@ def test_cleared_task_begins_anew(hook, uri, files):
     assert files[0].read_text() == "started\nstarted\n"
 
 
-@pytest.mark.slow
-def test_work_that_airflow_has_acknowledged_begins_anew(hook, uri, files):
-    files[1].touch()
-    start(hook, uri, files).wait(60)
-    hook.client.acknowledge(uri)
-    start(hook, uri, files).wait(60)
-    assert files[0].read_text() == "started\nstarted\n"
-
-
 def speak_twice(gate):
     import os
     import time

@@ -1,0 +1,46 @@
+"""Whether a try of a task may go on with what an earlier one has begun or made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_ray.cluster.protocol import State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_ray.cluster.owner.record import Record
+    from airflow_ray.cluster.protocol import TaskTry
+
+
+def may_attach(record: Record, fingerprint: str | None, task_try: TaskTry | None, editions: Mapping[str, str]) -> bool:
+    """Whether work of this fingerprint is there already, for this try to go on with.
+
+    Work that is done is the result of this try too only if it would be made of the same: nothing of its run was cleared
+    in between, and no input is another one by now. One that is gone is none.
+
+    :param task_try: of which task; None for work that is of none, which only the fingerprint tells.
+    :param editions: those of the inputs by now, by record id, as far as they are there.
+    """
+    if fingerprint is None or fingerprint != record.fingerprint or not _follows(task_try, record.task_try):
+        return False
+    if not record.finished:
+        return True
+    is_there = record.state == State.SUCCEEDED and not record.lost
+    has_same_inputs = all(editions.get(name, then) == then for name, then in record.input_editions.items())
+    return is_there and has_same_inputs and _is_uncleared(task_try, record.task_try)
+
+
+def _follows(task_try: TaskTry | None, earlier: TaskTry | None) -> bool:
+    """Whether ``task_try`` is a later try of the same task in the same run."""
+    if task_try is None or earlier is None:
+        return task_try is earlier
+    # A first one has none before it, whatever is there under its name: of a run that was deleted, or of a trial.
+    is_retry = task_try["number"] > 1 and task_try["number"] > earlier["number"]
+    return is_retry and task_try["run"] == earlier["run"]
+
+
+def _is_uncleared(task_try: TaskTry | None, earlier: TaskTry | None) -> bool:
+    if task_try is None or earlier is None:
+        return True
+    return task_try["clearings"] is not None and task_try["clearings"] == earlier["clearings"]

@@ -1,0 +1,58 @@
+"""What the owner of a newer build asks of one whose release knows less."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_ray.cluster.owner.elders import Elders
+from tests.cluster.owner.fakes import run
+
+ATTEMPT = {"fingerprint": "f", "holder": "h", "checkpoint": None, "storage": None}
+
+
+class FakeElder:
+    """Answers as the actor of an owner does, and notes with what it was attached to."""
+
+    def __init__(self, messages: int) -> None:
+        self._answers = {
+            "greet": {"release": "0.1", "build": "old", "messages": messages, "oldest_messages": messages},
+            "retire": False,
+            "describe": {},
+            "attach": {"attached": "RUNNING"},
+            "release": [],
+        }
+        self.attached: list[dict] = []
+
+    def __getattr__(self, method: str):
+        answer = self._answers[method]
+
+        class Method:
+            @staticmethod
+            async def remote(*args, **kwargs):
+                if method == "attach":
+                    self.attached.append(kwargs)
+                return answer
+
+        return Method
+
+
+@pytest.mark.parametrize(
+    ("messages", "number", "expected"),
+    [
+        (7, 2, {**ATTEMPT, "task_try": {"number": 2, "run": "r", "clearings": 0}}),
+        (6, 2, ATTEMPT),
+        (6, 1, {**ATTEMPT, "fingerprint": None}),
+    ],
+    ids=["same messages", "retry", "first try"],
+)
+def test_older_owner_is_asked_in_words_that_it_knows(messages, number, expected):
+    async def test() -> None:
+        elder = FakeElder(messages)
+        greeting = {"release": "0.2", "build": "new", "messages": 7, "oldest_messages": 5}
+        elders = Elders(greeting, lambda: [elder])
+        await elders.meet()
+        task_try = {"number": number, "run": "r", "clearings": 0}
+        answer = await elders.attach("d/r/t/-1", {**ATTEMPT, "task_try": task_try})
+        assert (answer, elder.attached) == ({"attached": "RUNNING"}, [expected])
+
+    run(test())
