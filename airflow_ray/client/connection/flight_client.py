@@ -18,6 +18,22 @@ if TYPE_CHECKING:
 
     from airflow_ray.client.connection.authentication import Authentication
 
+# What gRPC is told for each connection.
+_GRPC_OPTIONS = [
+    # Two connections of one process, with two tokens, are two.
+    ("grpc.use_local_subchannel_pool", 1),
+    # A host that vanishes says nothing: after so long without a byte it is asked, and after so long without an answer
+    # the calls to it fail, as they do where nothing that is sent arrives. The gateway says something each ten seconds
+    # while somebody waits, so it is not asked while all is well. It ends the connection of who asks it four times in a
+    # row: nobody waits so long for a word of a transfer.
+    ("grpc.keepalive_time_ms", 25_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # Who waits sends nothing else, and would be allowed to ask twice in all.
+    ("grpc.http2.max_pings_without_data", 0),
+    # One that has just been started is not left alone for up to two minutes, because nobody was there before.
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+]
 # In which gRPC ends its threads after its last client was closed.
 SHUTDOWN_SECONDS = 1.0
 _GRPC_THREADS = ("grpc", "event_engine", "lifeguard", "timer_")
@@ -101,8 +117,7 @@ class FlightClient:
         if tls is not None:
             options = {"tls_root_certs": tls.ca_cert, "cert_chain": tls.cert, "private_key": tls.key}
             options = {name: pem for name, pem in options.items() if pem is not None}
-        # Two connections of one process, with two tokens, are two.
-        return flight.FlightClient(self._location, generic_options=[("grpc.use_local_subchannel_pool", 1)], **options)
+        return flight.FlightClient(self._location, generic_options=_GRPC_OPTIONS, **options)
 
 
 _clients: WeakSet[FlightClient] = WeakSet()

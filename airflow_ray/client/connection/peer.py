@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray import __version__
 from airflow_ray.client.connection.bundle import bundle
 from airflow_ray.client.connection.probe import PROBE_SECONDS, connection_error
+from airflow_ray.client.connection.reasons import plain_details
 from airflow_ray.client.connection.retrying import is_passing, tries
 from airflow_ray.client.connection.threads import run_in_thread
 from airflow_ray.cluster.build import own_build
@@ -176,4 +177,4 @@ def details_of(error: BaseException) -> str:
     """Return what gRPC says of an error of Arrow Flight's, without what that puts around it."""
     text = str(error)
     found = _FLIGHT.match(text)
-    return found["details"] if found else text
+    return plain_details(found["details"] if found else text)

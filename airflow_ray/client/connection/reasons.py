@@ -11,6 +11,10 @@ _PREFIX = re.compile(
     r"^(?:UNKNOWN: |UNAVAILABLE: )?(?:failed to connect to all addresses; last error: )?"
     r"(?:UNKNOWN: )?(?:ipv[46]:\S+: )?(?:Failed to connect to remote host: )?"
 )
+# What an operating system says of a socket, amid what Arrow Flight and gRPC say of their own parts.
+_OF_SOCKET = re.compile(r"(?:recvmsg|sendmsg): ?(?P<cause>[A-Z][\w ]+\w)")
+# What gRPC says where it has found that out itself.
+_TIMED_OUT = "keepalive watchdog timeout"
 # Errors of Ray's own code where an answer was cut short.
 _CUT_SHORT = (TypeError, AttributeError, KeyError, IndexError)
 
@@ -31,5 +35,9 @@ def reason_of(error: BaseException) -> str:
 
 
 def plain_details(details: str) -> str:
-    """Return what gRPC says without what it puts before the cause."""
+    """Return what gRPC says without what it puts around the cause."""
+    if found := _OF_SOCKET.search(details):
+        return found["cause"]
+    if _TIMED_OUT in details:
+        return "Connection timed out"
     return _PREFIX.sub("", details) or details

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hmac
 import os
+import socket
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.gateway.settings import sum_of
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 # what it began with ends, and is started again: its own work, 16 transfers and 2,000 calls that wait, stays below.
 MAX_GROWTH_BYTES = 1_500_000_000
 CHECK_SECONDS = 0.05
+# After so long without a byte the other end of a connection is asked for a sign of life, and again every few seconds;
+# gRPC has it given up after 20 seconds without an answer.
+QUIET_SECONDS = 25
+PROBE_SECONDS = 5
 _SCHEME = "Bearer "
 
 
@@ -59,6 +65,23 @@ def middleware(tokens: Tokens) -> dict[str, Any]:
                 raise flight.FlightUnauthenticatedError("another token is asked for" if given else "a token is missing")
 
     return {"doorkeeper": Doorkeeper()}
+
+
+def notice_vanished_hosts(port: int) -> None:
+    """Have the connections end whose other end has vanished without a word, also those that nobody uses at the moment.
+
+    Arrow Flight lets nobody tell its server to look after them, so the kernel does.
+
+    :param port: that this process listens on; connections inherit what is set of it.
+    """
+    for number in map(int, os.listdir("/proc/self/fd")):
+        # It may be no socket, or have been closed just now.
+        with suppress(OSError), socket.fromfd(number, socket.AF_INET, socket.SOCK_STREAM) as each:
+            is_listening = each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            if is_listening and each.getsockname()[1:2] == (port,):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, QUIET_SECONDS)
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_SECONDS)
 
 
 def limit_growth(end: Callable[[], None], at_most: int = MAX_GROWTH_BYTES) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_ray.cluster.gateway.calls import Owners, greeting
-from airflow_ray.cluster.gateway.guard import Tokens, limit_growth, middleware
+from airflow_ray.cluster.gateway.guard import Tokens, limit_growth, middleware, notice_vanished_hosts
 from airflow_ray.cluster.gateway.server import Desk, server
 from airflow_ray.cluster.gateway.settings import GatewaySettings
 
@@ -44,6 +44,7 @@ def serve(settings: dict[str, Any], control_service: str, release: str) -> None:
         stack.callback(server(desk, flight.Location.for_grpc_unix(str(place.socket))).shutdown)
         if place.host is not None:
             stack.callback(_listen(desk, place).shutdown)
+            notice_vanished_hosts(place.port)
         limit_growth(lambda: os._exit(1))
         _note(place, release)
         ended.wait()

@@ -6,6 +6,7 @@ import pytest
 
 from airflow_ray.client.connection import retrying
 from airflow_ray.client.connection.link import OPENERS, Link
+from airflow_ray.client.connection.peer import details_of
 from airflow_ray.client.connection.ray_session import RaySession
 from airflow_ray.client.connection.reasons import reason_of
 from airflow_ray.exceptions import RayConnectionError
@@ -39,6 +40,29 @@ OF_RAY = (
 )
 def test_reason_is_one_line_for_a_person(text, reason):
     assert reason_of(ConnectionError(text)) == reason
+
+
+FLIGHT = "Flight returned unavailable error, with message: {}. gRPC client debug context: UNKNOWN"
+WRITING = "Error in HTTP transport completing operation: on_write_finished_cb write_state=WRITING+MORE refs=0 flags=1"
+
+
+@pytest.mark.parametrize(
+    ("details", "reason"),
+    [
+        ("Stream removed (recvmsg:Connection timed out)", "Connection timed out"),
+        (
+            f"{WRITING} (Pending writes failed due to stream closure (recvmsg:Connection timed out))",
+            "Connection timed out",
+        ),
+        (f"{WRITING} (stream closure (sendmsg: Connection reset by peer (104)))", "Connection reset by peer"),
+        ("keepalive watchdog timeout", "Connection timed out"),
+        (f"failed to connect to all addresses; last error: {REFUSED}", "Connection refused"),
+        ("Socket closed", "Socket closed"),
+    ],
+)
+@pytest.mark.parametrize("around", ["{}", FLIGHT], ids=["alone", "in words of Flight"])
+def test_what_arrow_flight_says_is_shown_without_its_own_parts(details, reason, around):
+    assert details_of(OSError(around.format(details))) == reason
 
 
 def test_answer_that_was_cut_short_is_not_shown_as_ray_stumbles_over_it():
