@@ -32,6 +32,7 @@ LONGEST_FIRST = (
     "end_to_end/test_dags.py",
     "operators/test_tune.py",
     "end_to_end/test_survival.py",
+    "end_to_end/test_two_hosts.py",
     "client/checkpoints/test_recovery.py",
     "end_to_end/test_connection.py",
     "hooks/ray_hook/test_verbs.py",

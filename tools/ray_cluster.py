@@ -25,11 +25,12 @@ from airflow_ray.cluster.protocol import BUNDLE_NAME
 from tools.standalone import answers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 OBJECT_STORE_BYTES = 1_000_000_000
+_STARTED = "Ray runtime started"
 
 
 class RayHead:
@@ -42,6 +43,8 @@ class RayHead:
     :param object_store_bytes: what the object store of the head takes.
     :param python: the interpreter whose Ray it is.
     :param dashboard_port: of the dashboard, which it does not have if None.
+    :param address: that it listens on, and that its nodes reach it by.
+    :param prefix: what each of its commands begins with, such as what makes it run on another host.
     """
 
     def __init__(
@@ -53,24 +56,29 @@ class RayHead:
         object_store_bytes: int = OBJECT_STORE_BYTES,
         python: str = sys.executable,
         dashboard_port: int | None = None,
+        address: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
     ) -> None:
         control_port, client_port = ports or free_ports(2)
         self.ports = control_port, client_port
         self.dashboard_port = dashboard_port
+        self.address = address
+        self.prefix = prefix
         self.temp_dir = tempfile.mkdtemp(prefix="ray-")
         self.environment = environment or {}
         #: Port and token of the gateway, where one was started.
         self.gateway: tuple[int, str] | None = None
         self.python = python
         options = ["--head", f"--port={control_port}", f"--ray-client-server-port={client_port}"]
-        options += [f"--temp-dir={self.temp_dir}", *_dashboard(dashboard_port)]
+        options += [f"--temp-dir={self.temp_dir}", *_dashboard(dashboard_port, address)]
         options += [f"--object-store-memory={object_store_bytes}"]
         options += [f"--num-cpus={num_cpus}", f"--resources={json.dumps(resources or {})}"]
-        self.process = _start(self, options, Path(self.temp_dir, "start.log"), self._answers)
+        self._log = Path(self.temp_dir, "start.log")
+        self.process = _start(self, options, self._log, self._answers)
 
     def _answers(self) -> bool:
-        """Whether the Ray Client server, the last to start, accepts connections."""
-        return answers(self.ports[1])
+        """Whether the Ray Client server, the last to start, accepts connections, where that can be tried."""
+        return _STARTED in self._log.read_text() if self.prefix else answers(self.ports[1])
 
     @property
     def client_uri(self) -> str:
@@ -143,28 +151,28 @@ class RayNode:
 
     def __init__(self, head: RayHead, num_cpus: int, resources: dict[str, float]) -> None:
         log = Path(head.temp_dir, f"node-{os.urandom(4).hex()}.log")
-        options = [f"--address=127.0.0.1:{head.ports[0]}", f"--num-cpus={num_cpus}"]
+        options = [f"--address={head.address}:{head.ports[0]}", f"--num-cpus={num_cpus}"]
         options += [f"--object-store-memory={OBJECT_STORE_BYTES}"]
         options += [f"--resources={json.dumps(resources)}"]
-        self.process = _start(head, options, log, lambda: "Ray runtime started" in log.read_text())
+        self.process = _start(head, options, log, lambda: _STARTED in log.read_text())
 
     def kill(self) -> None:
         """End all processes at once with SIGKILL, as the loss of the machine does."""
         _kill_family(self.process)
 
 
-def _dashboard(port: int | None) -> list[str]:
+def _dashboard(port: int | None, address: str) -> list[str]:
     if port is None:
         return ["--include-dashboard=false"]
     # Ray's own choice for the agent is one port for all heads of a machine.
     (agent_port,) = free_ports(1)
-    options = ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}"]
+    options = ["--include-dashboard=true", f"--dashboard-host={address}", f"--dashboard-port={port}"]
     return [*options, f"--dashboard-agent-listen-port={agent_port}"]
 
 
 def _start(head: RayHead, options: list[str], log: Path, ready: Callable[[], bool]) -> subprocess.Popen[bytes]:
-    command = [head.python, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
-    command += ["--node-ip-address=127.0.0.1", "--min-worker-port=0", "--max-worker-port=0"]
+    command = [*head.prefix, head.python, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+    command += [f"--node-ip-address={head.address}", "--min-worker-port=0", "--max-worker-port=0"]
     command += options
     defaults = {"GRPC_ENABLE_FORK_SUPPORT": "0", "RAY_AUTH_MODE": "disabled"}
     defaults["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"
