@@ -84,11 +84,12 @@ def ensure_started(settings: RaySettings, deadline: float) -> None:
     """
     require_token(settings)
     _raise_if_remembered(settings)
-    note = _start(settings, deadline)
+    note, dashboard_url = _start(settings, deadline)
     place = _host_of(settings), settings.port or PORT
     until = min(deadline, time.monotonic() + REACH_SECONDS)
     while not _answers(*place):
         if time.monotonic() > until:
+            _require_head(settings, dashboard_url)
             raise _unreachable(settings, note)
         time.sleep(0.2)
     _memory_of(settings).unlink(missing_ok=True)
@@ -144,8 +145,8 @@ def start_through_ray_client(settings: RaySettings, deadline: float) -> dict[str
             raise _start_error(f"{settings.host}:{CLIENT_PORT}", str(error), error.is_of_versions) from None
 
 
-def _start(settings: RaySettings, deadline: float) -> dict[str, Any]:
-    """Start it in the first way that is open."""
+def _start(settings: RaySettings, deadline: float) -> tuple[dict[str, Any], str | None]:
+    """Start it in the first way that is open, and return its note, and the dashboard through which that was."""
     host = _host_of(settings)
     named = f"[{host}]" if ":" in host else host
     urls = [url for url in (settings.dashboard_url, f"http://{named}:{DASHBOARD_PORT}") if url]
@@ -157,9 +158,9 @@ def _start(settings: RaySettings, deadline: float) -> dict[str, Any]:
             except RayConnectionError as error:
                 problems.append(error)
             else:
-                return start_through_job(dashboard, settings)
+                return start_through_job(dashboard, settings), url
     if find_spec("ray") is not None and _answers(host, CLIENT_PORT):
-        return start_through_ray_client(settings, deadline)
+        return start_through_ray_client(settings, deadline), None
     without_ray = "" if find_spec("ray") else ", for which ray would have to be installed here"
     kind = next((type(each) for each in problems if isinstance(each, RayAuthenticationError)), RayConnectionError)
     raise kind(
@@ -168,6 +169,24 @@ def _start(settings: RaySettings, deadline: float) -> dict[str, Any]:
         f"{without_ray}. Open one of these ports from the machines of Airflow, or start the gateway with the cluster: "
         "python -m airflow_ray gateway bundle writes the file for that"
     )
+
+
+def _require_head(settings: RaySettings, dashboard_url: str | None) -> None:
+    """Make sure that what the gateway was started through still answers.
+
+    :raises RayConnectionError: it does not: the head or the network has gone, and the gateway's port may be open.
+    """
+    place = dashboard_url or f"{settings.host}:{CLIENT_PORT}"
+    try:
+        if dashboard_url is not None:
+            with Dashboard(dashboard_url, settings.authentication, time.monotonic() + PROBE_SECONDS) as dashboard:
+                dashboard.check()
+        elif not _answers(_host_of(settings), CLIENT_PORT):
+            raise RayConnectionError(f"No Ray Client server answers at {place}")
+    except RayConnectionError as error:
+        raise RayConnectionError(
+            f"The gateway of the Ray cluster was started through {place}, and now neither of them answers. {error}."
+        ) from error
 
 
 def _start_error(where: str, text: str, is_of_versions: bool) -> RayConnectionError:

@@ -72,6 +72,8 @@ class FakeDashboard:
     #: The state of a job that is there already, by the first name that is asked for.
     earlier: str | None = None
     token: str | None = None
+    #: Whether the head vanishes when it has told what the job printed.
+    vanishes: bool = False
     version: Any = field(default_factory=lambda: {"version": "4", "ray_version": "2.60.0"})
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     submitted: list[dict[str, Any]] = field(default_factory=list)
@@ -107,6 +109,9 @@ def dashboard() -> Iterator[Callable[..., FakeDashboard]]:
         class Handler(BaseHTTPRequestHandler):
             def handle_one(self) -> None:
                 given = self.headers.get("authorization")
+                if fake.vanishes and any(path.endswith("/logs") for _, path, _ in fake.asked):
+                    self.close_connection = True
+                    return
                 fake.asked.append((self.command, self.path, given))
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 if fake.token is not None and given != f"Bearer {fake.token}":
@@ -239,6 +244,14 @@ def test_one_that_cannot_be_reached_is_started_once_and_remembered(dashboard):
     with pytest.raises(RayGatewayUnreachableError, match="seconds ago"):
         ensure_started(settings(dashboard_url=fake.url, port=port), soon())
     assert len(fake.asked) == asked
+
+
+def test_head_that_vanishes_when_it_has_started_one_is_not_taken_for_a_closed_port(dashboard, tmp_path):
+    fake = dashboard(output=said(NOTE), vanishes=True)
+    with pytest.raises(RayConnectionError, match="now neither of them answers") as told:
+        ensure_started(settings(dashboard_url=fake.url, port=free_ports(1)[0]), soon())
+    assert is_passing(told.value)
+    assert list(tmp_path.glob("state/unreachable-*")) == []
 
 
 def test_after_ten_minutes_it_is_started_again(dashboard, tmp_path):
