@@ -111,9 +111,7 @@ def start_through_job(dashboard: Dashboard, settings: RaySettings) -> dict[str, 
     if answer is None:
         lines = "\n".join(output.splitlines()[-LAST_LINES:])
         raise RayConnectionError(f"The job {name} at {dashboard.url} ended without a gateway. It says:\n{lines}")
-    if "error" in answer:
-        raise _start_error(dashboard.url, answer["error"], answer.get("is_of_versions", False))
-    return answer
+    return _note_in(answer, dashboard.url)
 
 
 def start_through_ray_client(settings: RaySettings, deadline: float) -> dict[str, Any]:
@@ -141,7 +139,7 @@ def start_through_ray_client(settings: RaySettings, deadline: float) -> dict[str
         except TimeoutError:
             raise RayConnectionError("The gateway of the Ray cluster did not start in time") from None
         except GatewayError as error:
-            raise _start_error(f"{settings.host}:{CLIENT_PORT}", str(error), error.is_of_versions) from None
+            return _note_in(error.answer, f"{settings.host}:{CLIENT_PORT}")
 
 
 def _start(settings: RaySettings, deadline: float) -> dict[str, Any]:
@@ -170,9 +168,17 @@ def _start(settings: RaySettings, deadline: float) -> dict[str, Any]:
     )
 
 
-def _start_error(where: str, text: str, is_of_versions: bool) -> RayConnectionError:
-    kind = RayVersionMismatchError if is_of_versions else RayConnectionError
-    return kind(f"The gateway of the Ray cluster at {where} could not be started: {text}")
+def _note_in(answer: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return where the gateway is, as the head has answered to whoever asked for it.
+
+    :param where: what was asked, for the text.
+    :raises RayConnectionError: it could not be started.
+    """
+    # From here another port may lead to that on which it runs, such as that of a load balancer.
+    if "error" not in answer or answer.get("port"):
+        return answer
+    kind = RayVersionMismatchError if answer.get("is_of_versions") else RayConnectionError
+    raise kind(f"The gateway of the Ray cluster at {where} could not be started: {answer['error']}")
 
 
 def _host_of(settings: RaySettings) -> str:
@@ -196,12 +202,17 @@ def _memory_of(settings: RaySettings) -> Path:
 
 
 def _unreachable(settings: RaySettings, note: dict[str, Any]) -> RayGatewayUnreachableError:
-    place, memory = f"{settings.host}:{settings.port or PORT}", _memory_of(settings)
+    port, memory = settings.port or PORT, _memory_of(settings)
     text = (
         f"The gateway of the Ray cluster runs and listens on port {note['port']} of the head, and nothing answers at "
-        f"{place} from here ({socket.gethostname()}). Open TCP port {settings.port or PORT} from the machines of "
+        f"{settings.host}:{port} from here ({socket.gethostname()}). Open TCP port {port} from the machines of "
         f"Airflow to {settings.host}: in firewalls and network policies, and in the service of the head on Kubernetes"
     )
+    if note["port"] != port:
+        text += (
+            f". Where no node port or load balancer leads from there to port {note['port']} of the head, set that as "
+            "the port of the connection instead"
+        )
     with open(open_own(memory, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w") as file:
         file.write(text)
     return RayGatewayUnreachableError(text)
