@@ -291,8 +291,9 @@ def test_secrets_are_not_in_the_text_of_settings(connection, tls_fields):
     assert not [secret for secret in (TOKEN, key, "swordfish") if secret in repr(settings)]
 
 
-def test_refused_tls_is_told_at_once(tls_head, refusal, caplog):
-    refusal(tls_head, "gateway")
+def test_refused_tls_is_told_at_once(refusal, authority, caplog):
+    with server_with(*authority.sign("at-once")) as port:
+        refusal(port, "gateway")
     assert "Trying again" not in caplog.text
 
 
