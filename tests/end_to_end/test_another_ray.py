@@ -1,9 +1,10 @@
-"""A cluster of an older Ray and pyarrow than Airflow has, reached through the gateway, which a job starts there."""
+"""A cluster of an older Ray and pyarrow than Airflow has, reached through the gateway."""
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -15,9 +16,11 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import pytest
-import ray
 
-from airflow_ray.exceptions import RayTaskFailedError
+from airflow_ray.client.connection import gateway_start
+from airflow_ray.client.connection.head_process import free_ports
+from airflow_ray.client.connection.settings import RaySettings
+from airflow_ray.exceptions import RayTaskFailedError, RayVersionMismatchError
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.hooks.s3_checkpoint import S3CheckpointHook
 from airflow_ray.object_uri import ObjectURI
@@ -34,8 +37,9 @@ from tools.s3_server import S3Server
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 RAY = "2.58.1"
-# Ray's own images pin this version of pyarrow.
-REQUIREMENTS = f"ray[client,tune]=={RAY}", "pyarrow==19.0.1", "pandas==2.3.*", "numpy<3", "polars"
+# Ray's own images pin this release of pyarrow, and numpy 1.26 as long as Python has it.
+ARRAYS = "numpy<3", "numpy<2; python_version < '3.13'"
+REQUIREMENTS = f"ray[client,tune]=={RAY}", "pyarrow==19.0.1", *ARRAYS, "pandas==2.3.*", "polars"
 CONN_ID = "ray_another"
 
 
@@ -83,10 +87,8 @@ def releases() -> list[str]:
 
 
 def test_cluster_has_other_releases(hook):
-    of_cluster, here = value_of(hook, releases), releases()
-    assert of_cluster == [RAY, "19.0.1"]
-    assert here == [ray.__version__, here[1]]
-    assert not set(of_cluster).intersection(here)
+    assert value_of(hook, releases) == [RAY, "19.0.1"]
+    assert not {RAY, "19.0.1"}.intersection(releases())
 
 
 # Of values: all are made on the cluster and in this process, by its releases, and must be the same.
@@ -373,3 +375,19 @@ def test_dag_run_with_checkpoints_and_a_search(hook, s3, database):
     result = run_dag(dag).xcom("tune")
     assert (result["best_config"], result["trials"], result["errors"]) == ({"x": 3}, 2, 0)
     assert len(hook.get(ObjectURI.parse(result["table"]))) == 2
+
+
+def test_another_way_to_start_the_gateway_is_told_where_only_ray_client_is_open(head, monkeypatch):
+    monkeypatch.setattr(gateway_start, "CLIENT_PORT", head.ports[1])
+    monkeypatch.setitem(gateway_start.PORTS, "client", head.ports[1])
+    port, closed = free_ports(2)
+    place = {"host": "127.0.0.1", "port": port, "dashboard_url": f"http://127.0.0.1:{closed}", "password": 32 * "x"}
+    settings = RaySettings.model_validate({"conn_id": CONN_ID, "mode": "gateway", **place})
+    with pytest.raises(RayVersionMismatchError, match=f"(?s)the gateway with the cluster.*Ray: {RAY}"):
+        gateway_start.ensure_started(settings, time.monotonic() + 100)
+
+
+def test_button_tells_the_release_of_the_cluster(hook):
+    is_fine, words = RayHook(CONN_ID).test_connection()
+    assert is_fine, words
+    assert f"Ray {RAY}" in words

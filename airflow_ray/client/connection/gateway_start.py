@@ -8,7 +8,7 @@ import os
 import shlex
 import socket
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,7 @@ REMEMBERED_SECONDS = 600.0
 # In which the jobs of several tasks that want the same have the same name.
 SHARED_SECONDS = 600
 LAST_LINES = 15
+WITH_CLUSTER = "start the gateway with the cluster: python -m airflow_ray gateway bundle writes the file for that"
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,15 @@ def start_through_ray_client(settings: RaySettings, deadline: float) -> dict[str
     by_value = partial(pickle_by_value, [airflow_ray.cluster])
     sums, port = [sum_of(require_token(settings))], settings.port or PORT
     everywhere = "0.0.0.0"
-    with as_client.open_session(settings.model_copy(update=of_client)) as session:
+    with ExitStack() as stack:
+        try:
+            session = stack.enter_context(as_client.open_session(settings.model_copy(update=of_client)))
+        except RayVersionMismatchError as error:
+            raise RayVersionMismatchError(
+                f"No gateway answers at {settings.host}:{port}, and Ray Client, the only way from here to start one, "
+                "needs the cluster's release of Ray in this process. Open the port of the dashboard to the machines of "
+                f"Airflow, or {WITH_CLUSTER}. {error}"
+            ) from error
         log.info("Starting the gateway of the Ray cluster over Ray Client")
         left = max(1.0, deadline - time.monotonic())
         try:
@@ -163,8 +172,7 @@ def _start(settings: RaySettings, deadline: float) -> dict[str, Any]:
     raise kind(
         f"No gateway answers at {named}:{settings.port or PORT}, and it cannot be started from here. "
         f"{' '.join(f'{each}.' for each in problems)} No Ray Client server answers at {named}:{CLIENT_PORT}"
-        f"{without_ray}. Open one of these ports from the machines of Airflow, or start the gateway with the cluster: "
-        "python -m airflow_ray gateway bundle writes the file for that"
+        f"{without_ray}. Open one of these ports from the machines of Airflow, or {WITH_CLUSTER}"
     )
 
 
