@@ -8,7 +8,7 @@ import os
 import shlex
 import socket
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,7 @@ REMEMBERED_SECONDS = 600.0
 # In which the jobs of several tasks that want the same have the same name.
 SHARED_SECONDS = 600
 LAST_LINES = 15
+WITH_CLUSTER = "start the gateway with the cluster: python -m airflow_ray gateway bundle writes the file for that"
 
 log = logging.getLogger(__name__)
 
@@ -112,9 +113,7 @@ def start_through_job(dashboard: Dashboard, settings: RaySettings) -> dict[str, 
     if answer is None:
         lines = "\n".join(output.splitlines()[-LAST_LINES:])
         raise RayConnectionError(f"The job {name} at {dashboard.url} ended without a gateway. It says:\n{lines}")
-    if "error" in answer:
-        raise _start_error(dashboard.url, answer["error"], answer.get("is_of_versions", False))
-    return answer
+    return _note_in(answer, dashboard.url)
 
 
 def start_through_ray_client(settings: RaySettings, deadline: float) -> dict[str, Any]:
@@ -132,7 +131,15 @@ def start_through_ray_client(settings: RaySettings, deadline: float) -> dict[str
     by_value = partial(pickle_by_value, [airflow_ray.cluster])
     sums, port = [sum_of(require_token(settings))], settings.port or PORT
     everywhere = "0.0.0.0"
-    with as_client.open_session(settings.model_copy(update=of_client)) as session:
+    with ExitStack() as stack:
+        try:
+            session = stack.enter_context(as_client.open_session(settings.model_copy(update=of_client)))
+        except RayVersionMismatchError as error:
+            raise RayVersionMismatchError(
+                f"No gateway answers at {settings.host}:{port}, and Ray Client, the only way from here to start one, "
+                "needs the cluster's release of Ray in this process. Open the port of the dashboard to the machines of "
+                f"Airflow, or {WITH_CLUSTER}. {error}"
+            ) from error
         log.info("Starting the gateway of the Ray cluster over Ray Client")
         left = max(1.0, deadline - time.monotonic())
         try:
@@ -142,7 +149,7 @@ def start_through_ray_client(settings: RaySettings, deadline: float) -> dict[str
         except TimeoutError:
             raise RayConnectionError("The gateway of the Ray cluster did not start in time") from None
         except GatewayError as error:
-            raise _start_error(f"{settings.host}:{CLIENT_PORT}", str(error), error.is_of_versions) from None
+            return _note_in(error.answer, f"{settings.host}:{CLIENT_PORT}")
 
 
 def _start(settings: RaySettings, deadline: float) -> tuple[dict[str, Any], str | None]:
@@ -166,8 +173,7 @@ def _start(settings: RaySettings, deadline: float) -> tuple[dict[str, Any], str 
     raise kind(
         f"No gateway answers at {named}:{settings.port or PORT}, and it cannot be started from here. "
         f"{' '.join(f'{each}.' for each in problems)} No Ray Client server answers at {named}:{CLIENT_PORT}"
-        f"{without_ray}. Open one of these ports from the machines of Airflow, or start the gateway with the cluster: "
-        "python -m airflow_ray gateway bundle writes the file for that"
+        f"{without_ray}. Open one of these ports from the machines of Airflow, or {WITH_CLUSTER}"
     )
 
 
@@ -189,9 +195,17 @@ def _require_head(settings: RaySettings, dashboard_url: str | None) -> None:
         ) from error
 
 
-def _start_error(where: str, text: str, is_of_versions: bool) -> RayConnectionError:
-    kind = RayVersionMismatchError if is_of_versions else RayConnectionError
-    return kind(f"The gateway of the Ray cluster at {where} could not be started: {text}")
+def _note_in(answer: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return where the gateway is, as the head has answered to whoever asked for it.
+
+    :param where: what was asked, for the text.
+    :raises RayConnectionError: it could not be started.
+    """
+    # From here another port may lead to that on which it runs, such as that of a load balancer.
+    if "error" not in answer or answer.get("port"):
+        return answer
+    kind = RayVersionMismatchError if answer.get("is_of_versions") else RayConnectionError
+    raise kind(f"The gateway of the Ray cluster at {where} could not be started: {answer['error']}")
 
 
 def _host_of(settings: RaySettings) -> str:
@@ -215,12 +229,17 @@ def _memory_of(settings: RaySettings) -> Path:
 
 
 def _unreachable(settings: RaySettings, note: dict[str, Any]) -> RayGatewayUnreachableError:
-    place, memory = f"{settings.host}:{settings.port or PORT}", _memory_of(settings)
+    port, memory = settings.port or PORT, _memory_of(settings)
     text = (
         f"The gateway of the Ray cluster runs and listens on port {note['port']} of the head, and nothing answers at "
-        f"{place} from here ({socket.gethostname()}). Open TCP port {settings.port or PORT} from the machines of "
+        f"{settings.host}:{port} from here ({socket.gethostname()}). Open TCP port {port} from the machines of "
         f"Airflow to {settings.host}: in firewalls and network policies, and in the service of the head on Kubernetes"
     )
+    if note["port"] != port:
+        text += (
+            f". Where no node port or load balancer leads from there to port {note['port']} of the head, set that as "
+            "the port of the connection instead"
+        )
     with open(open_own(memory, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w") as file:
         file.write(text)
     return RayGatewayUnreachableError(text)

@@ -17,7 +17,7 @@ from airflow_ray.client.connection.threads import run_in_thread
 from airflow_ray.cluster.build import own_build
 from airflow_ray.cluster.gateway.flight import error_of
 from airflow_ray.cluster.protocol import MESSAGES_VERSION, OLDEST_MESSAGES_VERSION
-from airflow_ray.exceptions import RayConnectionError, RayVersionMismatchError
+from airflow_ray.exceptions import RayConnectionError, RayTLSError, RayVersionMismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,7 +85,7 @@ class Peer:
             self._start(start)
         # A gateway of an older release ends when the owner of a newer one is started, and so does the call for that.
         try:
-            tries(max(0.1, deadline - time.monotonic()))(lambda: self._ensure_owner(deadline))
+            tries(max(0.1, deadline - time.monotonic()), _may_pass)(lambda: self._ensure_owner(deadline))
         except _NothingAnswersError as error:
             raise RayConnectionError(str(error)) from error
 
@@ -157,6 +157,11 @@ class Peer:
             if type(told_error) is RayConnectionError and code in UNANSWERED and not listens(self.where):
                 raise _NothingAnswersError(str(told_error)) from error
             raise told_error from error
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether a gateway that was greeted before may answer the next time; TLS that has failed twice fails again."""
+    return is_passing(error) and not isinstance(error, RayTLSError)
 
 
 def listens(where: str, seconds: float = PROBE_SECONDS) -> bool:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5
 CONNECT_SECONDS = 5.0
-# The first that can write a file in one request.
-MIN_PYARROW = 21
+# The first that can write a file in one request, and that takes a certificate.
+FULL_PYARROW = 21
 # What Amazon's library reads when a file system is opened, and keeps: pyarrow has no argument for it.
 CHECKSUMS = "AWS_REQUEST_CHECKSUM_CALCULATION"
 
@@ -37,14 +37,19 @@ def open_s3(root: str, options: dict[str, Any]) -> Any:
     import pyarrow
     from pyarrow import fs
 
-    if int(pyarrow.__version__.partition(".")[0]) < MIN_PYARROW:
-        raise CheckpointFailure(
-            FailureKind.CHECKPOINT_PACKAGE,
-            root,
-            f"this machine has pyarrow {pyarrow.__version__}, and S3 needs {MIN_PYARROW}",
-        )
     arguments = dict(options)
+    is_older = int(pyarrow.__version__.partition(".")[0]) < FULL_PYARROW
+    # An older one begins a multipart upload for each file: three requests, of which a crash may leave the first two.
+    if not is_older:
+        arguments["allow_delayed_open"] = True
     if pem := arguments.pop("tls_ca_pem", None):
+        if is_older:
+            raise CheckpointFailure(
+                FailureKind.CHECKPOINT_PACKAGE,
+                root,
+                f"this machine has pyarrow {pyarrow.__version__}, and the certificate that the AWS connection names as "
+                f"verify needs {FULL_PYARROW}",
+            )
         arguments["tls_ca_file_path"] = _certificate_file(pem)
     checksums = arguments.pop("checksums", None)
     if not checksums and not os.environ.get(CHECKSUMS) and arguments.get("endpoint_override"):
@@ -54,7 +59,6 @@ def open_s3(root: str, options: dict[str, Any]) -> Any:
     with _environment(checksums):
         return fs.S3FileSystem(
             **arguments,
-            allow_delayed_open=True,
             background_writes=False,
             connect_timeout=CONNECT_SECONDS,
             retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),

@@ -18,7 +18,8 @@ from airflow_ray.cluster.protocol import FailureKind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# pyarrow sends files below 10 MB in one request: there is no multipart upload that a crash could leave behind.
+# pyarrow sends files below 10 MB in one request, or in one part: from release 21 on there is no multipart upload that a
+# crash could leave behind.
 MAX_FILE_BYTES = 8 * 1024 * 1024
 GCS_RETRY_SECONDS = 30.0
 
@@ -38,7 +39,8 @@ _NO_ACCESS = frozenset(
     }
 )
 _NO_ACCESS_STATUS = frozenset({"301", "307", "400", "401", "403"})
-_MD5 = re.compile(r"[0-9a-f]{32}")
+# Of a file that was uploaded in one part, that of the MD5 of the part.
+_MD5 = re.compile(r"[0-9a-f]{32}(-1)?")
 _CHECKSUMS_STORED = (
     "A server that does not know checksums behind the content stores them as a part of it: set "
     '"config_kwargs": {"request_checksum_calculation": "when_required"} in the extra of the AWS connection'
@@ -73,7 +75,7 @@ class Storage:
             self._filesystem = _filesystem(self._scheme, self._root, options)
 
     def write(self, name: str, data: bytes | memoryview) -> None:
-        """Write a file of a name that nobody else uses, in one request; only on a disk can a crash leave a part of it.
+        """Write a file of a name that nobody else uses, as a whole; only on a disk can a crash leave a part of it.
 
         :raises CheckpointFailure: it could not be written, or is not stored as it was written.
         """
@@ -95,7 +97,7 @@ class Storage:
                     if file.size() != len(data):
                         kept = f"the server keeps {file.size()} bytes of it, and {len(data)} were written"
                         return f"{kept}. {_CHECKSUMS_STORED}" if file.size() > len(data) else kept
-                    if self._tags_are_md5 and _md5_in(file.metadata()) not in (None, _md5_of(data)):
+                    if self._tags_are_md5 and _md5_in(file.metadata()) not in (None, *_md5s_of(data)):
                         if file.read() != data:
                             return f"the server keeps other content of it than was written. {_CHECKSUMS_STORED}"
                         self._tags_are_md5 = False
@@ -216,8 +218,10 @@ def scheme_and_root(path: str) -> tuple[str, str]:
     return scheme, rest.rstrip("/") if scheme != "file" else f"/{rest.strip('/')}"
 
 
-def _md5_of(data: bytes | memoryview) -> str:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+def _md5s_of(data: bytes | memoryview) -> tuple[str, str]:
+    """Return the tag of a file that was uploaded in one request, and of one that was in one part."""
+    whole = hashlib.md5(data, usedforsecurity=False)
+    return whole.hexdigest(), f"{hashlib.md5(whole.digest(), usedforsecurity=False).hexdigest()}-1"
 
 
 def _md5_in(metadata: dict[str, bytes]) -> str | None:

@@ -41,8 +41,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         answer = args.command(args)
     except (GatewayError, RuntimeError, ConnectionError, ValueError) as error:
-        is_of_versions = isinstance(error, GatewayError) and error.is_of_versions
-        _say({"error": str(error) or type(error).__name__, "is_of_versions": is_of_versions})
+        told = error if isinstance(error, GatewayError) else GatewayError(str(error) or type(error).__name__)
+        _say(told.answer)
         sys.exit(1)
     _say(answer)
     sys.exit(0 if answer else 1)

@@ -29,11 +29,18 @@ class GatewayError(RuntimeError):
     """The gateway does not run, for a reason that its text tells.
 
     :param is_of_versions: whether the head lacks what it needs.
+    :param port: on which one runs already, where it was to listen on another one.
     """
 
-    def __init__(self, text: str, is_of_versions: bool = False) -> None:
+    def __init__(self, text: str, is_of_versions: bool = False, port: int | None = None) -> None:
         super().__init__(text)
         self.is_of_versions = is_of_versions
+        self.port = port
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        """What a process is told that asked for the gateway."""
+        return {"error": str(self), "is_of_versions": self.is_of_versions, "port": self.port}
 
 
 @dataclass(frozen=True)

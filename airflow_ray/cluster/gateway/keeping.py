@@ -87,9 +87,11 @@ def may_take_place(settings: GatewaySettings, release: str, note: dict[str, Any]
     if note.get("host") is None and order_of(release) == order_of(running):
         return True
     where = f"{note['host']}:{note['port']}" if note.get("host") else "its Unix socket alone"
+    is_on_another_port = note.get("host") is not None and note["port"] != settings.port
     raise GatewayError(
         f"The gateway of this head runs already and listens on {where}, not on {settings.host}:{settings.port}. Use "
-        "that port, or end it first with the command stop"
+        "that port, or end it first with the command stop",
+        port=note["port"] if is_on_another_port else None,
     )
 
 

@@ -58,5 +58,5 @@ def start(
     except RayActorError:
         answer = ensure()
     if "error" in answer:
-        raise GatewayError(answer["error"], answer["is_of_versions"])
+        raise GatewayError(answer["error"], answer["is_of_versions"], answer.get("port"))
     return answer

@@ -148,8 +148,8 @@ class Keeper:
         :param host: as for :class:`GatewaySettings`.
         :param port: likewise.
         :param sums: SHA-256 of the tokens that are let in, instead of those before; none leave those.
-        :returns: what it notes of itself once it takes connections; or ``error``, why it does not, with
-            ``is_of_versions``.
+        :returns: what it notes of itself once it takes connections; or why it does not, as
+            :attr:`GatewayError.answer`.
         """
         import ray
 
@@ -159,7 +159,7 @@ class Keeper:
         try:
             return self._gateways.setdefault(settings.folder, GatewayKeeper(lambda: True)).ensure(duty, sums)
         except GatewayError as error:
-            return {"error": str(error), "is_of_versions": error.is_of_versions}
+            return error.answer
 
     def _start(self, pickled_keep_owner: bytes, arguments: tuple[str, ...]) -> str | None:
         self._process = subprocess.Popen(

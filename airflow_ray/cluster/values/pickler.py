@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 import sys
 from collections import ChainMap
 from typing import TYPE_CHECKING, Any
@@ -16,14 +17,17 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 PROTOCOL = 5
+# Release 2 of numpy has given it the name with the line. There the other one gives warnings, and before that only a few
+# modules have this one.
+_CORE_OF_NUMPY = re.compile(r"numpy\._?core((?:\..+)?)")
 
 
 class Unpickler(pickle.Unpickler):
-    """Reads what either cloudpickle has written, with the one that this process has."""
+    """Reads what either cloudpickle has written, with the one that this process has, and arrays of any numpy."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what a pickle names."""
-        return super().find_class(of_process().__name__ if module in NAMES else module, name)
+        return super().find_class(_name_here(module), name)
 
 
 def unpickler(file: Any, buffers: Iterable[Any] | None = None) -> Unpickler:
@@ -72,6 +76,18 @@ def pickler_class(cloudpickle: ModuleType) -> Any:
         dispatch_table = table
 
     return Pickler
+
+
+def _name_here(module: str) -> str:
+    """Return by which name this process has a module that a pickle names."""
+    if module in NAMES:
+        return of_process().__name__
+    found = _CORE_OF_NUMPY.fullmatch(module)
+    if found is None:
+        return module
+    import numpy as np
+
+    return f"numpy.{'core' if np.__version__.startswith('1.') else '_core'}{found[1]}"
 
 
 def _refused() -> dict[Any, Any]:

@@ -13,14 +13,15 @@ from airflow_ray.cluster.messages import packed
 from airflow_ray.cluster.protocol import FailureKind, RefusalKind
 from airflow_ray.cluster.values.exceptions import describe_exception
 from airflow_ray.cluster.values.pickler import pickler, unpickler
+from airflow_ray.cluster.values.slices import as_shown
 from airflow_ray.cluster.values.stream import Departing, arrived
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def receive(socket: str, name: str, sizes: list[int]) -> tuple[Any, dict[str, Any] | None]:
-    """Return the value that a client sends, and as plain data why there is none; as a task of the owner's.
+def receive(socket: str, name: str, sizes: list[int]) -> Iterator[Any]:
+    """Yield the value that a client sends, and as plain data why there is none; as a task of the owner's.
 
     What a user's code raises stays here: its class is nothing for the owner.
 
@@ -28,6 +29,14 @@ def receive(socket: str, name: str, sizes: list[int]) -> tuple[Any, dict[str, An
     :param name: of the transfer.
     :param sizes: of its pickle and its buffers, in bytes.
     """
+    value, error = _received(socket, name, sizes)
+    # Ray pickles what is yielded before it asks for more.
+    with as_shown():
+        yield value
+        yield error
+
+
+def _received(socket: str, name: str, sizes: list[int]) -> tuple[Any, dict[str, Any] | None]:
     from pyarrow import flight
 
     with flight.FlightClient(flight.Location.for_grpc_unix(socket)) as client:

@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from airflow_ray.client.connection.head_process import free_ports
 from airflow_ray.exceptions import RayAuthenticationError, RayConfigurationError, RayConnectionError, RayTLSError
 from airflow_ray.hooks.ray import RayHook
 from tests.certificates import Authority
@@ -64,13 +65,27 @@ def started(**environment):
     head.stop()
 
 
+def port_of(head, mode):
+    """Return the port of a head for one way in; the gateway is started where none was, and takes one token."""
+    if mode == "gateway":
+        if head.gateway is None:
+            head.start_gateway(free_ports(1)[0], TOKEN)
+        return head.gateway[0]
+    return head.ports[0 if mode == "driver" else 1]
+
+
 @pytest.fixture
 def connection(monkeypatch):
     """Return a function that sets a connection to a head, and returns its id."""
 
     def set_connection(head, mode="client", token=None, conn_id="ray_safe", **extra):
-        port = head if isinstance(head, int) else head.ports[0 if mode == "driver" else 1]
-        fields = {"conn_type": "ray", "host": "127.0.0.1", "port": port, "password": token}
+        port = head if isinstance(head, int) else port_of(head, mode)
+        fields = {
+            "conn_type": "ray",
+            "host": "127.0.0.1",
+            "port": port,
+            "password": TOKEN if mode == "gateway" else token,
+        }
         fields["extra"] = {"mode": mode, **extra}
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
         return conn_id
@@ -102,6 +117,8 @@ def work_on(conn_id):
 
 
 both_modes = pytest.mark.parametrize("mode", ["client", pytest.param("driver", marks=pytest.mark.slow)])
+over_one_port = pytest.mark.parametrize("mode", ["gateway", "client"])
+each_mode = pytest.mark.parametrize("mode", ["gateway", "client", pytest.param("driver", marks=pytest.mark.slow)])
 
 
 @both_modes
@@ -109,12 +126,12 @@ def test_work_runs_on_a_head_that_asks_for_a_token(token_head, connection, mode)
     assert work_on(connection(token_head, mode, TOKEN)) == 6
 
 
-@both_modes
+@each_mode
 def test_work_runs_on_a_head_that_speaks_tls(tls_head, connection, tls_fields, mode):
     assert work_on(connection(tls_head, mode, **tls_fields)) == 6
 
 
-@pytest.mark.parametrize("mode", ["client", "driver"])
+@pytest.mark.parametrize("mode", ["gateway", "client", "driver"])
 def test_work_runs_on_a_head_with_both(strict_head, connection, tls_fields, mode):
     assert work_on(connection(strict_head, mode, OTHER_TOKEN, **tls_fields)) == 6
 
@@ -160,21 +177,21 @@ def test_token_that_is_missing_or_wrong_is_told(token_head, refusal, mode, token
     assert told in str(error)
 
 
-@both_modes
+@each_mode
 def test_head_that_speaks_tls_is_told_apart(tls_head, refusal, mode):
     error = refusal(tls_head, mode)
     assert isinstance(error, RayTLSError)
     assert "it speaks TLS. Set tls" in str(error)
 
 
-@both_modes
+@each_mode
 def test_head_that_speaks_no_tls_is_told_apart(head, refusal, tls_fields, mode):
     error = refusal(head, mode, **tls_fields)
     assert isinstance(error, RayTLSError)
     assert "it does not speak TLS" in str(error)
 
 
-@both_modes
+@each_mode
 def test_certificate_of_another_authority_is_told(tls_head, refusal, folder, tls_fields, mode):
     other = Authority(folder, "other-ca")
     error = refusal(tls_head, mode, **{**tls_fields, "tls_ca_cert": str(other.certificate)})
@@ -182,20 +199,23 @@ def test_certificate_of_another_authority_is_told(tls_head, refusal, folder, tls
     assert "not signed by one of tls_ca_cert" in str(error)
 
 
-def test_certificate_that_is_missing_is_told(tls_head, refusal, tls_fields):
-    assert "Set tls_cert and tls_key" in str(refusal(tls_head, tls_ca_cert=tls_fields["tls_ca_cert"]))
+@over_one_port
+def test_certificate_that_is_missing_is_told(tls_head, refusal, tls_fields, mode):
+    assert "Set tls_cert and tls_key" in str(refusal(tls_head, mode, tls_ca_cert=tls_fields["tls_ca_cert"]))
 
 
-def test_own_certificate_that_has_expired_is_told(tls_head, refusal, authority, tls_fields):
+@over_one_port
+def test_own_certificate_that_has_expired_is_told(tls_head, refusal, authority, tls_fields, mode):
     certificate, key = authority.sign("expired", days=-1)
-    error = refusal(tls_head, **{**tls_fields, "tls_cert": str(certificate), "tls_key": str(key)})
+    error = refusal(tls_head, mode, **{**tls_fields, "tls_cert": str(certificate), "tls_key": str(key)})
     assert isinstance(error, RayTLSError)
     assert "tls_cert, which has expired" in str(error)
 
 
-def test_own_certificate_that_the_cluster_does_not_trust_is_told(tls_head, refusal, folder, tls_fields):
+@over_one_port
+def test_own_certificate_that_the_cluster_does_not_trust_is_told(tls_head, refusal, folder, tls_fields, mode):
     certificate, key = Authority(folder, "stranger").sign("strange")
-    error = refusal(tls_head, **{**tls_fields, "tls_cert": str(certificate), "tls_key": str(key)})
+    error = refusal(tls_head, mode, **{**tls_fields, "tls_cert": str(certificate), "tls_key": str(key)})
     assert "refuses tls_cert" in str(error)
 
 
@@ -210,17 +230,19 @@ def server_with(certificate, key):
     server.stop(None)
 
 
-def test_certificate_of_the_cluster_that_has_expired_is_told(refusal, authority, tls_fields):
+@over_one_port
+def test_certificate_of_the_cluster_that_has_expired_is_told(refusal, authority, tls_fields, mode):
     certificate, key = authority.sign("expired-cluster", days=-1)
     with server_with(certificate, key) as port:
-        error = refusal(port, **tls_fields)
+        error = refusal(port, mode, **tls_fields)
     assert isinstance(error, RayTLSError)
     assert "its certificate has expired" in str(error)
 
 
-def test_host_that_is_not_in_the_certificate_is_told(refusal, authority, tls_fields):
+@over_one_port
+def test_host_that_is_not_in_the_certificate_is_told(refusal, authority, tls_fields, mode):
     with server_with(*authority.sign("elsewhere", host="127.0.0.9")) as port:
-        assert "another host name" in str(refusal(port, **tls_fields))
+        assert "another host name" in str(refusal(port, mode, **tls_fields))
 
 
 @contextlib.contextmanager
@@ -267,6 +289,12 @@ def test_secrets_are_not_in_the_text_of_settings(connection, tls_fields):
     settings = RayHook(connection(1, token=TOKEN, runtime_env=runtime_env, **tls_fields)).client.settings
     key = Path(tls_fields["tls_key"]).read_text().splitlines()[1]
     assert not [secret for secret in (TOKEN, key, "swordfish") if secret in repr(settings)]
+
+
+def test_refused_tls_is_told_at_once(refusal, authority, caplog):
+    with server_with(*authority.sign("at-once")) as port:
+        refusal(port, "gateway")
+    assert "Trying again" not in caplog.text
 
 
 def test_authority_is_asked_for_where_the_machine_does_not_trust_the_cluster(refusal, tls_head):

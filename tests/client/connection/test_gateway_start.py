@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -31,6 +32,9 @@ from airflow_ray.exceptions import (
     RayGatewayUnreachableError,
     RayVersionMismatchError,
 )
+from airflow_ray.hooks.ray import RayHook
+from tests.conftest import new_uri
+from tests.proxy import FaultyProxy
 from tests.ray_head import RayHead
 
 TOKEN = "a token that nobody guesses"
@@ -209,6 +213,25 @@ def test_why_a_gateway_does_not_start_is_told(dashboard):
         ensure_started(settings(dashboard_url=fake.url), soon())
 
 
+@pytest.fixture
+def on_8815(dashboard) -> FakeDashboard:
+    """Of a head whose gateway runs there already."""
+    fake: FakeDashboard = dashboard(status="FAILED", output=said({"error": "It runs already", "port": 8815}))
+    return fake
+
+
+def test_one_that_runs_on_another_port_will_do_where_it_answers_at_that_of_the_connection(on_8815, listening):
+    ensure_started(settings(dashboard_url=on_8815.url, port=listening), soon())
+    assert len(on_8815.submitted) == 1
+
+
+def test_one_that_runs_on_another_port_and_cannot_be_reached_is_told_with_both(on_8815):
+    (port,) = free_ports(1)
+    words = f"listens on port 8815 of the head.*Open TCP port {port}.*leads from there to port 8815"
+    with pytest.raises(RayGatewayUnreachableError, match=words):
+        ensure_started(settings(dashboard_url=on_8815.url, port=port), soon())
+
+
 def test_a_job_that_says_nothing_is_told_with_its_last_lines(dashboard):
     fake = dashboard(status="FAILED", output="sh: 1: start: not found")
     with pytest.raises(RayConnectionError, match=r"ended without a gateway. It says:\nsh: 1: start: not found"):
@@ -319,6 +342,23 @@ def test_where_there_is_no_dashboard_it_is_started_over_ray_client(head, monkeyp
     monkeypatch.setitem(gateway_start.PORTS, "client", head.ports[1])
     (port,) = free_ports(1)
     ensure_started(settings(port=port, dashboard_url=f"http://127.0.0.1:{free_ports(1)[0]}"), time.monotonic() + 100)
+
+
+@pytest.mark.slow
+def test_work_runs_through_another_port_that_leads_to_the_gateway(head, monkeypatch):
+    stop_gateway(head)
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{head.dashboard_port}"
+    ensure_started(settings(port=port, dashboard_url=url), time.monotonic() + 100)
+    proxy = FaultyProxy(port)
+    ensure_started(settings(port=proxy.port, dashboard_url=url), time.monotonic() + 100)
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_PROXY", f"ray://:{quote(TOKEN)}@127.0.0.1:{proxy.port}?mode=gateway")
+    uri = new_uri("ray_proxy")
+    with RayHook("ray_proxy").connect() as hook:
+        hook.submit(sum, [1, 2], uri=uri)
+        hook.wait(uri, timeout=60)
+        assert hook.get(uri) == 3
+    proxy.close()
 
 
 @pytest.mark.slow

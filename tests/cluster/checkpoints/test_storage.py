@@ -6,21 +6,25 @@ import pytest
 
 from airflow_ray.client.checkpoints.credentials import s3_options
 from airflow_ray.cluster.checkpoints.storage import Storage
+from airflow_ray.cluster.failures import CheckpointFailure
 
 
-@pytest.fixture
-def storage(s3, bucket) -> Storage:
+@pytest.fixture(params=["in one request", "in one part"])
+def storage(request, s3, bucket, monkeypatch) -> Storage:
+    """One that writes as pyarrow 21 and newer do, and one that writes as older ones do."""
+    if request.param == "in one part":
+        monkeypatch.setattr("airflow_ray.cluster.checkpoints.s3.FULL_PYARROW", 10_000)
     options = {"access_key": "test-access-key", "secret_key": "test-secret-key", "region": "us-east-1"}
     return Storage(f"s3://{bucket}/ein Präfix", {**options, "scheme": "http", "endpoint_override": s3.endpoint[7:]})
 
 
 @pytest.fixture
-def replaced(s3, bucket, storage):
+def replaced(storage):
     """Return a function that writes ``b"content"`` and has the server keep something else in its place."""
 
     def replaced(content: bytes) -> None:
         storage.write("name", b"content")
-        s3.client().put_object(Bucket=bucket, Key="ein Präfix/name", Body=content)
+        storage.write("name", content)
 
     return replaced
 
@@ -50,6 +54,12 @@ def test_file_whose_tag_is_no_md5_is_read_once_and_believed_from_then_on(storage
     monkeypatch.setattr("airflow_ray.cluster.checkpoints.storage._md5_in", lambda metadata: "0" * 32)
     storage.write("name", b"content")
     assert storage.problem_with("name", b"CONTENT") is None
+
+
+def test_certificate_that_an_older_pyarrow_cannot_take_is_refused_in_words(monkeypatch):
+    monkeypatch.setattr("airflow_ray.cluster.checkpoints.s3.FULL_PYARROW", 10_000)
+    with pytest.raises(CheckpointFailure, match="names as verify needs 10000"):
+        Storage("s3://bucket", {"tls_ca_pem": "-----BEGIN CERTIFICATE-----"})
 
 
 @pytest.mark.parametrize(

@@ -203,8 +203,17 @@ def test_one_that_never_takes_connections_is_ended_and_told(owners, settings, tm
 def test_another_port_than_that_of_the_one_that_runs_is_refused(owners, settings):
     owners().start()
     other = owners(place=GatewaySettings(settings.folder, settings.host, settings.port + 1))
-    with pytest.raises(GatewayError, match=f"listens on 127.0.0.1:{settings.port}, not on"):
+    with pytest.raises(GatewayError, match=f"listens on 127.0.0.1:{settings.port}, not on") as told:
         other.start()
+    assert told.value.port == settings.port
+
+
+def test_another_address_than_that_of_the_one_that_runs_is_refused(owners, settings):
+    owners().start()
+    other = owners(place=GatewaySettings(settings.folder, "127.0.0.2", settings.port))
+    with pytest.raises(GatewayError, match=f"not on 127.0.0.2:{settings.port}") as told:
+        other.start()
+    assert told.value.port is None
 
 
 def test_one_on_its_socket_alone_makes_way_for_one_with_a_port(owners, settings):

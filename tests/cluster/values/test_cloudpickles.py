@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import cloudpickle
+import numpy as np
 import pyarrow as pa
 import pytest
 from ray import cloudpickle as of_ray
@@ -71,3 +73,23 @@ def test_releases_of_two_formats_are_told_with_what_to_install():
     assert words is not None
     assert "cloudpickle 4.0.0" in words
     assert "Install cloudpickle 3.1.2" in words
+
+
+def named_in(module: str) -> bytes:
+    """Return a pickle that names what puts arrays together in a module."""
+    return f"c{module}\n_frombuffer\n.".encode()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("module", ["numpy.core.numeric", "numpy._core.numeric"])
+def test_arrays_of_any_numpy_are_read(module):
+    assert loads(named_in(module))(b"\0", np.dtype("u1"), (1,), "C") == [0]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("module", ["numpy.core.numeric", "numpy._core.numeric"])
+def test_arrays_of_any_numpy_are_read_by_one_before_release_2(monkeypatch, module):
+    monkeypatch.setattr(np, "__version__", "1.26.4")
+    # There that name stands for a few other modules.
+    monkeypatch.setitem(sys.modules, "numpy._core.numeric", None)
+    assert loads(named_in(module))(b"\0", np.dtype("u1"), (1,), "C") == [0]

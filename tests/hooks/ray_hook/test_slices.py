@@ -6,6 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from airflow_ray.hooks.ray import RayHook
+from tests.conftest import new_uri
+
 ROWS = 1_000_000
 SMALL_BYTES = 100_000
 
@@ -25,6 +28,14 @@ def test_part_takes_little_of_the_store_and_of_a_checkpoint(hook, uri, tmp_path)
 def test_part_that_is_put_takes_little_of_the_store(hook, uri):
     hook.put(parts(), uri=uri)
     assert hook.describe(uri)["outputs"]["return_value"]["bytes"] < SMALL_BYTES
+
+
+def test_table_of_views_is_put(head):
+    uri = new_uri("ray_gateway")
+    table = pa.table({"view": pa.array(["a", None, "ä"], pa.string_view())})
+    with RayHook("ray_gateway").connect() as hook:
+        hook.put(table, uri=uri)
+        assert hook.get(uri).equals(table)
 
 
 def test_part_among_the_arguments_arrives(hook, uri):
