@@ -44,6 +44,7 @@ class Record:
     :param input_editions: of those whose records this owner has, by record id.
     :param checkpoint: where and with which credentials the outputs are checkpointed; forgotten when the work ends.
     :param storage: where and with which credentials the work itself may write and read; likewise.
+    :param scheduling_timeout: seconds that it may wait for resources; None for as long as they can come.
     :param ttl: seconds after the last use in which the outputs are released; None keeps them.
 
     ``outputs`` maps each key to its description, ``refs`` to its object and ``objects`` to the Ray objects inside that.
@@ -69,6 +70,7 @@ class Record:
     input_editions: dict[str, str] = field(default_factory=dict)
     checkpoint: dict[str, Any] | None = field(default=None, repr=False)
     storage: dict[str, Any] | None = field(default=None, repr=False)
+    scheduling_timeout: float | None = None
     state: State = State.PENDING
     submitted_at: float = field(default_factory=time.time)
     started_at: float | None = None

@@ -50,8 +50,8 @@ def clock(monkeypatch):
     return clock
 
 
-def of(environments, runtime_env=BUILT, timeout=None):
-    return Scheduling({"num_cpus": 1, "runtime_env": runtime_env}, timeout, View(), environments)
+def of(environments, runtime_env=BUILT, timeout=None, held=""):
+    return Scheduling({"num_cpus": 1, "runtime_env": runtime_env}, timeout, View(), environments, lambda names: held)
 
 
 def test_environment_that_is_being_built_is_what_work_waits_for():
