@@ -55,7 +55,8 @@ class Record:
     seconds. ``placement_groups`` are those that the work has made. ``used_at`` is when the work or its outputs were
     last of use to somebody, by the same clock, ``users`` are the attempts of other work that uses them now.
     ``spilled_bytes`` is how much Ray wrote to disk for lack of room meanwhile. ``actors`` are the states of the handles
-    of those that it has made. ``watched_detail`` is the last ``detail`` that a watcher has been told.
+    of those that it has made. ``watched_details`` are the last ``detail`` that each watcher has been told, by the
+    watcher and the key that it waits for.
     """
 
     record_id: str
@@ -81,7 +82,7 @@ class Record:
     pid: int | None = None
     seconds: float | None = None
     detail: str | None = None
-    watched_detail: str | None = None
+    watched_details: dict[tuple[str, str | None], str | None] = field(default_factory=dict, repr=False)
     error: dict[str, Any] | None = None
     value_json: str | None = None
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)

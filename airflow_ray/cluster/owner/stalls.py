@@ -204,7 +204,8 @@ def _never(sight: _Sight, work: Work, waiter: Waiter) -> dict[str, Any]:
 
 
 def _own_text(sight: _Sight, work: Work, blocked: Waiter, waiting: list[Waiter], own: list[Holder]) -> str:
-    names = {name for asked in blocked.asks for name in asked}
+    most = summed(list(blocked.asks))
+    names = set(most)
     held = Counter(
         f"{'the task itself' if each.key == work.key else f'its {_named(each.kind, each.name)}'} {holds}"
         for each in own
@@ -214,7 +215,9 @@ def _own_text(sight: _Sight, work: Work, blocked: Waiter, waiting: list[Waiter],
     others = [each for each in own if each.key != work.key]
     remedy = _REMEDIES[blocked.kind]
     if itself and sight.has_room(blocked, others):
-        fewer = ", ".join(sorted(_ARGUMENTS.get(name, f"resources without {name!r}") for name in itself[0].holds))
+        free = sight.look.free()
+        short = sorted(name for name in set(itself[0].holds) & names if free.get(name, 0) < most[name])
+        fewer = " and ".join(_ARGUMENTS.get(name, f"resources without {name!r}") for name in short)
         remedy = f"Give the task {fewer}, since it only waits for what it has started, or give the cluster more"
     return (
         f"resources that the task holds itself: {_waiting_text(waiting)}. {_free(sight, names)} Held by "

@@ -56,8 +56,9 @@ def test_actor_that_waits_for_what_its_task_holds_is_told(hook, uri):
     hook.submit(make_an_actor, uri=uri, resources={"gadget": 1}, kwargs={"resources": {"gadget": 2}})
     try:
         told = detail_of(hook, uri)
-        assert told.startswith("resources that the task holds itself: actor Trainer that asks for {'gadget': 2}")
-        assert "Held by the task itself {'gadget': 1}" in told
+        assert told.startswith("resources that the task holds itself: actor Trainer that asks for {'CPU': 1, 'gadget'")
+        assert "Held by the task itself {'CPU': 1, 'gadget': 1}" in told
+        assert "Give the task resources without 'gadget', since" in told
         assert hook.describe(uri)["detail"] == told
     finally:
         hook.cancel(uri)
