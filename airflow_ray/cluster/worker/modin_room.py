@@ -1,7 +1,7 @@
 """Room for Modin's tasks, which each ask for a CPU, beside actors of the same work that hold all CPUs.
 
 Such actors often wait for parts of a frame, as those of xgboost-ray do: where no CPU is left for the tasks that make
-the parts, both would wait for ever. So these tasks ask for none once the work has such actors, and those that have
+the parts, both would wait for ever. So these tasks ask for none while the work has such actors, and those that have
 begun before are awaited before it makes any.
 """
 
@@ -23,13 +23,23 @@ MAX_TASKS = 10_000
 class _Room:
     """What one work has made, as far as it matters to Modin's tasks.
 
-    ``tasks`` are the ids of Modin's tasks that may not have ended, ``holds_cpus`` is whether actors or placement groups
-    with CPUs were made.
+    ``tasks`` are the ids of Modin's tasks that may not have ended, ``groups`` those of placement groups with CPUs that
+    were not removed, and ``actors`` those of actors with CPUs.
     """
 
     def __init__(self) -> None:
-        self.holds_cpus = False
         self.tasks: set[Any] = set()
+        self.groups: set[Any] = set()
+        self.actors: set[Any] = set()
+
+    def is_needed(self) -> bool:
+        """Whether something that the work has made holds CPUs, or will."""
+        from ray._private.worker import global_worker
+        from ray.core.generated.gcs_pb2 import ActorTableData
+
+        state_of = global_worker.core_worker.get_local_actor_state
+        self.actors = {each for each in self.actors if state_of(each) != ActorTableData.DEAD}
+        return bool(self.groups or self.actors)
 
     def take(self, refs: Any) -> None:
         """Take note of a task of Modin's by what it returns."""
@@ -84,28 +94,47 @@ def _install() -> None:
 
     # Under that name the package has the function, in place of the module.
     groups: Any = sys.modules["ray.util.placement_group"]
-    groups.placement_group = ray.util.placement_group = _before(groups.placement_group, _group_has_cpus)
-    ActorClass._remote = _before(ActorClass._remote, _actor_has_cpus)
+    grouping, removing = _grouping(groups.placement_group), _removing(groups.remove_placement_group)
+    for holder in (groups, ray.util):
+        holder.placement_group, holder.remove_placement_group = grouping, removing
+    ActorClass._remote = _making(ActorClass._remote)
     RemoteFunction._remote = _with_room(RemoteFunction._remote)
 
 
-def _before(make: Callable[..., Any], has_cpus: Callable[..., bool]) -> Any:
+def _grouping(make: Callable[..., Any]) -> Any:
     @functools.wraps(make)
-    def waiting(*args: Any, **kwargs: Any) -> Any:
-        if _rooms and has_cpus(*args, **kwargs):
-            _rooms[-1].await_tasks()
-            _rooms[-1].holds_cpus = True
-        return make(*args, **kwargs)
+    def grouping(bundles: list[dict[str, float]], *args: Any, **options: Any) -> Any:
+        if not _rooms or not any(bundle.get("CPU") for bundle in bundles):
+            return make(bundles, *args, **options)
+        _rooms[-1].await_tasks()
+        group = make(bundles, *args, **options)
+        _rooms[-1].groups.add(group.id)
+        return group
 
-    return waiting
-
-
-def _group_has_cpus(bundles: list[dict[str, float]], *_: Any, **__: Any) -> bool:
-    return any(bundle.get("CPU") for bundle in bundles)
+    return grouping
 
 
-def _actor_has_cpus(actor_class: Any, /, *_: Any, **options: Any) -> bool:
-    return bool({**actor_class._default_options, **options}.get("num_cpus"))
+def _removing(remove: Callable[..., Any]) -> Any:
+    @functools.wraps(remove)
+    def removing(group: Any) -> Any:
+        for room in _rooms:
+            room.groups.discard(group.id)
+        return remove(group)
+
+    return removing
+
+
+def _making(make: Callable[..., Any]) -> Any:
+    @functools.wraps(make)
+    def making(actor_class: Any, /, *args: Any, **options: Any) -> Any:
+        if not _rooms or not {**actor_class._default_options, **options}.get("num_cpus"):
+            return make(actor_class, *args, **options)
+        _rooms[-1].await_tasks()
+        actor = make(actor_class, *args, **options)
+        _rooms[-1].actors.add(actor._ray_actor_id)
+        return actor
+
+    return making
 
 
 def _with_room(start: Callable[..., Any]) -> Any:
@@ -113,7 +142,7 @@ def _with_room(start: Callable[..., Any]) -> Any:
     def starting(function: Any, /, *args: Any, **options: Any) -> Any:
         if not _rooms or not str(getattr(function._function, "__module__", "")).startswith("modin."):
             return start(function, *args, **options)
-        if _rooms[-1].holds_cpus:
+        if _rooms[-1].is_needed():
             options["num_cpus"] = 0
         refs = start(function, *args, **options)
         _rooms[-1].take(refs)
