@@ -108,7 +108,7 @@ def test_sensor_says_what_the_work_waits_for_that_makes_the_object(dag, conn_id,
             assert run_dag(dag).task_states("wait") == ["failed"]
         finally:
             hook.release(uri)
-    assert "waits for resources: asked for {'CPU': 1.0, 'gadget': 3.0}" in capfd.readouterr().out
+    assert "waits for resources: asked for {'CPU': 1, 'gadget': 3}" in capfd.readouterr().out
 
 
 def test_object_uri_of_a_sensor_is_templated(dag, conn_id):

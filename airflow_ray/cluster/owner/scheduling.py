@@ -118,6 +118,9 @@ class Scheduling:
         if building is not None:
             return self._judge(building)
         if any(fits(self._asked, node) for node in nodes):
+            if not self._asked:
+                return Verdict("a process to run in")
+            free = {name: free.get(name, 0) for name in self._asked}
             held = self._who_holds(set(self._asked))
             holders = f". Held by {held}: let that end, wait, ask for less, or set scheduling_timeout" if held else ""
             return Verdict(f"resources: asked for {self._asked}, free in the cluster: {free}{holders}")

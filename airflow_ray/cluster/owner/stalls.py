@@ -256,7 +256,7 @@ def _named(kind: str, name: str) -> str:
 
 
 def _only(resources: dict[str, float], names: set[str]) -> dict[str, float]:
-    return {name: _whole(amount) for name, amount in resources.items() if amount and name in names}
+    return {name: _whole(amount) for name, amount in sorted(resources.items()) if amount and name in names}
 
 
 def _whole(amount: float) -> float:

@@ -35,7 +35,7 @@ def reserve_a_placement_group(bundles):
 def start_a_child_task(**options):
     import ray
 
-    ray.get(ray.remote(print).options(name="a child", **options).remote())
+    ray.get(ray.remote(sleep).options(name="a child", **options).remote())
 
 
 def sleep():
