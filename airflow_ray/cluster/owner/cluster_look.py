@@ -86,19 +86,19 @@ def summed(parts: list[dict[str, float]]) -> dict[str, float]:
     return sums
 
 
-def take_look() -> Look | None:
-    """Return what the control service of the cluster knows; None where nobody waits for resources there."""
+def take_look() -> Look:
+    """Return what the control service of the cluster knows: of tasks and actors only where somebody waits."""
     from ray._private.state import state
     from ray._private.worker import global_worker
     from ray.core.generated.autoscaler_pb2 import GetClusterResourceStateReply
 
     told = global_worker.gcs_client.get_cluster_resource_state()
     seen = GetClusterResourceStateReply.FromString(told).cluster_resource_state
-    if not seen.pending_resource_requests and not seen.pending_gang_resource_requests:
-        return None
     # Of its states these are RUNNING and IDLE.
     alive = [each for each in seen.node_states if each.status in (1, 3)]
     nodes = [Node(each.node_id.hex(), dict(each.total_resources), dict(each.available_resources)) for each in alive]
+    if not seen.pending_resource_requests and not seen.pending_gang_resource_requests:
+        return Look(nodes, [], [], {}, frozenset(), None)
     # What waits for its runtime environment or a process has its resources already.
     wanted = [dict(each.request.resources_bundle) for each in seen.pending_resource_requests]
     return _Reading(_unfinished_tasks(), _living_actors(), _groups()).look(

@@ -140,7 +140,7 @@ class RayCalls:
         return await asyncio.to_thread(store.are_lost, refs)
 
     async def look(self) -> Look | None:
-        """Return who waits for resources and who holds them; None where nobody waits, or Ray does not say."""
+        """Return who waits for resources in the cluster and who holds them; None where Ray does not say."""
         looking = asyncio.get_running_loop().run_in_executor(self._look_thread, take_look)
         try:
             return await asyncio.wait_for(looking, LOOK_TIMEOUT_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from airflow_ray.cluster.owner.stalls import Stalls, Work, who_holds
@@ -24,7 +25,7 @@ class StallWatch:
     """One look at the cluster from time to time for all work, while some has not ended.
 
     :param records: of the owner.
-    :param look: returns what is seen, or None where nobody waits for resources.
+    :param look: returns what is seen, or None where nothing is.
     """
 
     def __init__(self, records: Records, look: Callable[[], Awaitable[Look | None]]) -> None:
@@ -45,9 +46,11 @@ class StallWatch:
 
     async def look(self) -> None:
         """Look once, and have each record say what its work waits for."""
-        self._seen = await self._look()
-        works = self._works()
-        stalls = self._stalls.judge(self._seen, works, time.monotonic()) if self._seen is not None else {}
+        seen = await self._look()
+        if seen is None:
+            return
+        self._seen, works = seen, self._works()
+        stalls = self._stalls.judge(seen, works, time.monotonic())
         for work in works:
             async with self._records.lock(work.record_id):
                 record = self._records.get(work.record_id)
@@ -59,7 +62,9 @@ class StallWatch:
             await asyncio.sleep(LOOK_SECONDS)
             if not self._works():
                 return
-            await self.look()
+            # What one look does not tell, the next one may.
+            with suppress(Exception):
+                await self.look()
 
     async def _tell(self, record: Record, stall: Stall | None) -> None:
         if stall is not None and stall.error is not None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # What waits for less is being started, or has its turn soon.
 STALLED_SECONDS = 8.0
+# For so long a node that has gone may be started anew.
+RETURN_SECONDS = 600.0
 MAX_NAMED = 5
 
 _LESS = "Let the function start fewer or smaller ones at a time, or give the cluster more"
@@ -53,6 +55,8 @@ class Stalls:
 
     def __init__(self) -> None:
         self._seen_since: dict[str, float] = {}
+        # By its id: what each node has in all, and when it was last there.
+        self._nodes: dict[str, tuple[dict[str, float], float]] = {}
 
     def judge(self, look: Look, works: list[Work], now: float) -> dict[str, Stall]:
         """Return by their record ids what the stalled ones among ``works`` wait for.
@@ -61,6 +65,8 @@ class Stalls:
         :param now: by the monotonic clock, in seconds.
         """
         self._seen_since = {each.key: self._seen_since.get(each.key, now) for each in look.waiters}
+        self._nodes |= {node.node_id: (node.total, now) for node in look.nodes}
+        self._nodes = {name: node for name, node in self._nodes.items() if now - node[1] < RETURN_SECONDS}
         sight = _Sight(look, works)
         stalls: dict[str, Stall] = {}
         for work in works:
@@ -73,17 +79,16 @@ class Stalls:
         return now - self._seen_since[waiter.key] >= STALLED_SECONDS
 
     def _stall(self, sight: _Sight, work: Work, waiting: list[Waiter], now: float) -> Stall | None:
-        never = [each for each in waiting if not sight.can_ever(each)]
+        totals = [total for total, _ in self._nodes.values()]
+        never = [each for each in waiting if not sight.can_ever(each, totals)]
         for each in never:
             if now - self._seen_since[each.key] >= (work.timeout or 0.0):
                 return Stall(error=_never(sight, work, each))
         if never:
             return Stall(f"resources inside the task: {_waiting_text(never)}, which no node has yet")
         if to_come := [each for each in waiting if not sight.has_room(each, [])]:
-            grows = ", until the autoscaler adds one" if sight.look.addable is not None else ""
-            return Stall(
-                f"resources inside the task: {_waiting_text(to_come)}, for which the nodes have no room{grows}"
-            )
+            what = _waiting_text(to_come)
+            return Stall(f"resources inside the task: {what}, for which the nodes that there are have no room")
         return _held(sight, work, waiting)
 
 
@@ -128,12 +133,11 @@ class _Sight:
         name = f"task {task!r}{mapped} of DAG {dag!r} in run {run!r}"
         return name if holder.key == work.key else f"{_named(holder.kind, holder.name)} of {name}"
 
-    def can_ever(self, waiter: Waiter) -> bool:
-        """Whether the nodes that there are, or one that the autoscaler may add, have what is asked."""
+    def can_ever(self, waiter: Waiter, totals: list[dict[str, float]]) -> bool:
+        """Whether nodes that have ``totals``, or one that the autoscaler may add, have what is asked."""
         addable = self.look.addable
         if addable is not None and all(fits(asked, addable) for asked in waiter.asks):
             return True
-        totals = [node.total for node in self.look.nodes]
         whole = summed(list(waiter.asks))
         if waiter.strategy == "STRICT_PACK":
             return any(fits(whole, total) for total in totals)

@@ -139,7 +139,16 @@ def test_what_nodes_can_give_does_not_fail(waiter):
 
 def test_what_the_autoscaler_may_add_is_waited_for():
     stall = judged(look([waiting(ACTOR, {"CPU": 8.0})], addable={"CPU": 8.0}))
-    assert stall.detail.endswith("asks for {'CPU': 8}, for which the nodes have no room, until the autoscaler adds one")
+    assert stall.detail.endswith("asks for {'CPU': 8}, for which the nodes that there are have no room")
+
+
+def test_what_a_node_had_that_has_just_gone_is_waited_for():
+    judge = Stalls().judge
+    judge(look(nodes=[{"CPU": 8.0}]), [WORK], 0.0)
+    gone = look([waiting(ACTOR, {"CPU": 4.0})], nodes=[])
+    judge(gone, [WORK], 10.0)
+    assert judge(gone, [WORK], 30.0)[WORK.record_id].detail.endswith("for which the nodes that there are have no room")
+    assert judge(gone, [WORK], 1_000.0)[WORK.record_id].error is not None
 
 
 def test_scheduling_timeout_holds_for_what_no_node_has_yet():
@@ -182,6 +191,9 @@ def test_state_shows_a_stall_until_it_is_over(at_once):
         record, watch = await watched(owner, seen)
         assert (await owner.waiting.poll(record.record_id, None, 0.0))["detail"].startswith("resources that the task")
         owner.ray.seen = None
+        await watch.look()
+        assert record.detail
+        owner.ray.seen = look()
         await watch.look()
         assert record.describe()["detail"] is None
 
