@@ -117,6 +117,7 @@ class _Reading:
         # Who runs in which process.
         keys = {_worker(each): each.task_id.hex() for each in tasks if _is_plain(each) and _worker(each)}
         keys |= {each.address.worker_id.hex(): _key_of_actor(each) for each in actors if each.address.worker_id}
+        self._names = {_key_of_actor(each): each.name or each.class_name for each in actors}
         for actor in actors:
             self._makers[_key_of_actor(actor)] = keys.get(actor.owner_address.worker_id.hex(), "")
 
@@ -149,8 +150,9 @@ class _Reading:
         for each in self._groups:
             if each.state in (each.PENDING, each.PREPARED, each.RESCHEDULING):
                 asks = tuple(dict(bundle.unit_resources) for bundle in each.bundles)
-                strategy = _strategy(each)
-                waiters.append(Waiter(_id_of_group(each), GROUP, each.name, asks, strategy, self._maker_of_group(each)))
+                maker = self._maker_of_group(each)
+                name = each.name or (f"of actor {self._names[maker]}" if maker in self._names else "")
+                waiters.append(Waiter(_id_of_group(each), GROUP, name, asks, _strategy(each), maker))
         return waiters
 
     def _running_tasks(self) -> list[Holder]:
@@ -174,7 +176,7 @@ class _Reading:
             Holder(
                 _key_of_actor(each),
                 ACTOR,
-                each.name or each.class_name,
+                self._names[_key_of_actor(each)],
                 dict(each.required_resources),
                 each.address.node_id.hex(),
                 self._makers[_key_of_actor(each)],
@@ -194,7 +196,7 @@ class _Reading:
             Holder(
                 _id_of_group(group),
                 GROUP,
-                group.name,
+                group.name or self._told_by_users(users.get(_id_of_group(group), set())),
                 dict(bundle.unit_resources),
                 bundle.node_id.hex(),
                 self._maker_of_group(group),
@@ -204,6 +206,10 @@ class _Reading:
             if group.state == group.CREATED
             for bundle in group.bundles
         ]
+
+    def _told_by_users(self, users: set[str]) -> str:
+        actors = sorted({self._names[each] for each in users if each in self._names})
+        return f"with actor {' and '.join(actors)}" if actors else ""
 
     def _maker_of_group(self, group: Any) -> str:
         # An actor has made it, or else nobody tells who.
