@@ -101,12 +101,12 @@ def take_look() -> Look:
         return Look(nodes, [], [], {}, frozenset(), None)
     # What waits for its runtime environment or a process has its resources already.
     wanted = [dict(each.request.resources_bundle) for each in seen.pending_resource_requests]
-    return _Reading(_unfinished_tasks(), _living_actors(), _groups()).look(
+    return Reading(_unfinished_tasks(), _living_actors(), _groups()).look(
         nodes, wanted, state.get_max_resources_from_cluster_config()
     )
 
 
-class _Reading:
+class Reading:
     """Puts together what the tables of tasks, actors and placement groups say of each other."""
 
     def __init__(self, tasks: list[Any], actors: list[Any], groups: list[Any]) -> None:
