@@ -161,7 +161,7 @@ class RayObjectTrigger(BaseTrigger):
             subscription, item = await news.get()
             if "error" in item:
                 raise item["error"]
-            await self._show(item)
+            await self._show(item, None if subscription.follows else subscription.uri)
             self._offset = item["offset"]
             watchers[subscription.uri.conn_id].confirm(subscription, self._offset)
             if item["ended"] and item["state"] != State.SUCCEEDED:
@@ -169,10 +169,15 @@ class RayObjectTrigger(BaseTrigger):
             if item["ended"]:
                 waiting.discard(subscription.uri)
 
-    async def _show(self, item: dict[str, Any]) -> None:
-        """Show what the work waits for and has written, and return when the log file has it."""
+    async def _show(self, item: dict[str, Any], awaited: ObjectURI | None) -> None:
+        """Show what the work waits for and has written, and return when the log file has it.
+
+        :param awaited: the object that is awaited, where its work is not followed.
+        """
         # The owner of an earlier release does not tell.
-        if item.get("detail"):
+        if item.get("detail") and awaited is not None:
+            self.log.info("The task that makes %s waits for %s", awaited, item["detail"])
+        elif item.get("detail"):
             self.log.info("Waiting for %s", item["detail"])
         if not self.fetch_logs:
             return

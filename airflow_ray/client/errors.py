@@ -195,6 +195,11 @@ _TABLE: dict[str, Callable[[Any, dict[str, Any]], AirflowException]] = {
         "have {nodes} in all.{reason}",
         "Ask for less, wait longer, or let the cluster grow.",
     ),
+    FailureKind.CHILD_INFEASIBLE: _Row(
+        exceptions.RaySchedulingError,
+        "The callable waits for what no node of the Ray cluster can ever give: {what}; the nodes have {nodes}.{reason}",
+        "Let it ask for less there, or set scheduling_timeout to wait for larger nodes.",
+    ),
     FailureKind.UNSCHEDULABLE: _Row(
         exceptions.RaySchedulingError,
         "Ray cannot schedule this task: {message}.",

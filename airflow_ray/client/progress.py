@@ -15,7 +15,7 @@ class Progress:
     :param state: PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED or LOST.
     :param lines: new log lines.
     :param skipped: how many lines before them were dropped because nobody read them in time.
-    :param detail: what PENDING work waits for.
+    :param detail: what the work waits for, PENDING or inside.
     :param record: once the state is final, what :meth:`RayClient.describe` returns.
     :param value: once SUCCEEDED, the value of work with ``result="value"``.
     :param offset: number of log lines up to here.

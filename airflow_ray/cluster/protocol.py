@@ -56,6 +56,7 @@ class FailureKind(str, Enum):
     INFEASIBLE = "infeasible"
     SCHEDULING_TIMEOUT = "scheduling_timeout"
     UNSCHEDULABLE = "unschedulable"
+    CHILD_INFEASIBLE = "child_infeasible"
     OPTIONS = "options"
     NO_OBJECT = "no_object"
     CANCELLED = "cancelled"

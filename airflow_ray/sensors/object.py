@@ -110,5 +110,7 @@ class RayObjectSensor(BaseSensorOperator):
             if self.fail_if_lost:
                 raise
             is_there = False
-        self.log.info("%s is %s", uri, "there" if is_there else "not there yet")
+        detail = None if is_there else client.describe(uri).get("detail")
+        waits = f": the task that makes it waits for {detail}" if detail else ""
+        self.log.info("%s is %s%s", uri, "there" if is_there else "not there yet", waits)
         return is_there

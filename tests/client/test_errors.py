@@ -20,6 +20,7 @@ DETAILS = {
     "type": "KeyError",
     "message": "the cause",
     "traceback": "Traceback: the cause",
+    "what": "actor Trainer that asks for CPU 64",
     "where": "s3://bucket/x",
     "bytes": 2_000_000,
     "limit": 1_000_000,

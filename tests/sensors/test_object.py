@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from datetime import datetime, timezone
 
@@ -92,6 +93,22 @@ def test_sensor_with_soft_fail_is_skipped_at_its_timeout(dag, conn_id, how):
             task_id="wait", object_uri=str(new_uri(conn_id)), poke_interval=0.2, timeout=1, soft_fail=True, **how
         )
     assert run_dag(dag).task_states("wait") == ["skipped"]
+
+
+@each_way_to_wait
+def test_sensor_says_what_the_work_waits_for_that_makes_the_object(dag, conn_id, how, capfd):
+    uri = new_uri(conn_id)
+    with RayHook(conn_id).connect() as hook:
+        hook.submit(make, uri=uri, resources={"gadget": 3}, scheduling_timeout=300)
+        try:
+            while not hook.describe(uri)["detail"]:
+                time.sleep(0.1)
+            with dag:
+                RayObjectSensor(task_id="wait", object_uri=str(uri), poke_interval=0.5, timeout=2, **how)
+            assert run_dag(dag).task_states("wait") == ["failed"]
+        finally:
+            hook.release(uri)
+    assert "waits for resources: asked for {'CPU': 1, 'gadget': 3}" in capfd.readouterr().out
 
 
 def test_object_uri_of_a_sensor_is_templated(dag, conn_id):

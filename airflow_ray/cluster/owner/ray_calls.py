@@ -6,9 +6,10 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.owner import store
+from airflow_ray.cluster.owner.cluster_look import take_look
 from airflow_ray.cluster.owner.ray_objects import with_ray_objects
 from airflow_ray.cluster.values.inner_objects import collected, value_around
 from airflow_ray.cluster.worker import actors, placement_groups
@@ -16,6 +17,10 @@ from airflow_ray.cluster.worker.reading import why_unreadable
 from airflow_ray.cluster.worker.restorer import restore
 from airflow_ray.cluster.worker.runner import run
 
+if TYPE_CHECKING:
+    from airflow_ray.cluster.owner.cluster_look import Look
+
+LOOK_TIMEOUT_SECONDS = 10.0
 SPILL_TIMEOUT_SECONDS = 5.0
 
 
@@ -52,6 +57,7 @@ class RayCalls:
         self._spill_sampled_at = float("-inf")
         # A node that does not answer holds up nothing else.
         self._spill_thread = ThreadPoolExecutor(1, thread_name_prefix="airflow-ray-spill")
+        self._look_thread = ThreadPoolExecutor(1, thread_name_prefix="airflow-ray-look")
 
     def start(self, options: dict[str, Any], ends_process: bool, *args: Any) -> Any:
         """Start the runner, and return the generator of its outputs.
@@ -132,6 +138,15 @@ class RayCalls:
     async def are_lost(self, refs: list[Any]) -> bool:
         """Whether one of the objects is gone for good."""
         return await asyncio.to_thread(store.are_lost, refs)
+
+    async def look(self) -> Look | None:
+        """Return who waits for resources in the cluster and who holds them; None where Ray does not say."""
+        looking = asyncio.get_running_loop().run_in_executor(self._look_thread, take_look)
+        try:
+            return await asyncio.wait_for(looking, LOOK_TIMEOUT_SECONDS)
+        # A head that is busy makes Ray raise whatever it likes. The next look may tell.
+        except Exception:
+            return None
 
     async def spilled_bytes(self, max_age: float) -> int | None:
         """Return how much all nodes have written to disk so far for lack of room, or None where Ray does not say.

@@ -44,6 +44,7 @@ class Record:
     :param input_editions: of those whose records this owner has, by record id.
     :param checkpoint: where and with which credentials the outputs are checkpointed; forgotten when the work ends.
     :param storage: where and with which credentials the work itself may write and read; likewise.
+    :param scheduling_timeout: seconds that it may wait for resources; None for as long as they can come.
     :param ttl: seconds after the last use in which the outputs are released; None keeps them.
 
     ``outputs`` maps each key to its description, ``refs`` to its object and ``objects`` to the Ray objects inside that.
@@ -54,7 +55,8 @@ class Record:
     seconds. ``placement_groups`` are those that the work has made. ``used_at`` is when the work or its outputs were
     last of use to somebody, by the same clock, ``users`` are the attempts of other work that uses them now.
     ``spilled_bytes`` is how much Ray wrote to disk for lack of room meanwhile. ``actors`` are the states of the handles
-    of those that it has made. ``watched_detail`` is the last ``detail`` that a watcher has been told.
+    of those that it has made. ``watched_details`` are the last ``detail`` that each watcher has been told, by the
+    watcher and the key that it waits for.
     """
 
     record_id: str
@@ -69,6 +71,7 @@ class Record:
     input_editions: dict[str, str] = field(default_factory=dict)
     checkpoint: dict[str, Any] | None = field(default=None, repr=False)
     storage: dict[str, Any] | None = field(default=None, repr=False)
+    scheduling_timeout: float | None = None
     state: State = State.PENDING
     submitted_at: float = field(default_factory=time.time)
     started_at: float | None = None
@@ -79,7 +82,7 @@ class Record:
     pid: int | None = None
     seconds: float | None = None
     detail: str | None = None
-    watched_detail: str | None = None
+    watched_details: dict[tuple[str, str | None], str | None] = field(default_factory=dict, repr=False)
     error: dict[str, Any] | None = None
     value_json: str | None = None
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -13,6 +13,8 @@ from airflow_ray.cluster.owner.environments import needs_building, setup_seconds
 from airflow_ray.cluster.protocol import FailureKind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_ray.cluster.owner.environments import Building, Environments
 
 FIRST_CHECK_SECONDS = 2.0
@@ -70,16 +72,23 @@ class Scheduling:
     :param timeout: seconds that the request may stay pending; None for no limit.
     :param view: of the cluster that it is pending in.
     :param environments: that the nodes of it are building.
+    :param who_holds: returns in words who holds resources of some names, or an empty text.
     """
 
     def __init__(
-        self, options: dict[str, Any], timeout: float | None, view: ClusterView, environments: Environments
+        self,
+        options: dict[str, Any],
+        timeout: float | None,
+        view: ClusterView,
+        environments: Environments,
+        who_holds: Callable[[set[str]], str],
     ) -> None:
         self._asked = requested_resources(options)
         self._runtime_env: dict[str, Any] = options.get("runtime_env") or {}
         self._environments = environments
         self._timeout = timeout
         self._view = view
+        self._who_holds = who_holds
         self._started = time.monotonic()
         self._checked = False
 
@@ -109,7 +118,12 @@ class Scheduling:
         if building is not None:
             return self._judge(building)
         if any(fits(self._asked, node) for node in nodes):
-            return Verdict(f"resources: asked for {self._asked}, free in the cluster: {free}")
+            if not self._asked:
+                return Verdict("a process to run in")
+            free = {name: free.get(name, 0) for name in self._asked}
+            held = self._who_holds(set(self._asked))
+            holders = f". Held by {held}: let that end, wait, ask for less, or set scheduling_timeout" if held else ""
+            return Verdict(f"resources: asked for {self._asked}, free in the cluster: {free}{holders}")
         if self._timeout is None and not autoscaler_may_add(self._asked):
             return Verdict(error=self._failure(FailureKind.INFEASIBLE, nodes))
         return Verdict(f"resources: asked for {self._asked}, which no node has yet")

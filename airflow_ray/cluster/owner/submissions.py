@@ -12,6 +12,7 @@ from airflow_ray.cluster.owner.attaching import may_attach
 from airflow_ray.cluster.owner.attempt import Attempt
 from airflow_ray.cluster.owner.environments import Environments
 from airflow_ray.cluster.owner.scheduling import ClusterView, Scheduling
+from airflow_ray.cluster.owner.stall_watch import StallWatch
 from airflow_ray.cluster.protocol import FailureKind, State, SubmitAnswer
 from airflow_ray.cluster.redaction import redacted, secrets_in
 
@@ -39,6 +40,7 @@ class Submissions:
         self._ray = ray
         self._view = ClusterView()
         self._environments = Environments()
+        self._stalls = StallWatch(records, ray.look)
         self._attempts: dict[str, Attempt] = {}
         self._background: set[asyncio.Task[None]] = set()
 
@@ -134,7 +136,8 @@ class Submissions:
                 message = redacted(str(error), secrets_in(options.get("runtime_env")))
                 return {"error": failure(FailureKind.OPTIONS, message=message)}
             record.task_id = self._ray.task_id(record.generator)
-            self._follow(record, scheduling_timeout)
+            record.scheduling_timeout = scheduling_timeout
+            self._follow(record)
             return {}
 
     def has_begun(self, record_id: str, submission: str | None) -> bool:
@@ -244,10 +247,13 @@ class Submissions:
         lost = [(each["record_id"], each["key"]) for each in errors if each["state"] in (None, State.LOST.value)]
         return [], {**errors[0], "lost": lost if len(lost) == len(errors) else []}
 
-    def _follow(self, record: Record, scheduling_timeout: float | None) -> None:
+    def _follow(self, record: Record) -> None:
         attempt = Attempt(record, self._records, self._outputs, self._ray)
         self._attempts[record.attempt] = attempt
-        scheduling = Scheduling(record.options, scheduling_timeout, self._view, self._environments)
+        scheduling = Scheduling(
+            record.options, record.scheduling_timeout, self._view, self._environments, self._stalls.who_holds
+        )
+        self._stalls.begin()
         self._start(attempt.watch_scheduling(scheduling))
         following = self._start(attempt.follow())
         following.add_done_callback(lambda _: self._attempts.pop(record.attempt))

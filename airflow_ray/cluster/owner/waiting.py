@@ -95,7 +95,7 @@ class Waiting:
         if self._latest_watch.get(watcher) != call:
             return None
         del self._latest_watch[watcher]
-        return self._news(wanted)
+        return self._news(watcher, wanted)
 
     async def append_log(self, record: Record, lines: list[str]) -> bool:
         """Keep log lines, waiting while somebody follows who has many unread.
@@ -139,7 +139,8 @@ class Waiting:
             return key is None
         return record.finished and key not in record.lost
 
-    def _news(self, wanted: list[Wanted]) -> list[WatchNews | None]:
+    def _news(self, watcher: str, wanted: list[Wanted]) -> list[WatchNews | None]:
+        told: dict[str, set[str | None]] = {}
         answers: list[WatchNews | None] = []
         room = MAX_WATCH_BYTES
         for record_id, key, offset in wanted:
@@ -152,13 +153,19 @@ class Waiting:
                 "skipped": 0,
                 "detail": None,
             }
-            if record is not None and key is None and record.detail != record.watched_detail:
-                news["detail"] = record.watched_detail = record.detail
+            if record is not None and record.detail != record.watched_details.get((watcher, key)):
+                news["detail"] = record.detail
+                told.setdefault(record_id, set()).add(key)
             if record is not None and key is None and room > 0:
                 start = record.read_offset if offset is None else offset
                 news["lines"], news["offset"], news["skipped"] = record.log.read(start)
                 room -= sum(map(len, news["lines"]))
             answers.append(news if news["ended"] or news["lines"] or news["detail"] else None)
+        # Several of one watcher may wait for the same.
+        for record_id, keys in told.items():
+            record = self._records.get(record_id)
+            if record is not None:
+                record.watched_details |= dict.fromkeys(((watcher, key) for key in keys), record.detail)
         return answers
 
     def _follower_lags(self, record: Record) -> bool:

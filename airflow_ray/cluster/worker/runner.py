@@ -21,6 +21,7 @@ from airflow_ray.cluster.worker.actors import report_actors
 from airflow_ray.cluster.worker.airflow_calls import warn_of_airflow_calls
 from airflow_ray.cluster.worker.context import RunContext
 from airflow_ray.cluster.worker.log_tee import tee_output
+from airflow_ray.cluster.worker.modin_room import leave_room_for_modin
 from airflow_ray.cluster.worker.notebook_calls import let_notebooks_call_init
 from airflow_ray.cluster.worker.outputs import checkpoint_error, json_of, named_outputs, write_checkpoints
 from airflow_ray.cluster.worker.payload import call
@@ -177,6 +178,7 @@ def run(
             tee_output(send, secrets),
             importable(sources),
             skip_importable(),
+            leave_room_for_modin(),
             _report_belongings(owner, record_id, attempt),
             warn_of_airflow_calls(),
             keep_process_state(),

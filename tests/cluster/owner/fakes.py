@@ -67,6 +67,7 @@ class FakeRay:
         self.unreadable: Exception | None = None
         self.reasons: dict[str, dict[str, Any]] = {}
         self.ended_actors: list[bytes] = []
+        self.seen: Any = None
 
     def start(self, options: dict[str, Any], ends_process: bool, *work: Any) -> FakeTask:
         self.tasks.append(FakeTask(*work))
@@ -109,6 +110,9 @@ class FakeRay:
 
     async def spilled_bytes(self, max_age: float) -> int | None:
         return self.spilled.pop(0) if len(self.spilled) > 1 else self.spilled[0]
+
+    async def look(self) -> Any:
+        return self.seen
 
     async def remove_groups(self, groups: list[Any]) -> None:
         pass

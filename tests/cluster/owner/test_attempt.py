@@ -216,7 +216,7 @@ def test_scheduling_timeout_fires_though_ray_does_not_say_what_the_cluster_has(m
 
 
 def test_watch_for_scheduling_goes_on_after_a_call_that_failed():
-    scheduling = Scheduling({"num_cpus": 1}, None, _FailingView(), Environments())
+    scheduling = Scheduling({"num_cpus": 1}, None, _FailingView(), Environments(), lambda names: "")
     told = "resources: asked for {'CPU': 1}; Ray does not say what the cluster has: no answer"
     assert scheduling.check().detail == told
 

@@ -50,8 +50,8 @@ def clock(monkeypatch):
     return clock
 
 
-def of(environments, runtime_env=BUILT, timeout=None):
-    return Scheduling({"num_cpus": 1, "runtime_env": runtime_env}, timeout, View(), environments)
+def of(environments, runtime_env=BUILT, timeout=None, held=""):
+    return Scheduling({"num_cpus": 1, "runtime_env": runtime_env}, timeout, View(), environments, lambda names: held)
 
 
 def test_environment_that_is_being_built_is_what_work_waits_for():
@@ -145,3 +145,22 @@ def test_watcher_hears_once_what_work_waits_for():
         assert await owner.waiting.watch("one", wanted, 0.0) == [None]
 
     run(test())
+
+
+def test_each_watcher_hears_of_it_whoever_follows_the_work_or_awaits_its_object():
+    async def test():
+        owner = FakeOwner()
+        await owner.submit("d/r/t/-1")
+        owner.records.get("d/r/t/-1").detail = "resources"
+        follower, awaiter = ("d/r/t/-1", None, None), ("d/r/t/-1", "return_value", None)
+        for watcher in ("one", "two"):
+            news = await owner.waiting.watch(watcher, [follower, awaiter, awaiter], 0.0)
+            assert [each["detail"] for each in news] == ["resources"] * 3
+        assert await owner.waiting.watch("one", [follower, awaiter], 0.0) == [None, None]
+
+    run(test())
+
+
+def test_who_holds_what_pending_work_waits_for_is_told():
+    detail = of(FakeEnvironments(), runtime_env=None, held="task 'a' {'CPU': 1}").check().detail
+    assert detail.endswith(". Held by task 'a' {'CPU': 1}: let that end, wait, ask for less, or set scheduling_timeout")
