@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LOCAL_CONNECTION = '{"conn_type": "ray", "extra": {"mode": "local", "connect_timeout": 120}}'
 START_SECONDS = 150.0
 STOP_SECONDS = 10.0
+# Where many tasks start at once, it has to wait for a processor itself.
+ANSWER_SECONDS = 120.0
 POLL_SECONDS = 0.25
 # As many entries as Airflow's API gives at once.
 PAGE = 100
@@ -133,7 +135,7 @@ class StandaloneAirflow:
     def set_state(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
         """Mark a task instance as a person does in the UI."""
         path = f"{self.url}/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
-        self._http.patch(path, json={"new_state": state}, timeout=30).raise_for_status()
+        self._http.patch(path, json={"new_state": state}, timeout=ANSWER_SECONDS).raise_for_status()
 
     def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
         """Clear a task instance as a person does in the UI, so that it runs again."""
@@ -177,7 +179,7 @@ class StandaloneAirflow:
                 start_new_session=True,
             )
         self._until(self._healthy, "Airflow does not start")
-        token = self._http.get(f"{self.url}/auth/token", timeout=30).json()["access_token"]
+        token = self._http.get(f"{self.url}/auth/token", timeout=ANSWER_SECONDS).json()["access_token"]
         self._http.headers["Authorization"] = f"Bearer {token}"
 
     def _healthy(self) -> bool:
@@ -189,7 +191,7 @@ class StandaloneAirflow:
     def _knows(self, dag_id: str) -> bool:
         if errors := self._get("importErrors")["import_errors"]:
             raise RuntimeError(errors[0]["stack_trace"])
-        return self._http.get(f"{self.url}/api/v2/dags/{dag_id}/details", timeout=30).ok
+        return self._http.get(f"{self.url}/api/v2/dags/{dag_id}/details", timeout=ANSWER_SECONDS).ok
 
     def _until(self, condition: Callable[[], bool], complaint: str, timeout: float = START_SECONDS) -> None:
         deadline = time.monotonic() + timeout
@@ -201,12 +203,12 @@ class StandaloneAirflow:
             time.sleep(POLL_SECONDS)
 
     def _get(self, path: str, **parameters: Any) -> Any:
-        answer = self._http.get(f"{self.url}/api/v2/{path}", params=parameters, timeout=30)
+        answer = self._http.get(f"{self.url}/api/v2/{path}", params=parameters, timeout=ANSWER_SECONDS)
         answer.raise_for_status()
         return answer.json()
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
-        answer = self._http.post(f"{self.url}/api/v2/{path}", json=body, timeout=30)
+        answer = self._http.post(f"{self.url}/api/v2/{path}", json=body, timeout=ANSWER_SECONDS)
         answer.raise_for_status()
         return answer.json()
 

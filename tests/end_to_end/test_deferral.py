@@ -32,6 +32,8 @@ def airflow(head: RayHead, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             **server.environment,
             "AIRFLOW_CONN_RAY_DEFAULT": head.gateway_uri,
             "AIRFLOW__CORE__PARALLELISM": "16",
+            # Where sixteen processes start at once on two cores, any task of Airflow may fail for want of an answer.
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
         }
         with StandaloneAirflow(folder / "home", folder / "dags", environment) as airflow:
             yield airflow
