@@ -231,10 +231,10 @@ class Owner:
         """See :meth:`Submissions.announce_start`."""
         await self._submissions.announce_start(record_id, attempt, run_id, node, pid)
 
-    async def append_log(self, record_id: str, attempt: str, lines: list[str]) -> bool:
+    async def append_log(self, record_id: str, attempt: str, lines: list[str], levels: str) -> bool:
         """See :meth:`Waiting.append_log`."""
         record = self._records.current(record_id, attempt)
-        return record is not None and await self._waiting.append_log(record, lines)
+        return record is not None and await self._waiting.append_log(record, lines, levels)
 
     async def note_placement_group(self, record_id: str, attempt: str, group: Any) -> None:
         """Take note of a placement group that ends with the work."""

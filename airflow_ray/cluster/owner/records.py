@@ -170,10 +170,10 @@ class Records:
         """Whether this holder was cancelled."""
         return holder in self._cancelled_holders
 
-    def append_log(self, record: Record, lines: list[str]) -> None:
+    def append_log(self, record: Record, lines: list[str], levels: str) -> None:
         """Keep log lines, in place of the oldest of work that has ended where there are too many."""
         before = record.log.bytes
-        record.log.append(lines)
+        record.log.append(lines, levels)
         self._log_bytes += record.log.bytes - before
         if self._log_bytes > MAX_LOG_BYTES:
             for ended in sorted(filter(_has_ended, self._records.values()), key=_end):
