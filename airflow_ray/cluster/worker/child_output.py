@@ -84,7 +84,7 @@ class ChildOutput(threading.Thread):
         note_levels()
         before = {id(stream): name for name in ("stdout", "stderr") for stream in _layers(getattr(sys, name))}
         self._streams = [_Watched(sys.stdout, self), _Watched(sys.stderr, self)]
-        sys.stdout, sys.stderr = self._streams  # type: ignore[assignment]
+        sys.stdout, sys.stderr = self._streams
         # Those that Ray has made hold the streams as they were.
         for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
             for handler in getattr(logger, "handlers", ()):

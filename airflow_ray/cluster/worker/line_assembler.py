@@ -8,6 +8,7 @@ import time
 
 from airflow_ray.cluster.log_levels import PLAIN
 from airflow_ray.cluster.redaction import LineCutter
+from airflow_ray.cluster.worker.ray_bars import RayBars
 
 # Between two states of progress bars, which write many a second.
 PROGRESS_SECONDS = 5.0
@@ -29,6 +30,7 @@ class LineAssembler:
         self.bytes = 0
         self.was_cut_short = False
         self._cutter = LineCutter(secrets, MAX_LINE_BYTES)
+        self._bars = RayBars(PROGRESS_SECONDS)
         self._partial = b""
         self._level = PLAIN
         self._lines: list[str] = []
@@ -84,8 +86,8 @@ class LineAssembler:
             self._next_state_at = time.monotonic() + PROGRESS_SECONDS
 
     def _end_line(self, line: bytes) -> None:
-        newest = _newest_state(line)
-        if newest != self._shown_state:
+        newest = self._bars.shown(_newest_state(line))
+        if newest is not None and newest != self._shown_state:
             self._add(newest)
         self._shown_state = None
 
