@@ -7,13 +7,13 @@ processes that it keeps ready.
 from __future__ import annotations
 
 import functools
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.worker.child_output import ChildOutput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # Of Ray's object for this process, which all code in it shares: what is shipped by value has no module to share.
 _PLACE = "airflow_ray_child_output"
@@ -35,6 +35,16 @@ def child_output(owner_name: str) -> ChildOutput:
         found.watch_streams()
         found.start()
     return found
+
+
+@contextmanager
+def output_of_children(owner_name: str) -> Iterator[None]:
+    """Let what is started by the callable that is run meanwhile send its output on."""
+    with ExitStack() as stack:
+        # All this hangs on names of Ray's own: without them there are no lines of children, and the work runs as ever.
+        with suppress(Exception):
+            stack.enter_context(child_output(owner_name).as_runner())
+        yield
 
 
 class _Carried:

@@ -20,7 +20,7 @@ from airflow_ray.cluster.values.inner_objects import take_apart
 from airflow_ray.cluster.values.slices import as_shown
 from airflow_ray.cluster.worker.actors import report_actors
 from airflow_ray.cluster.worker.airflow_calls import warn_of_airflow_calls
-from airflow_ray.cluster.worker.carried_code import child_output
+from airflow_ray.cluster.worker.carried_code import output_of_children
 from airflow_ray.cluster.worker.context import RunContext
 from airflow_ray.cluster.worker.log_tee import tee_output
 from airflow_ray.cluster.worker.notebook_calls import let_notebooks_call_init
@@ -176,7 +176,7 @@ def run(
     # What the callable sets of it holds for pickling what it returns, too.
     with keep_recursion_limit():
         with (
-            child_output(owner_name).as_runner(),
+            output_of_children(owner_name),
             tee_output(send, secrets),
             importable(sources),
             skip_importable(),
