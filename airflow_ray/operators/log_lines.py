@@ -64,18 +64,19 @@ def show_spilling(log: Logger, spilled_bytes: int) -> None:
         )
 
 
-def show_result(log: Logger, output: dict[str, Any], record: dict[str, Any], name: str) -> None:
+def show_result(log: Logger, output: dict[str, Any], record: dict[str, Any], uri: str | None) -> None:
     """Show what came out of the work, in which time, and where it is.
 
     :param log: of the task.
     :param output: one of the outputs of the record.
     :param record: of the work.
-    :param name: the object URI, or where else the output is.
+    :param uri: of the output, unless that is returned as a value.
     """
     size = f"{output['bytes']:,} bytes" if "bytes" in output else "as JSON"
     log.info("Result: %s%s, %s, %.3f s", output["type"], _size(output), size, record["seconds"])
     # A line of its own: whoever copies it needs no more than a double click.
-    log.info(name)
+    if uri is not None:
+        log.info(uri)
 
 
 def _size(output: dict[str, Any]) -> str:

@@ -38,9 +38,13 @@ def test_lines_without_a_level_are_shown_too(shown):
             "Result: pandas.core.frame.DataFrame of shape (1000, 3), 24,132 bytes, 1.500 s",
         ),
         ({"type": "builtins.list", "length": 2, "bytes": 20}, "Result: builtins.list of length 2, 20 bytes, 1.500 s"),
-        ({"type": "builtins.int"}, "Result: builtins.int, as JSON, 1.500 s"),
     ],
 )
 def test_result_is_one_short_line_and_its_uri_another(shown, output, line):
     show_result(logging.getLogger("task"), output, RECORD, URI)
     assert shown() == [("INFO", line), ("INFO", URI)]
+
+
+def test_result_that_is_returned_as_a_value_has_no_uri(shown):
+    show_result(logging.getLogger("task"), {"type": "builtins.int"}, RECORD, None)
+    assert shown() == [("INFO", "Result: builtins.int, as JSON, 1.500 s")]

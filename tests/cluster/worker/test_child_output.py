@@ -195,3 +195,50 @@ def test_lines_of_an_actor_on_another_node_arrive(hook, head):
     finally:
         node.kill()
     assert line.startswith("far away on ")
+
+
+@pytest.mark.slow
+def test_lines_of_trials_and_of_blocks_of_a_dataset_arrive(hook):
+    def uses_libraries():
+        import ray
+        from ray import tune
+
+        def block(batch):
+            print("rows", len(batch["id"]))
+            return batch
+
+        def trial(config):
+            import logging
+
+            print("of trial", config["x"])
+            logging.getLogger("trial").error("bad %d", config["x"])
+            return {"score": config["x"]}
+
+        ray.data.range(10).map_batches(block, batch_size=None).materialize()
+        tune.Tuner(trial, param_space={"x": tune.grid_search([1, 2])}).fit()
+
+    lines = lines_of(hook, uses_libraries, num_cpus=0)
+    of_trials = said_by("actor trial", lines)
+    assert sorted(of_trials) == sorted(
+        each for x in (1, 2) for each in (("I", f"of trial {x}"), ("E", f"ERROR trial: bad {x}"))
+    )
+    rows = [int(text.removeprefix("rows ")) for _, text in said_by(".*Map.*", lines) if text.startswith("rows ")]
+    assert sum(rows) == 10
+
+
+@pytest.mark.slow
+def test_what_many_say_alike_is_told_once_where_that_is_asked_for(hook):
+    def starts_many():
+        import ray
+
+        @ray.remote(num_cpus=0)
+        class Each:
+            def say(self):
+                print("the same of all")
+
+        ray.get([each.say.remote() for each in [Each.remote() for _ in range(4)]])
+
+    environment = {"runtime_env": {"env_vars": {"RAY_DEDUP_LOGS": "1"}}}
+    first, others = said_by("actor Each", lines_of(hook, starts_many, num_cpus=0, **environment))
+    assert first == ("I", "the same of all")
+    assert "[repeated 3x across cluster]" in others[1]
