@@ -181,13 +181,15 @@ class RayObjectTrigger(BaseTrigger):
             self.log.info("Waiting for %s", item["detail"])
         if not self.fetch_logs:
             return
+        from airflow_ray.client.remote_lines import with_methods
+
         if item["skipped"]:
             self.log.warning("%d lines of output were dropped before they could be read", item["skipped"])
         before = (item["offset"] or 0) - len(item["lines"])
-        for start in range(0, len(item["lines"]), LINES_AT_ONCE):
-            lines = item["lines"][start : start + LINES_AT_ONCE]
-            for number, line in enumerate(lines, before + start + 1):
-                self.log.info(line, **(self._log_files.channel(number) if self._log_files else {}))
+        lines = list(with_methods(self.log, item["lines"], item.get("levels", "")))
+        for start in range(0, len(lines), LINES_AT_ONCE):
+            for number, (line, show) in enumerate(lines[start : start + LINES_AT_ONCE], before + start + 1):
+                show(line, **(self._log_files.channel(number) if self._log_files else {}))
             # There are other triggers.
             await asyncio.sleep(0)
         if self._log_files is not None and item["lines"]:

@@ -6,6 +6,7 @@ import ast
 import importlib
 import io
 import json
+import logging
 import re
 import runpy
 import shlex
@@ -13,6 +14,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +25,9 @@ from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import RayTaskFailedError
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
+from airflow_ray.operators.log_lines import show_progress, show_result
 from tests.checkpointing import connection_of
+from tests.conftest import new_uri
 from tests.ray_head import RayHead
 
 ROOT = Path(__file__).parent.parent
@@ -158,6 +162,28 @@ def without_what_varies(text: str) -> list[str]:
 
 
 @pytest.mark.slow
+def test_sample_of_a_log_is_what_a_task_shows(head: RayHead, caplog):
+    page = (ROOT / "docs" / "tasks.md").read_text()
+    (block,) = (each for each in BLOCKS[ROOT / "docs" / "tasks.md"] if "class Trainer" in each)
+    sample = re.search(r"```text\n(.*?)```", page, re.DOTALL)
+    made: dict[str, Any] = {"__name__": "sample"}
+    exec(block.replace("@ray_task\n", ""), made)
+    uri = new_uri("ray_gateway")
+    log = logging.getLogger("sample")
+    caplog.set_level(logging.INFO, "sample")
+    with RayHook("ray_gateway").connect() as hook:
+        hook.submit(made["train"], 2, uri=uri)
+        progress = show_progress(log, hook.client.follow(uri), fetch_logs=True)
+    show_result(log, progress.record["outputs"]["return_value"], progress.record, str(uri))
+    shown = "".join(f"{each.levelname} - {each.getMessage()}\n" for each in caplog.records if each.name == "sample")
+    assert without_what_differs(shown) == without_what_differs(sample[1])
+
+
+def without_what_differs(log: str) -> str:
+    """Return a log without processes, nodes, times and object URIs."""
+    return re.sub(r"pid=\d+ node=[\d.]+|[\d.]+ s$|ray-object://.*", "", log, flags=re.MULTILINE)
+
+
 def test_sample_of_the_doctor_is_what_it_says(head: RayHead, tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_RAY_DEFAULT", connection_of(head, "gateway", checkpoint_path=f"file://{tmp_path}"))
     page = (ROOT / "docs" / "command_line.md").read_text()

@@ -69,6 +69,7 @@ def follow(
                 answer.get("record"),
                 None if text is None else json.loads(text),
                 offset,
+                answer.get("levels", ""),
             )
             yield progress
             if progress.has_ended:

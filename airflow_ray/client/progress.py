@@ -19,6 +19,7 @@ class Progress:
     :param record: once the state is final, what :meth:`RayClient.describe` returns.
     :param value: once SUCCEEDED, the value of work with ``result="value"``.
     :param offset: number of log lines up to here.
+    :param levels: a letter for the level of each of the lines, see :mod:`airflow_ray.cluster.log_levels`.
     """
 
     state: str
@@ -28,6 +29,7 @@ class Progress:
     record: dict[str, Any] | None = None
     value: Any = None
     offset: int | None = None
+    levels: str = ""
 
     @property
     def has_ended(self) -> bool:

@@ -132,13 +132,15 @@ class SubmitAnswer(TypedDict, total=False):
 class PollAnswer(TypedDict, total=False):
     """News of one piece of work.
 
-    ``offset`` is the number of the line after ``lines``, ``skipped`` how many before them were dropped. ``record`` and
+    ``offset`` is the number of the line after ``lines``, ``skipped`` how many before them were dropped. ``levels`` has
+    a letter for each, as :mod:`airflow_ray.cluster.log_levels` has it; earlier releases tell none. ``record`` and
     ``value_json`` come once the state is final and all lines were read.
     """
 
     state: str
     detail: str | None
     lines: list[str]
+    levels: str
     offset: int
     skipped: int
     record: dict[str, Any]
@@ -151,6 +153,7 @@ class WatchNews(TypedDict):
     state: str
     ended: bool
     lines: list[str]
+    levels: str
     offset: int | None
     skipped: int
     detail: str | None

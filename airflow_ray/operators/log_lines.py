@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
+from airflow_ray.client.remote_lines import with_methods
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -19,6 +21,12 @@ class Logger(Protocol):
 
     def warning(self, message: Any, /, *args: Any) -> Any:
         """Show a line that stands out."""
+
+    def error(self, message: Any, /, *args: Any) -> Any:
+        """Show what has failed."""
+
+    def critical(self, message: Any, /, *args: Any) -> Any:
+        """Show what has failed for good."""
 
 
 def show_progress(log: Logger, news: Iterable[Progress], fetch_logs: bool) -> Progress:
@@ -41,8 +49,8 @@ def show_progress(log: Logger, news: Iterable[Progress], fetch_logs: bool) -> Pr
 def _show_lines(log: Logger, progress: Progress) -> None:
     if progress.skipped:
         log.warning("%d lines of output were dropped before they could be read", progress.skipped)
-    for line in progress.lines:
-        log.info(line)
+    for line, show in with_methods(log, progress.lines, progress.levels):
+        show(line)
 
 
 def show_spilling(log: Logger, spilled_bytes: int) -> None:
@@ -56,23 +64,19 @@ def show_spilling(log: Logger, spilled_bytes: int) -> None:
         )
 
 
-def show_result(log: Logger, output: dict[str, Any], record: dict[str, Any], name: str) -> None:
-    """Show what came out of the work, where and when.
+def show_result(log: Logger, output: dict[str, Any], record: dict[str, Any], uri: str | None) -> None:
+    """Show what came out of the work, in which time, and where it is.
 
     :param log: of the task.
     :param output: one of the outputs of the record.
     :param record: of the work.
-    :param name: the object URI, or where else the output is.
+    :param uri: of the output, unless that is returned as a value.
     """
-    log.info(
-        "Result: %s%s, %s on %s in %.3f s: %s",
-        output["type"],
-        _size(output),
-        f"{output['bytes']:,} bytes" if "bytes" in output else "as JSON",
-        record["node"],
-        record["seconds"],
-        name,
-    )
+    size = f"{output['bytes']:,} bytes" if "bytes" in output else "as JSON"
+    log.info("Result: %s%s, %s, %.3f s", output["type"], _size(output), size, record["seconds"])
+    # A line of its own: whoever copies it needs no more than a double click.
+    if uri is not None:
+        log.info(uri)
 
 
 def _size(output: dict[str, Any]) -> str:

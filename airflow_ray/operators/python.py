@@ -142,10 +142,7 @@ class RayPythonOperator(RayOperator):
         shown = [*outputs][:SHOWN_OUTPUTS]
         for key in shown:
             output = outputs[key]
-            name = uri if self.result == "ref" else "returned as value"
-            if self.result == "ref":
-                name = uri.with_key(key)
-            show_result(self.log, output, record, str(name))
+            show_result(self.log, output, record, str(uri.with_key(key)) if self.result == "ref" else None)
             show_checkpoint(self.log, output.get("checkpoint"))
         if len(outputs) > len(shown):
             self.log.info("And %d more results", len(outputs) - len(shown))

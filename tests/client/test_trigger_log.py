@@ -25,6 +25,7 @@ class FakeCluster:
 
     def __init__(self) -> None:
         self.read_offset = 0
+        self.levels = ""
 
     @contextmanager
     def open_session(self, settings):
@@ -37,6 +38,7 @@ class FakeCluster:
             lines = LINES[self.read_offset : self.read_offset + 300]
             end = self.read_offset + len(lines)
             news = {"state": "SUCCEEDED", "ended": end == len(LINES), "lines": lines, "offset": end, "skipped": 0}
+            news["levels"] = self.levels[self.read_offset : end]
         future: Future = Future()
         future.set_result([news] * len(asked))
         return future
@@ -54,16 +56,25 @@ class Triggerer:
         self.stalled = asyncio.Event()
 
     def info(self, text, **fields):
+        self.write("info", text, **fields)
+
+    def warning(self, text, **fields):
+        self.write("warning", text, **fields)
+
+    def error(self, text, **fields):
+        self.write("error", text, **fields)
+
+    def write(self, level, text, **fields):
         if self.writes:
             self.writes -= 1
             with self.path.open("a") as file:
-                file.write(json.dumps({"event": text, "level": "info", **fields}) + "\n")
+                file.write(json.dumps({"event": text, "level": level, **fields}) + "\n")
         else:
             self.stalled.set()
 
-    def shown(self) -> list[str]:
+    def shown(self, field: str = "event") -> list[str]:
         events = [json.loads(line) for line in self.path.read_text().splitlines()]
-        return [event["event"] for event in events if event.get("chan", "").startswith("output")]
+        return [event[field] for event in events if event.get("chan", "").startswith("output")]
 
 
 @pytest.fixture
@@ -107,6 +118,19 @@ def test_triggerer_that_is_killed_costs_no_line_and_repeats_none(cluster, path, 
         event = await run_trigger(following := Triggerer(path, 2))
         assert killed.shown() + following.shown() == LINES
         assert (event["status"], event["offset"]) == (triggers.ENDED, len(LINES))
+
+    asyncio.run(test())
+
+
+def test_each_line_has_its_level_whichever_triggerer_shows_it(cluster, path):
+    cluster.levels = ("IWE" * len(LINES))[: len(LINES)]
+
+    async def test():
+        await run_killed(killed := Triggerer(path, 1, 150))
+        await run_trigger(following := Triggerer(path, 2))
+        levels = {"I": "info", "W": "warning", "E": "error"}
+        assert killed.shown("level") + following.shown("level") == [levels[letter] for letter in cluster.levels]
+        assert killed.shown() + following.shown() == LINES
 
     asyncio.run(test())
 

@@ -294,9 +294,12 @@ def test_failed_callable_fails_the_task_with_its_traceback_in_the_log(dag, capfd
     assert 'raise ValueError("of the user")' in capfd.readouterr().out
 
 
-def test_output_of_the_callable_and_one_line_of_result_are_logged(dag, capfd):
+def test_output_of_the_callable_and_its_result_are_logged(dag, capfd):
     def talk():
+        import logging
+
         print("said on the cluster")
+        logging.getLogger("of").error("went wrong")
         return make_frame(3)
 
     with dag:
@@ -304,9 +307,12 @@ def test_output_of_the_callable_and_one_line_of_result_are_logged(dag, capfd):
     run = run_dag(dag)
     log = capfd.readouterr().out
     assert "said on the cluster" in log
-    (line,) = (line for line in log.splitlines() if "Result: " in line)
-    assert "pandas.core.frame.DataFrame of shape (3, 1)" in line
-    assert run.xcom("talk") in line
+    (error,) = (line for line in log.splitlines() if "went wrong" in line)
+    assert "[error" in error.lower()
+    lines = log.splitlines()
+    (result,) = (number for number, line in enumerate(lines) if "Result: " in line)
+    assert "pandas.core.frame.DataFrame of shape (3, 1)" in lines[result]
+    assert run.xcom("talk") in lines[result + 1]
 
 
 def test_fetch_logs_false_keeps_the_output_out_of_the_log(dag, capfd):

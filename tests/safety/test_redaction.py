@@ -13,7 +13,9 @@ from airflow_ray.cluster.failures import failure
 from airflow_ray.cluster.owner.record import Record
 from airflow_ray.cluster.protocol import FailureKind, State
 from airflow_ray.cluster.redaction import STARS, LineCutter, redacted, secrets_in
-from airflow_ray.cluster.worker.log_tee import MAX_LINE_BYTES, _Pump
+from airflow_ray.cluster.worker.level_marks import LevelMarks
+from airflow_ray.cluster.worker.line_assembler import MAX_LINE_BYTES
+from airflow_ray.cluster.worker.log_tee import _Pump
 from airflow_ray.hooks.ray import RayHook
 from tests.conftest import new_uri
 
@@ -34,7 +36,8 @@ def lines_of(data: bytes, secrets: list[str], chunk: int) -> list[str]:
     sent: list[str] = []
     (source, sink), (wake, stop) = os.pipe(), os.pipe()
     with open(os.devnull, "w") as own:
-        pump = _Pump(source, wake, own.fileno(), lambda lines: sent.extend(redacted(lines, secrets)), secrets)
+        take = lambda lines, levels: sent.extend(redacted(lines, secrets))  # noqa: E731
+        pump = _Pump(source, wake, own.fileno(), take, secrets, LevelMarks())
         pump.start()
         writer = threading.Thread(target=write, args=(sink, data, chunk))
         writer.start()

@@ -11,6 +11,7 @@ import functools
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.cluster.owner.children import Children
 from airflow_ray.cluster.owner.dashboard import Dashboard
 from airflow_ray.cluster.owner.elders import Elders, other_owners
 from airflow_ray.cluster.owner.outputs import Outputs
@@ -21,13 +22,7 @@ from airflow_ray.cluster.owner.retirement import Retirement
 from airflow_ray.cluster.owner.submissions import Submissions
 from airflow_ray.cluster.owner.transfers import Transfers
 from airflow_ray.cluster.owner.waiting import Waiting
-from airflow_ray.cluster.protocol import (
-    MESSAGES_VERSION,
-    OLDEST_MESSAGES_VERSION,
-    Greeting,
-    PollAnswer,
-    SubmitAnswer,
-)
+from airflow_ray.cluster.protocol import MESSAGES_VERSION, OLDEST_MESSAGES_VERSION, Greeting, PollAnswer, SubmitAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +73,7 @@ class Owner:
         self._ray = RayCalls(handle)
         self._records = Records(self._ray.cancel, self._ray.remove_groups, self._ray.end_actors)
         self._waiting = Waiting(self._records)
+        self._children = Children(self._records)
         self._outputs = Outputs(self._records, self._ray, self._transfers.take_value)
         self._restoring = Restoring(self._records, self._outputs, self._ray)
         self._submissions = Submissions(self._records, self._outputs, self._ray)
@@ -194,8 +190,7 @@ class Owner:
         self, wanted: list[tuple[str, str, dict[str, Any]]], runtime_env: dict[str, Any] | None, ttl: float | None
     ) -> list[dict[str, Any] | None]:
         """See :meth:`Restoring.restore`; ``wanted`` are record id, key and target of each."""
-        restores = (self._restoring.restore(*each, runtime_env, ttl) for each in wanted)
-        return await asyncio.gather(*restores)
+        return await asyncio.gather(*(self._restoring.restore(*each, runtime_env, ttl) for each in wanted))
 
     @_of_record
     async def forget_if_lost(self, record_id: str, key: str) -> None:
@@ -229,22 +224,31 @@ class Owner:
 
     async def announce_start(self, record_id: str, attempt: str, run_id: str, node: str, pid: int) -> None:
         """See :meth:`Submissions.announce_start`."""
+        if (record := self._records.current(record_id, attempt)) is not None:
+            await self._children.note_work(record)
         await self._submissions.announce_start(record_id, attempt, run_id, node, pid)
 
-    async def append_log(self, record_id: str, attempt: str, lines: list[str]) -> bool:
+    async def append_log(self, record_id: str, attempt: str, lines: list[str], levels: str) -> bool:
         """See :meth:`Waiting.append_log`."""
         record = self._records.current(record_id, attempt)
-        return record is not None and await self._waiting.append_log(record, lines)
+        return record is not None and await self._waiting.append_log(record, lines, levels)
+
+    async def note_children(self, parent: str, tasks: list[str], actors: list[str]) -> None:
+        """See :meth:`Children.note`."""
+        await self._children.note(parent, tasks, actors)
+
+    async def append_child_log(self, child: str, who: str, lines: list[str], levels: str) -> bool:
+        """Keep lines of a task or actor with the work that it is of, as :meth:`Waiting.append_log` does."""
+        record = await self._children.record_of(child)
+        return record is not None and await self._waiting.append_log(record, *record.told_by(child, who, lines, levels))
 
     async def note_placement_group(self, record_id: str, attempt: str, group: Any) -> None:
         """Take note of a placement group that ends with the work."""
-        if not await self._records.take_belonging(record_id, attempt, "placement_groups", group):
-            await self._ray.remove_groups([group])
+        await self._records.take_belonging(record_id, attempt, "placement_groups", group)
 
     async def note_actor(self, record_id: str, attempt: str, state: bytes) -> None:
         """Take note of an actor, by the state of its handle, that ends with the work."""
-        if not await self._records.take_belonging(record_id, attempt, "actors", state):
-            await self._ray.end_actors([state])
+        await self._records.take_belonging(record_id, attempt, "actors", state)
 
     async def restore_target(self, record_id: str, key: str) -> dict[str, Any] | None:
         """Return the target of a restore that is under way."""
@@ -264,11 +268,8 @@ class Owner:
     async def refresh_credentials(
         self, record_id: str, checkpoint: dict[str, Any] | None, storage: dict[str, Any] | None
     ) -> None:
-        """Take newer credentials for work that is under way."""
-        async with self._records.lock(record_id):
-            record = self._records.get(record_id)
-            if record is not None and not record.finished:
-                record.checkpoint, record.storage = checkpoint, storage
+        """See :meth:`Records.refresh_credentials`."""
+        await self._records.refresh_credentials(record_id, checkpoint, storage)
 
     async def _attach(self, record_id: str, attempt: dict[str, Any]) -> SubmitAnswer:
         """Attach to work that is here, or that the owner of another build has."""

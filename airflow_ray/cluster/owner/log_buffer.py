@@ -3,6 +3,31 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
+
+from airflow_ray.cluster.log_levels import levels_of
+
+
+class _Batch(NamedTuple):
+    start: int
+    lines: list[str]
+    levels: str
+    size: int
+
+
+class LogPart(NamedTuple):
+    """Lines that follow each other.
+
+    :param lines: their texts.
+    :param levels: a letter for each, see :mod:`airflow_ray.cluster.log_levels`.
+    :param offset: number of the line after them.
+    :param skipped: how many lines before them were dropped.
+    """
+
+    lines: list[str]
+    levels: str
+    offset: int
+    skipped: int
 
 
 class LogBuffer:
@@ -15,12 +40,12 @@ class LogBuffer:
         self.end = 0
         self.bytes = 0
         self._max_bytes = max_bytes
-        self._batches: deque[tuple[int, list[str], int]] = deque()
+        self._batches: deque[_Batch] = deque()
 
-    def append(self, lines: list[str]) -> None:
-        """Add a batch of lines and drop the oldest batches beyond the limit."""
+    def append(self, lines: list[str], levels: str = "") -> None:
+        """Add a batch of lines, with the letters of their levels, and drop the oldest batches beyond the limit."""
         size = sum(map(len, lines))
-        self._batches.append((self.end, lines, size))
+        self._batches.append(_Batch(self.end, lines, levels_of(lines, levels), size))
         self.end += len(lines)
         self.bytes += size
         self._drop_beyond(self._max_bytes)
@@ -29,34 +54,37 @@ class LogBuffer:
         """Drop the oldest lines beyond ``max_bytes``, of a batch that is too large as a whole too."""
         self._drop_beyond(max_bytes)
         if self.bytes > max_bytes:
-            start, lines, size = self._batches.pop()
-            while lines and size > max_bytes:
-                size -= len(lines[0])
-                start, lines = start + 1, lines[1:]
-            self._batches.append((start, lines, size))
+            start, lines, levels, size = self._batches.pop()
+            dropped = 0
+            while dropped < len(lines) and size > max_bytes:
+                size -= len(lines[dropped])
+                dropped += 1
+            self._batches.append(_Batch(start + dropped, lines[dropped:], levels[dropped:], size))
             self.bytes = size
 
-    def read(self, offset: int, max_bytes: int = 1024 * 1024) -> tuple[list[str], int, int]:
-        """Return the lines from ``offset`` on, the next offset, and how many lines before were dropped."""
+    def read(self, offset: int, max_bytes: int = 1024 * 1024) -> LogPart:
+        """Return the lines from ``offset`` on."""
         lines: list[str] = []
+        levels = ""
         size = skipped = 0
-        for start, batch, batch_bytes in self._batches:
-            if start + len(batch) <= offset:
+        for batch in self._batches:
+            if batch.start + len(batch.lines) <= offset:
                 continue
-            if lines and size + batch_bytes > max_bytes:
+            if lines and size + batch.size > max_bytes:
                 break
             if not lines:
-                skipped += max(0, start - offset)
-                offset = max(offset, start)
-            lines += batch[offset - start :]
-            offset = start + len(batch)
-            size += batch_bytes
-        return lines, offset, skipped
+                skipped += max(0, batch.start - offset)
+                offset = max(offset, batch.start)
+            lines += batch.lines[offset - batch.start :]
+            levels += batch.levels[offset - batch.start :]
+            offset = batch.start + len(batch.lines)
+            size += batch.size
+        return LogPart(lines, levels, offset, skipped)
 
     def unread_bytes(self, offset: int) -> int:
         """Return the size of the batches that start at ``offset`` or later."""
-        return sum(size for start, _, size in self._batches if start >= offset)
+        return sum(batch.size for batch in self._batches if batch.start >= offset)
 
     def _drop_beyond(self, max_bytes: int) -> None:
         while self.bytes > max_bytes and len(self._batches) > 1:
-            self.bytes -= self._batches.popleft()[2]
+            self.bytes -= self._batches.popleft().size

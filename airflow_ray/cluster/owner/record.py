@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray.cluster.owner.log_buffer import LogBuffer
+from airflow_ray.cluster.owner.repeats import Repeats, wants_fewer
 from airflow_ray.cluster.protocol import State
 from airflow_ray.cluster.redaction import redacted, secrets_in
 
@@ -56,7 +57,8 @@ class Record:
     last of use to somebody, by the same clock, ``users`` are the attempts of other work that uses them now.
     ``spilled_bytes`` is how much Ray wrote to disk for lack of room meanwhile. ``actors`` are the states of the handles
     of those that it has made. ``watched_details`` are the last ``detail`` that each watcher has been told, by the
-    watcher and the key that it waits for.
+    watcher and the key that it waits for. ``repeats`` are the lines of its children of which only the number is to be
+    told.
     """
 
     record_id: str
@@ -103,11 +105,22 @@ class Record:
     used_at: float = field(default_factory=time.monotonic)
     users: set[str] = field(default_factory=set)
     spilled_bytes: int = 0
+    repeats: Repeats | None = field(default=None, repr=False)
 
     @property
     def finished(self) -> bool:
         """Whether the state is final."""
         return self.state.is_final
+
+    def told_by(self, child: str, who: str, lines: list[str], levels: str) -> tuple[list[str], str]:
+        """Return what the log shows of lines that a child of the work has written, and their levels.
+
+        :param who: the child, as a person knows it.
+        """
+        if self.repeats is None and not wants_fewer(self.options):
+            return [f"{who} {line}" for line in lines], levels
+        self.repeats = self.repeats or Repeats()
+        return self.repeats.fewer(child, who, lines, levels)
 
     def note_rebuilt(self) -> None:
         """Take note that Ray has run the work again for an output that was lost."""

@@ -119,6 +119,8 @@ class Records:
 
     async def finish(self, record: Record, state: State, error: dict[str, Any] | None = None) -> None:
         """Set the final state of a record, once; the caller holds its lock."""
+        if record.repeats is not None and not record.finished and self.is_current(record):
+            self.append_log(record, *record.repeats.rest())
         record.finish(state, error)
         for producer in self.producers(record):
             producer.note_used_by(record.attempt)
@@ -141,13 +143,26 @@ class Records:
             await self._remove_groups(groups)
 
     async def take_belonging(self, record_id: str, attempt: str, kind: str, belonging: Any) -> bool:
-        """Keep an actor or a placement group with its record, and return whether that is still of use."""
+        """Keep an actor or a placement group with its record, or end it where that is no longer of use.
+
+        :returns: whether it is kept.
+        """
         async with self.lock(record_id):
             record = self.current(record_id, attempt)
-            if record is None or record.state in (State.FAILED, State.CANCELLED):
-                return False
-            getattr(record, kind).append(belonging)
-            return True
+            if record is not None and record.state not in (State.FAILED, State.CANCELLED):
+                getattr(record, kind).append(belonging)
+                return True
+        await (self._end_actors if kind == "actors" else self._remove_groups)([belonging])
+        return False
+
+    async def refresh_credentials(
+        self, record_id: str, checkpoint: dict[str, Any] | None, storage: dict[str, Any] | None
+    ) -> None:
+        """Take newer credentials for work that is under way."""
+        async with self.lock(record_id):
+            record = self._records.get(record_id)
+            if record is not None and not record.finished:
+                record.checkpoint, record.storage = checkpoint, storage
 
     def set_ttl(self, record: Record, ttl: float | None) -> None:
         """Let the outputs of a record be released ``ttl`` seconds after their last use, or never if that is None."""
@@ -170,10 +185,10 @@ class Records:
         """Whether this holder was cancelled."""
         return holder in self._cancelled_holders
 
-    def append_log(self, record: Record, lines: list[str]) -> None:
+    def append_log(self, record: Record, lines: list[str], levels: str) -> None:
         """Keep log lines, in place of the oldest of work that has ended where there are too many."""
         before = record.log.bytes
-        record.log.append(lines)
+        record.log.append(lines, levels)
         self._log_bytes += record.log.bytes - before
         if self._log_bytes > MAX_LOG_BYTES:
             for ended in sorted(filter(_has_ended, self._records.values()), key=_end):

@@ -59,13 +59,13 @@ class Waiting:
                 except asyncio.TimeoutError:
                     break
             # The log of another attempt may be shorter than what a follower has read of the one before.
-            lines, offset, skipped = record.log.read(min(offset, record.log.end))
+            part = record.log.read(min(offset, record.log.end))
         answer: PollAnswer = {"state": record.state.value, "detail": record.detail}
-        answer |= {"lines": lines, "offset": offset, "skipped": skipped}
-        if record.finished and record.log.end == offset:
+        answer |= {"lines": part.lines, "levels": part.levels, "offset": part.offset, "skipped": part.skipped}
+        if record.finished and record.log.end == part.offset:
             answer |= {"record": record.describe(), "value_json": record.value_json}
             # Of those who follow: an answer with lines may get lost on its way, and its follower ask for them again.
-            if timeout and not lines:
+            if timeout and not part.lines:
                 self._records.shorten_log(record)
         return answer
 
@@ -97,8 +97,8 @@ class Waiting:
         del self._latest_watch[watcher]
         return self._news(watcher, wanted)
 
-    async def append_log(self, record: Record, lines: list[str]) -> bool:
-        """Keep log lines, waiting while somebody follows who has many unread.
+    async def append_log(self, record: Record, lines: list[str], levels: str = "") -> bool:
+        """Keep log lines, with the letters of their levels, waiting while somebody follows who has many unread.
 
         :returns: whether further lines are wanted.
         """
@@ -111,7 +111,7 @@ class Waiting:
             # Another attempt may have taken its place meanwhile, whose log is another one.
             if not self._records.is_current(record):
                 return False
-            self._records.append_log(record, lines)
+            self._records.append_log(record, lines, levels)
             record.changed.notify_all()
         if record.log.unread_bytes(record.read_offset) > WATCH_UNREAD_BYTES:
             await self._notify_watchers()
@@ -149,6 +149,7 @@ class Waiting:
                 "state": (record.state if record else State.LOST).value,
                 "ended": self._has_ended(record, key),
                 "lines": [],
+                "levels": "",
                 "offset": offset,
                 "skipped": 0,
                 "detail": None,
@@ -158,7 +159,8 @@ class Waiting:
                 told.setdefault(record_id, set()).add(key)
             if record is not None and key is None and room > 0:
                 start = record.read_offset if offset is None else offset
-                news["lines"], news["offset"], news["skipped"] = record.log.read(start)
+                part = record.log.read(start)
+                news["lines"], news["levels"], news["offset"], news["skipped"] = part
                 room -= sum(map(len, news["lines"]))
             answers.append(news if news["ended"] or news["lines"] or news["detail"] else None)
         # Several of one watcher may wait for the same.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import re
 import select
 import sys
 import threading
@@ -14,19 +13,15 @@ import traceback
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from airflow_ray.cluster.redaction import LineCutter
+from airflow_ray.cluster.worker.level_marks import LevelMarks, note_levels
+from airflow_ray.cluster.worker.line_assembler import LineAssembler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 FLUSH_SECONDS = 0.25
-# Between two states of progress bars, which write many a second.
-PROGRESS_SECONDS = 5.0
-# What moves the cursor or erases, on a screen; colours stay.
-_CURSOR = re.compile(rb"\x1b\[[0-9;?]*[A-HJKSTfhlsu]|\x08")
 READ_BYTES = 64 * 1024
 MAX_BATCH_BYTES = 256 * 1024
-MAX_LINE_BYTES = 64 * 1024
 # A child process that outlives the callable may write on: its output is followed no longer than this.
 DRAIN_SECONDS = 2.0
 
@@ -38,40 +33,42 @@ class _Pump(threading.Thread):
     """
 
     def __init__(
-        self, source: int, wake: int, through: int, send: Callable[[list[str]], None], secrets: list[str]
+        self,
+        source: int,
+        wake: int,
+        through: int,
+        send: Callable[[list[str], str], None],
+        secrets: list[str],
+        marks: LevelMarks,
     ) -> None:
         super().__init__(name="airflow-ray-log-pump", daemon=True)
         self._source = source
         self._wake = wake
         self._through = through
         self._send = send
-        self._cutter = LineCutter(secrets, MAX_LINE_BYTES)
-        self._partial = b""
-        self._lines: list[str] = []
-        self._bytes = 0
-        # Of the line that is being written: its newest state that was sent on, where it is a progress bar.
-        self._shown_state: bytes | None = None
-        self._next_state_at = 0.0
+        self._marks = marks
+        self._begun_mark = b""
+        self._lines = LineAssembler(secrets)
 
     def run(self) -> None:
         due = time.monotonic()
+        lines = self._lines
         while True:
-            waits_until = min(due if self._lines else math.inf, self._state_is_due_at())
+            waits_until = min(due if lines.bytes else math.inf, lines.state_is_due_at())
             timeout = None if waits_until == math.inf else max(0.0, waits_until - time.monotonic())
             ready = _readable([self._source, self._wake], timeout)
             if self._wake in ready:
                 break
             if self._source in ready:
                 self._take(os.read(self._source, READ_BYTES))
-            if time.monotonic() >= self._state_is_due_at():
-                self._shown_state = _newest_state(self._partial)
-                self._add(self._shown_state)
-                self._next_state_at = time.monotonic() + PROGRESS_SECONDS
-            if self._bytes >= MAX_BATCH_BYTES or (self._lines and time.monotonic() >= due):
+            lines.take_due_state()
+            if lines.bytes >= MAX_BATCH_BYTES or (lines.bytes and time.monotonic() >= due):
                 self._flush()
                 due = time.monotonic() + FLUSH_SECONDS
         self._drain()
-        self._take(b"\n" if self._partial else b"")
+        self._take_unmarked(self._begun_mark)
+        lines.end()
+        self._write_through(b"\n" if lines.was_cut_short else b"")
         self._flush()
 
     def _drain(self) -> None:
@@ -84,38 +81,23 @@ class _Pump(threading.Thread):
             self._take(data)
 
     def _take(self, data: bytes) -> None:
+        data = self._begun_mark + data
+        whole = len(data) - self._marks.begun(data)
+        data, self._begun_mark = data[:whole], data[whole:]
+        for text, letter in self._marks.parts(data):
+            self._take_unmarked(text)
+            if letter is not None:
+                self._lines.set_level(letter)
+
+    def _take_unmarked(self, data: bytes) -> None:
         self._write_through(data)
-        *complete, self._partial = (self._partial + data).split(b"\n")
-        for line in complete:
-            self._end_line(line)
-        if b"\r" in self._partial:
-            # Of what came before it nothing is shown any more; what comes goes over it, or goes on with it.
-            goes_over = not _newest_state(self._partial.rpartition(b"\r")[2]).strip()
-            self._partial = b"\r" + _newest_state(self._partial) + b"\r" * goes_over
-        pieces, self._partial = self._cutter.cut(self._partial)
-        for piece in pieces:
-            self._end_line(piece)
-
-    def _end_line(self, line: bytes) -> None:
-        newest = _newest_state(line)
-        if newest != self._shown_state:
-            self._add(newest)
-        self._shown_state = None
-
-    def _state_is_due_at(self) -> float:
-        """Return when the newest state of a progress bar is to be sent on, by the monotonic clock, or infinity."""
-        is_new = b"\r" in self._partial and _newest_state(self._partial) not in (b"", self._shown_state)
-        return self._next_state_at if is_new else math.inf
-
-    def _add(self, line: bytes) -> None:
-        self._lines.append(line.decode(errors="replace"))
-        self._bytes += len(line) + 1
+        self._lines.take(data)
 
     def _flush(self) -> None:
-        if self._lines:
-            lines, self._lines, self._bytes = self._lines, [], 0
+        lines, levels = self._lines.pop()
+        if lines:
             try:
-                self._send(lines)
+                self._send(lines, levels)
             # Whatever it is, these lines are in the worker's own log file, and so is the reason.
             except Exception:
                 self._write_through(f"These lines reach no other log:\n{traceback.format_exc()}".encode())
@@ -125,16 +107,6 @@ class _Pump(threading.Thread):
         with suppress(OSError):
             while data:
                 data = data[os.write(self._through, data) :]
-
-
-def _newest_state(line: bytes) -> bytes:
-    """Return what a screen shows of a line in which carriage returns go back to its beginning; not what clears it."""
-    states = [_CURSOR.sub(b"", state) for state in line.split(b"\r")] if _is_drawn(line) else [line]
-    return next((state for state in reversed(states) if state.strip()), b"" if len(states) > 1 else states[0])
-
-
-def _is_drawn(line: bytes) -> bool:
-    return b"\r" in line or b"\x1b[" in line or b"\x08" in line
 
 
 def _readable(descriptors: list[int], timeout: float | None) -> set[int]:
@@ -153,7 +125,7 @@ def _flush_streams() -> None:
 
 
 @contextmanager
-def _standard_streams() -> Iterator[None]:
+def _standard_streams(marks: LevelMarks) -> Iterator[None]:
     """Point ``sys.stdout`` and ``sys.stderr`` at the redirected descriptors, line by line.
 
     They are not closed at the end: a log handler that the callable left behind may hold one,
@@ -161,8 +133,7 @@ def _standard_streams() -> Iterator[None]:
     """
     streams = sys.stdout, sys.stderr
     _flush_streams()
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+    sys.stdout, sys.stderr = marks.stream(1), marks.stream(2)
     try:
         yield
     finally:
@@ -204,20 +175,22 @@ def _loggers() -> list[logging.Logger]:
 
 
 @contextmanager
-def tee_output(send: Callable[[list[str]], None], secrets: list[str]) -> Iterator[None]:
+def tee_output(send: Callable[[list[str], str], None], secrets: list[str]) -> Iterator[None]:
     """Send what this process writes to stdout and stderr, at file descriptor level, to ``send``.
 
     A full pipe makes the writer wait, so a slow ``send`` slows the callable down and loses nothing.
 
-    :param send: called from a thread of its own with each batch of lines, the last before this returns. Where it
-        raises, that batch stays in the worker's own log file only.
+    :param send: called from a thread of its own with each batch of lines and the letters of their levels, the last
+        before this returns. Where it raises, that batch stays in the worker's own log file only.
     :param secrets: which ``send`` hides in a line. Before a line is cut that is too long, they are hidden here.
     """
     source, sink = os.pipe()
     wake, stop = os.pipe()
     saved = os.dup(1), os.dup(2)
-    pump = _Pump(source, wake, saved[0], send, secrets)
-    with _standard_streams():
+    marks = LevelMarks()
+    note_levels()
+    pump = _Pump(source, wake, saved[0], send, secrets, marks)
+    with _standard_streams(marks):
         os.dup2(sink, 1)
         os.dup2(sink, 2)
         os.close(sink)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.airflow_exceptions import skip_importable
 from airflow_ray.cluster.failures import WorkFailure, failure
+from airflow_ray.cluster.log_levels import PLAIN
 from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.redaction import redacted, secrets_of_work
 from airflow_ray.cluster.values.description import describe_value
@@ -19,6 +20,7 @@ from airflow_ray.cluster.values.inner_objects import take_apart
 from airflow_ray.cluster.values.slices import as_shown
 from airflow_ray.cluster.worker.actors import report_actors
 from airflow_ray.cluster.worker.airflow_calls import warn_of_airflow_calls
+from airflow_ray.cluster.worker.carried_code import output_of_children
 from airflow_ray.cluster.worker.context import RunContext
 from airflow_ray.cluster.worker.log_tee import tee_output
 from airflow_ray.cluster.worker.modin_room import leave_room_for_modin
@@ -115,18 +117,18 @@ def _hide_in_checkpoint_errors(header: dict[str, Any], secrets: list[str]) -> No
             output["checkpoint"]["error"] = redacted(output["checkpoint"]["error"], secrets)
 
 
-def _log_sender(owner: Any, record_id: str, attempt: str, secrets: list[str]) -> Callable[[list[str]], None]:
+def _log_sender(owner: Any, record_id: str, attempt: str, secrets: list[str]) -> Callable[[list[str], str], None]:
     """Return a function that hands lines without ``secrets`` to the owner and waits until it has room for them."""
     import ray
 
     listening = True
 
-    def send(lines: list[str]) -> None:
+    def send(lines: list[str], levels: str) -> None:
         nonlocal listening
         if listening:
             shown = [redacted(line, secrets) for line in lines]
             try:
-                listening = ray.get(owner.append_log.remote(record_id, attempt, shown))
+                listening = ray.get(owner.append_log.remote(record_id, attempt, shown, levels))
             except ray.exceptions.RayError:
                 listening = False
 
@@ -175,6 +177,7 @@ def run(
     # What the callable sets of it holds for pickling what it returns, too.
     with keep_recursion_limit():
         with (
+            output_of_children(owner_name),
             tee_output(send, secrets),
             importable(sources),
             skip_importable(),
@@ -188,7 +191,7 @@ def run(
         # are none when Ray runs the work again for an output that was lost: its checkpoint is there.
         target = ray.get(owner.checkpoint_target.remote(record_id, attempt)) if checkpointed and outputs else None
         if target is not None:
-            write_checkpoints(target, outputs, header, lambda line: send([line]))
+            write_checkpoints(target, outputs, header, lambda line: send([line], PLAIN))
             _hide_in_checkpoint_errors(header, secrets)
             if target["required"] and (error := checkpoint_error(header)):
                 header, outputs = {**header, "error": error}, {}

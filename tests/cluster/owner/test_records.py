@@ -29,7 +29,7 @@ def test_of_work_that_airflow_knows_the_end_of_only_the_last_lines_are_kept():
         owner = FakeOwner()
         record = await _with_log(owner, "d/r/t/-1", 10_000)
         owner.records.shorten_log(record)
-        lines, offset, skipped = record.log.read(0)
+        lines, _, offset, skipped = record.log.read(0)
         assert (len(lines) * len(LINE) <= records.TAIL_BYTES, offset, len(lines) + skipped) == (True, 10_000, 10_000)
 
     run(test())
@@ -63,6 +63,18 @@ def test_tail_of_one_long_batch_is_bounded_too(limit, kept):
     log.append(["aaaaa", "bbbbb", "ccccc"])
     log.keep_tail(limit)
     assert (log.read(0)[0], log.end, log.bytes) == (kept, 3, sum(map(len, kept)))
+
+
+def test_levels_stay_with_their_lines_wherever_one_reads_and_whatever_was_dropped():
+    log = LogBuffer(max_bytes=12)
+    log.append(["aaaaa", "bbbbb"], "EW")
+    log.append(["ccccc", "ddddd"], "CI")
+    # Of whoever tells no levels.
+    log.append(["e"])
+    assert log.read(3) == (["ddddd", "e"], "II", 5, 0)
+    assert log.read(0) == (["ccccc", "ddddd", "e"], "CII", 5, 2)
+    log.keep_tail(6)
+    assert log.read(0).levels == "I" * len(log.read(0).lines)
 
 
 def test_record_shows_no_environment():

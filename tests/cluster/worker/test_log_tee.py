@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from airflow_ray.cluster.worker import log_tee
+from airflow_ray.cluster.worker import line_assembler
+from airflow_ray.cluster.worker.level_marks import LevelMarks
 from airflow_ray.cluster.worker.log_tee import _Pump
 
 # More than a pipe holds.
@@ -21,7 +23,7 @@ TEE = """
 import os, sys
 from airflow_ray.cluster.worker.log_tee import tee_output
 
-def send(lines):
+def send(lines, levels):
     with open(sys.argv[1], "a") as file:
         file.writelines(line + "\\n" for line in lines)
 
@@ -104,11 +106,11 @@ class Followed:
         self._fail = fail
         source, self._sink = os.pipe()
         wake, self._stop = os.pipe()
-        self._pump = _Pump(source, wake, through, self._send, [])
+        self._pump = _Pump(source, wake, through, self._send, [], LevelMarks())
         self._pump.start()
         self._descriptors = source, wake, self._stop
 
-    def _send(self, lines: list[str]) -> None:
+    def _send(self, lines: list[str], levels: str) -> None:
         fail, self._fail = self._fail, None
         if fail is not None:
             raise fail
@@ -188,7 +190,7 @@ def test_progress_bar_shows_its_newest_state_while_it_runs_and_the_last_one_at_i
 
 
 def test_states_of_a_progress_bar_go_on_to_be_shown(followed, monkeypatch):
-    monkeypatch.setattr(log_tee, "PROGRESS_SECONDS", 0.01)
+    monkeypatch.setattr(line_assembler, "PROGRESS_SECONDS", 0.01)
     for number in range(5):
         followed.write(b"\r%d of 5" % number)
         followed.until_sent(f"{number} of 5")
@@ -251,7 +253,7 @@ import logging, logging.config, sys
 sent = []
 logging.getLogger("lib")
 for task in range(3):
-    with tee_output(lambda lines: sent.extend(lines) or True, []):
+    with tee_output(lambda lines, levels: sent.extend(lines) or True, []):
         logging.getLogger("lib").info("of lib %d", task)
         handler = logging.StreamHandler()
         logging.getLogger("lib").addHandler(handler)
@@ -274,3 +276,89 @@ def test_what_a_callable_sets_of_loggers_is_put_back():
     assert [line for line in lines if "of lib" in line] == [f"INFO lib: of lib {task}" for task in range(3)]
     # Once by the handler of the callable, and once by that of the work.
     assert len([line for line in lines if "of new" in line]) == 6
+
+
+LEVELS = """
+import logging, sys, threading
+from airflow_ray.cluster.worker.log_tee import tee_output
+
+sent = []
+
+def send(lines, levels):
+    sent.extend(zip(levels, lines, strict=True))
+
+with tee_output(send, []):
+"""
+
+
+def levels_of(script: str) -> tuple[list[tuple[str, str]], str]:
+    """Return the level and text of each line that a script writes, and what its own log file has of it."""
+    body = "".join(f"    {line}\n" for line in script.splitlines())
+    end = "print('SENT', repr(sent), sep='')"
+    finished = subprocess.run(
+        [sys.executable, "-c", LEVELS + body + end],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=True,
+        timeout=60,
+    )
+    own, _, sent = finished.stdout.partition("SENT")
+    return ast.literal_eval(sent), own
+
+
+@pytest.mark.parametrize(
+    ("level", "letter"),
+    [("debug", "I"), ("info", "I"), ("warning", "W"), ("error", "E"), ("critical", "C"), ("exception", "E")],
+)
+def test_line_that_is_logged_keeps_its_level(level, letter):
+    sent, own = levels_of(f"logging.root.setLevel(1)\nlogging.getLogger('of').{level}('said')\n")
+    name = "ERROR" if level == "exception" else level.upper()
+    assert sent[0] == (letter, f"{name} of: said")
+    # Nobody but the log of the task sees how the level is told.
+    assert own.splitlines()[0] == f"{name} of: said"
+
+
+def test_each_line_of_a_traceback_is_of_the_level_of_its_record():
+    sent, _ = levels_of("try:\n    1 / 0\nexcept ZeroDivisionError:\n    logging.exception('failed')\nprint('after')")
+    assert {letter for letter, _ in sent[:-1]} == {"E"}
+    assert len(sent) > 3
+    assert sent[-1] == ("I", "after")
+
+
+def test_level_is_kept_whoever_has_made_the_handler_and_whatever_its_format():
+    script = "logging.basicConfig(format='%(message)s!', force=True, stream=sys.stdout)\nlogging.error('said')\n"
+    script += "logging.root.handlers.clear()\nlogging.root.error('of the last resort')"
+    assert levels_of(script)[0] == [("E", "said!"), ("E", "of the last resort")]
+
+
+def test_lines_of_several_levels_and_streams_stay_in_their_order():
+    script = "for number in range(2000):\n    print(number)\n    logging.error(number)\n"
+    script += "    print(number, file=sys.stderr)\n    logging.warning(number)"
+    expected = [
+        line
+        for number in range(2000)
+        for line in (
+            ("I", f"{number}"),
+            ("E", f"ERROR root: {number}"),
+            ("I", f"{number}"),
+            ("W", f"WARNING root: {number}"),
+        )
+    ]
+    assert levels_of(script)[0] == expected
+
+
+def test_lines_of_an_error_of_megabytes_are_all_errors():
+    sent, own = levels_of("logging.error('x' * 5_000_000)\nprint('after')")
+    assert {letter for letter, _ in sent[:-1]} == {"E"}
+    assert "".join(line for _, line in sent[:-1]) == "ERROR root: " + "x" * 5_000_000
+    assert sent[-1] == ("I", "after")
+    assert "\x1f" not in own
+
+
+def test_bytes_that_are_no_text_come_through_and_are_no_mark():
+    script = "import os\nos.write(1, bytes(range(32)) + b'\\xff\\n')\nos.write(1, b'\\x1f')\nos.write(1, b'end\\x1f')"
+    sent, _ = levels_of(script)
+    # A line feed is among them, and a carriage return, which goes back to the beginning of the second line.
+    text = bytes(range(14, 32)).decode() + "\ufffd"
+    assert sent == [("I", "".join(map(chr, range(8))) + "\t"), ("I", text), ("I", "\x1fend\x1f")]
