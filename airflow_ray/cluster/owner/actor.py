@@ -21,13 +21,7 @@ from airflow_ray.cluster.owner.retirement import Retirement
 from airflow_ray.cluster.owner.submissions import Submissions
 from airflow_ray.cluster.owner.transfers import Transfers
 from airflow_ray.cluster.owner.waiting import Waiting
-from airflow_ray.cluster.protocol import (
-    MESSAGES_VERSION,
-    OLDEST_MESSAGES_VERSION,
-    Greeting,
-    PollAnswer,
-    SubmitAnswer,
-)
+from airflow_ray.cluster.protocol import MESSAGES_VERSION, OLDEST_MESSAGES_VERSION, Greeting, PollAnswer, SubmitAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,6 +90,10 @@ class Owner:
     async def greet(self) -> Greeting:
         """Tell who this is."""
         return self._greeting
+
+    async def answer(self, method: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Call another method: Ray takes its time for each argument, whatever is inside it."""
+        return await getattr(self, method)(*args, **kwargs)
 
     async def retire(self, newer_release: str | None) -> bool:
         """See :meth:`Retirement.retire`."""
@@ -202,8 +200,7 @@ class Owner:
         self, wanted: list[tuple[str, str, dict[str, Any]]], runtime_env: dict[str, Any] | None, ttl: float | None
     ) -> list[dict[str, Any] | None]:
         """See :meth:`Restoring.restore`; ``wanted`` are record id, key and target of each."""
-        restores = (self._restoring.restore(*each, runtime_env, ttl) for each in wanted)
-        return await asyncio.gather(*restores)
+        return await asyncio.gather(*(self._restoring.restore(*each, runtime_env, ttl) for each in wanted))
 
     @_of_record
     async def forget_if_lost(self, record_id: str, key: str) -> None:
