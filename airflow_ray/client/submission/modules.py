@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from airflow_ray.cluster.protocol import Sources
 
     _Stamp = tuple[int, int] | None
+    # File, source and folder of what is inside of one module.
+    _Looked = tuple[str | None, str | None, str | None]
     # Name, stamp, file and source of each module that a name stands for in a folder.
     _Found = dict[tuple[str, str], list[tuple[str, _Stamp, str, str | None]]]
 
@@ -32,7 +34,9 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 # Names of loaded modules that are installed, or of this package: nearly all of them, and there may be thousands.
-_not_of_user: set[str] = set()
+_not_of_user: set[str] = {*sys.builtin_module_names}
+# The other modules that were loaded when somebody last asked, and those of the user's own among them.
+_last_asked: tuple[dict[str, ModuleType | None], list[ModuleType]] = {}, []
 
 
 # Python 3.11 and 3.12 may raise SystemError where two threads make syntax trees at once (CPython issue 106905).
@@ -47,8 +51,14 @@ _digests: dict[str, tuple[str, dict[str, _Stamp], str]] = {}
 
 def modules_of_user() -> list[ModuleType]:
     """Return the loaded modules that are not installed but come from a source file of the user's own."""
+    global _last_asked
     loaded = {name: sys.modules.get(name) for name in set(sys.modules).difference(_not_of_user)}
-    return [module for name, module in loaded.items() if module is not None and _is_of_user(name, module)]
+    before, of_user = _last_asked
+    # Of modules without a file, which have to be looked at, there may be many as well.
+    if before.keys() != loaded.keys() or any(before[name] is not module for name, module in loaded.items()):
+        of_user = [module for name, module in loaded.items() if module is not None and _is_of_user(name, module)]
+        _last_asked = {name: loaded[name] for name in loaded.keys() - _not_of_user}, of_user
+    return [*of_user]
 
 
 def importable_modules_of_user() -> list[ModuleType]:
@@ -120,6 +130,8 @@ def _is_of_user(loaded_as: str, module: ModuleType) -> bool:
 def sources_of(modules: Iterable[ModuleType], folders: Iterable[str]) -> Sources:
     """Return the sources of ``modules`` and of the modules of ``folders`` that they import while they run."""
     sources: dict[str, tuple[str, str]] = {}
+    # Most of what modules import is not there, and much is imported by several of them.
+    look = functools.cache(_look)
     waiting = [(module.__name__, str(module.__file__), loaded_source(module)) for module in modules]
     while waiting:
         name, filename, source = waiting.pop()
@@ -127,7 +139,7 @@ def sources_of(modules: Iterable[ModuleType], folders: Iterable[str]) -> Sources
             continue
         sources[name] = filename, source
         for imported in _imported_names(source, name):
-            waiting += _located(imported, folders)
+            waiting += _located(imported, folders, look)
     found: _Found = {}
     return {name: (*entry, _code_digest(name, *entry, found)) for name, entry in sources.items()}
 
@@ -154,6 +166,7 @@ def _code_digest(name: str, filename: str, source: str, found: _Found) -> str:
     path = filename.removesuffix(".py").removesuffix("/__init__")
     own = f"/{name.replace('.', '/')}"
     root = path.removesuffix(own) if path.endswith(own) else os.path.dirname(filename)
+    look = functools.cache(_look)
     sources = {name: source}
     stamps: dict[str, _Stamp] = {}
     waiting = [name]
@@ -162,7 +175,7 @@ def _code_digest(name: str, filename: str, source: str, found: _Found) -> str:
         for imported in _imported_names(sources[importer], importer):
             if (root, imported) not in found:
                 found[root, imported] = [
-                    (inner, _stamp(file), file, text) for inner, file, text in _located(imported, [root])
+                    (inner, _stamp(file), file, text) for inner, file, text in _located(imported, [root], look)
                 ]
             for inner, stamp, file, text in found[root, imported]:
                 if text is not None and inner not in sources:
@@ -215,24 +228,40 @@ def _statements(within: ast.AST) -> Iterator[ast.AST]:
             yield from _statements(statement)
 
 
-def _located(name: str, folders: Iterable[str]) -> Iterator[tuple[str, str, str | None]]:
-    """Yield name, file and source of a module and of the packages around it; a folder may be a zip file."""
+def _located(
+    name: str, folders: Iterable[str], look: Callable[[str, str], _Looked]
+) -> Iterator[tuple[str, str, str | None]]:
+    """Yield name, file and source of a module and of the packages around it.
+
+    :param look: :func:`_look`, or what it has found before.
+    """
     parts = name.split(".")
     # This package is none of the user's, though it may lie beside theirs.
     if parts[0] in ("", _PACKAGE):
         return
     for folder in folders:
-        path = folder
+        path: str | None = folder
         for end in range(1, len(parts) + 1):
             inner = ".".join(parts[:end])
-            # Not by importlib.util.find_spec, which would import the packages around it.
-            finder: Any = pkgutil.get_importer(path)
-            spec = finder and finder.find_spec(inner)
+            file, source, path = look(path, inner) if path else (None, None, None)
+            if file:
+                yield inner, file, source
             # Most of what a module imports is not in its folder, and neither is what that holds.
-            if not spec:
+            if not path:
                 break
-            if str(spec.origin).endswith(".py"):
-                yield inner, spec.origin, _source(spec.loader, inner, spec.origin)
-            if not spec.submodule_search_locations:
-                break
-            path = spec.submodule_search_locations[0]
+
+
+def _look(folder: str, name: str) -> _Looked:
+    """Return file and source of a module in a folder, and the folder of what is inside it, as far as there are such.
+
+    :param folder: it may be a zip file.
+    """
+    # Not by importlib.util.find_spec, which would import the packages around it.
+    finder: Any = pkgutil.get_importer(folder)
+    spec = finder and finder.find_spec(name)
+    if not spec:
+        return None, None, None
+    inside = spec.submodule_search_locations[0] if spec.submodule_search_locations else None
+    if not str(spec.origin).endswith(".py"):
+        return None, None, inside
+    return spec.origin, _source(spec.loader, name, spec.origin), inside

@@ -52,7 +52,10 @@ def read_pandas(spec: dict[str, Any], streams: Any) -> Any:
     reader = _Reader(streams)
     index = reader.index(spec["index"])
     block = _block(spec["data"]["columns"], spec["rows"])
-    arrays = reader.columns(spec["data"], spec["rows"], block)
+    with streams.open(spec["data"]["stream"]) as stream:
+        # Their names are read while the first of the data is on its way.
+        columns = reader.index(spec["columns"]) if spec["kind"] == "frame" else None
+        arrays = reader.columns_in(stream, spec["data"], spec["rows"], block)
     if spec["kind"] == "series":
         value: Any = _series(arrays[0], index)
         value.name = _label(spec["name"])
@@ -60,8 +63,8 @@ def read_pandas(spec: dict[str, Any], streams: Any) -> Any:
         value = pd.DataFrame(block.T, index=index, copy=False)
     else:
         value = pd.DataFrame({i: _series(array, index) for i, array in enumerate(arrays)}, index=index, copy=False)
-    if spec["kind"] == "frame":
-        value.columns = reader.index(spec["columns"])
+    if columns is not None:
+        value.columns = columns
     value.attrs = spec["attrs"]
     return value if spec["duplicate_labels"] else value.set_flags(allows_duplicate_labels=False)
 
@@ -152,8 +155,13 @@ class _Reader:
             return made(values, freq=spec["frequency"], name=names[0])
         return pd.Index(values, dtype=values.dtype, name=names[0])
 
-    def columns(self, spec: Spec, rows: int, block: Any = None) -> list[Any]:
-        """Read the columns of one Arrow stream, into the rows of ``block`` if there is one."""
+    def columns(self, spec: Spec, rows: int) -> list[Any]:
+        """Read the columns of one Arrow stream."""
+        with self._streams.open(spec["stream"]) as stream:
+            return self.columns_in(stream, spec, rows)
+
+    def columns_in(self, stream: Any, spec: Spec, rows: int, block: Any = None) -> list[Any]:
+        """Read the columns of an Arrow stream that is open, into the rows of ``block`` if there is one."""
         import pyarrow as pa
 
         specs = spec["columns"]
@@ -161,7 +169,7 @@ class _Reader:
         for i, each in enumerate(specs):
             categories = self.index(each["categories"]) if "categories" in each else None
             decoders.append(decoder(each, rows, out=None if block is None else block[i], categories=categories))
-        with self._streams.open(spec["stream"]) as stream, pa.ipc.open_stream(stream) as reader:
+        with pa.ipc.open_stream(stream) as reader:
             start = 0
             for batch in reader:
                 for each, array in zip(decoders, batch.columns, strict=True):

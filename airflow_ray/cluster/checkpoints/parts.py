@@ -14,6 +14,8 @@ from airflow_ray.cluster.protocol import FailureKind
 
 # Each file on its way takes its own size twice, here and in pyarrow: this bounds the extra memory at 64 MB.
 FILES_IN_FLIGHT = 3
+# A file that is read takes its size once. Those that wait keep the others on their way while one is being used.
+FILES_AHEAD = 6
 
 
 class PartWriter(io.RawIOBase):
@@ -108,6 +110,7 @@ class PartReader(io.RawIOBase):
         self._pool = ThreadPoolExecutor(FILES_IN_FLIGHT, thread_name_prefix="airflow-ray-checkpoint")
         self._coming: deque[Future[bytes]] = deque()
         self._part = memoryview(b"")
+        self._read_ahead()
 
     def readable(self) -> bool:
         """Return True."""
@@ -150,9 +153,12 @@ class PartReader(io.RawIOBase):
             super().close()
 
     def _advance(self) -> None:
-        while self._waiting and len(self._coming) < FILES_IN_FLIGHT:
-            self._coming.append(self._pool.submit(self._get, self._waiting.popleft()))
         self._part = memoryview(self._coming.popleft().result() if self._coming else b"")
+        self._read_ahead()
+
+    def _read_ahead(self) -> None:
+        while self._waiting and len(self._coming) < FILES_AHEAD:
+            self._coming.append(self._pool.submit(self._get, self._waiting.popleft()))
 
     def _get(self, file: dict[str, Any]) -> bytes:
         name = f"{self._folder}/{file['name']}"

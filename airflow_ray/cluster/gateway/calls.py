@@ -67,7 +67,7 @@ class Owners:
 
         if method not in VERBS:
             raise refusal(RefusalKind.REFUSED, f"A client may not call {method!r} of the cluster")
-        ref = self.begin(owner, method, *args, **kwargs)
+        ref = self.begin(owner, "answer", method, args, kwargs)
         while not ray.wait([ref], timeout=SIGN_SECONDS)[0]:
             yield None
         yield [self.answer(owner, ref)]

@@ -93,6 +93,10 @@ class Owner:
         """Tell who this is."""
         return self._greeting
 
+    async def answer(self, method: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Call another method: Ray takes its time for each argument, whatever is inside it."""
+        return await getattr(self, method)(*args, **kwargs)
+
     async def retire(self, newer_release: str | None) -> bool:
         """See :meth:`Retirement.retire`."""
         return self._retirement.retire(newer_release)

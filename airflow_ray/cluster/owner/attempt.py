@@ -53,8 +53,11 @@ class Attempt:
     async def watch_scheduling(self, scheduling: Scheduling) -> None:
         """Say what the work waits for while it is PENDING, and fail it when that cannot come or takes too long."""
         record = self._record
-        while self._is_pending():
+        while True:
             await asyncio.sleep(scheduling.next_check_seconds())
+            # Nearly all work runs, or has ended, before it is looked at for the first time.
+            if not self._is_pending():
+                return
             verdict = await asyncio.to_thread(scheduling.check)
             async with self._records.lock(record.record_id):
                 if not self._is_pending():

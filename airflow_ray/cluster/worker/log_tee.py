@@ -161,7 +161,9 @@ def _root_logging() -> Iterator[None]:
         for each in _loggers():
             if each in before:
                 each.handlers[:], each.filters[:], each.propagate, each.disabled = before[each]
-                each.setLevel(levels[each])
+                # To set it makes each of the loggers, hundreds in some processes, forget what it knows of its level.
+                if each.level != levels[each]:
+                    each.setLevel(levels[each])
                 continue
             each.disabled = False
             # Of one that does not pass its lines on, such as that of a library, the handler has to stay.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_ray.client.submission.modules import local_modules, own_folder, sources_of
+from airflow_ray.client.submission.modules import local_modules, modules_of_user, own_folder, sources_of
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 
@@ -59,6 +59,17 @@ def test_source_that_says_its_encoding_is_read_as_such(tmp_path, monkeypatch):
     module = importlib.import_module("reads_latin")
     sources = sources_of([module], [str(tmp_path)])
     assert "é" in sources["in_latin"][1]
+
+
+def test_module_that_is_loaded_anew_is_found_in_place_of_the_one_before(tmp_path, monkeypatch):
+    (tmp_path / "comes_twice.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    first = importlib.import_module("comes_twice")
+    assert first in modules_of_user()
+    monkeypatch.delitem(sys.modules, "comes_twice")
+    assert first not in modules_of_user()
+    second = importlib.import_module("comes_twice")
+    assert [module for module in modules_of_user() if module.__name__ == "comes_twice"] == [second]
 
 
 @pytest.mark.parametrize("connected_hook", ["ray_driver"], indirect=True)
