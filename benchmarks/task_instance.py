@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime, timezone
 from typing import Any
 
 
@@ -21,6 +22,7 @@ class TaskInstance:
     def __init__(self, task_id: str) -> None:
         self.task_id = task_id
         self.run_id = uuid.uuid4().hex
+        self.start_date = datetime.now(timezone.utc)
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Forget it."""

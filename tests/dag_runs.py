@@ -50,6 +50,7 @@ class TaskInstance:
         self.dag_id = dag_id
         self.max_tries = max_tries
         self.try_number = try_number
+        self.start_date = datetime.now(timezone.utc)
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Forget it."""

@@ -121,11 +121,13 @@ class SubmitAnswer(TypedDict, total=False):
     """What a submission came to.
 
     ``error`` is a failure as plain data; ``lost`` in it lists record id and key of the inputs that are gone.
-    ``attached`` is the state of the work that was there already, and goes on. ``page`` is that of the work.
+    ``attached`` is the state of the work that was there already, and goes on. ``anew`` is why a retry does not go on
+    with that. ``page`` is that of the work.
     """
 
     error: dict[str, Any]
     attached: str
+    anew: str
     page: DashboardPage
 
 

@@ -37,7 +37,8 @@ class RayArguments(BaseOperator):
     :param ray_conn_id: Airflow connection of type ``ray`` (templated).
     :param num_cpus: CPUs to reserve (templated).
     :param num_gpus: GPUs to reserve, a fraction too (templated).
-    :param memory: memory to reserve, in bytes (templated).
+    :param memory: memory to reserve, in bytes (templated). A list has an amount for each try that follows one which ran
+        out of memory; each other retry reserves what the try before did.
     :param resources: custom Ray resources to reserve, by name (templated, as ``ray_resources``).
     :param runtime_env: Ray runtime environment, over that of the connection (templated).
     :param ray_options: further arguments for Ray's ``RemoteFunction.options``.
@@ -84,7 +85,7 @@ class RayArguments(BaseOperator):
         ray_conn_id: str = "ray_default",
         num_cpus: float | str = 1,
         num_gpus: float | str = 0,
-        memory: float | str | None = None,
+        memory: float | str | Sequence[float | str] | None = None,
         resources: dict[str, float | str] | str | None = None,
         runtime_env: dict[str, Any] | str | None = None,
         ray_options: dict[str, Any] | None = None,

@@ -223,9 +223,14 @@ class RayOperator(RayArguments):
         return None
 
     def _submit(self, uri: ObjectURI, context: Context) -> Submission:
+        from airflow_ray.client.submission.memory_steps import memory_for
         from airflow_ray.client.submission.modules import own_folder
 
         call = self._remote_call(context)
+        this_try = task_try(self, context, self._holder)
+        memory = self.memory
+        if isinstance(memory, (list, tuple)):
+            memory = memory_for(memory, self.client.describe(uri), this_try)
         return self.client.submit(
             call.function,
             *call.args,
@@ -234,10 +239,10 @@ class RayOperator(RayArguments):
             code_folders=[*bundle_folders(context), *(own_folder(call.code) if call.code else ())],
             holder=self._holder,
             generation=generation(context),
-            task_try=task_try(self, context, self._holder),
+            task_try=this_try,
             num_cpus=self.num_cpus,
             num_gpus=self.num_gpus,
-            memory=self.memory,
+            memory=memory,
             resources=self.ray_resources,
             runtime_env=self.runtime_env,
             ray_options=self.ray_options,

@@ -21,9 +21,10 @@ def task_try(task: RayArguments, context: Context, own_name: str) -> TaskTry:
     """
     run = context["dag_run"]
     # Airflow raises max_tries when it clears a task: to what it was before, if the retries were lowered meanwhile.
-    common = json.dumps([run.start_date, run.run_after, task.retries], default=str)
+    ti = context["ti"]
+    common = json.dumps([run.start_date, run.run_after, ti.max_tries, task.retries], default=str)
     return {
-        "number": context["ti"].try_number,
+        "number": ti.try_number,
         "run": common if task.durable and not in_test_mode() else own_name,
         "clearings": run.clear_number,
     }

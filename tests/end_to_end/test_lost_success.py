@@ -26,7 +26,7 @@ def airflow(head: RayHead, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "AIRFLOW_CONN_RAY_DEFAULT": head.gateway_uri,
         "AIRFLOW__CORE__PARALLELISM": "4",
         # A task whose heartbeat has stopped is given up sooner.
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "40",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
     }
     with StandaloneAirflow(folder / "home", folder / "dags", environment) as airflow:

@@ -73,6 +73,8 @@ class Submitter:
             log.info("%s was made already, by an earlier try: taking that, and nothing runs again", self._uri)
         elif state:
             log.info("%s is %s already, by an earlier try: going on with that", self._uri, state)
+        elif reason := answer.get("anew"):
+            log.info("Submitted %s anew, not going on with the work of an earlier try: %s", self._uri, reason)
         else:
             log.info("Submitted %s", self._uri)
         return Submission(self._uri, _dashboard_page(self._link.settings, answer.get("page")))

@@ -13,22 +13,31 @@ if TYPE_CHECKING:
     from airflow_ray.cluster.protocol import TaskTry
 
 
-def may_attach(record: Record, fingerprint: str | None, task_try: TaskTry | None, editions: Mapping[str, str]) -> bool:
-    """Whether work of this fingerprint is there already, for this try to go on with.
+def why_not(
+    record: Record, fingerprint: str | None, task_try: TaskTry | None, editions: Mapping[str, str]
+) -> str | None:
+    """Return why this try does not go on with the work that is there, or None where it does.
 
     Work that is done is the result of this try too only if it would be made of the same: nothing of its run was cleared
     in between, and no input is another one by now. One that is gone is none.
 
+    :param fingerprint: of the work of this try.
     :param task_try: of which task; None for work that is of none, which only the fingerprint tells.
     :param editions: those of the inputs by now, by record id, as far as they are there.
     """
-    if fingerprint is None or fingerprint != record.fingerprint or not _follows(task_try, record.task_try):
-        return False
+    if not _follows(task_try, record.task_try):
+        return "the task was cleared, or its run made again"
+    if fingerprint is None or fingerprint != record.fingerprint:
+        return "the function, its modules, an argument or an option has changed"
     if not record.finished:
-        return True
-    is_there = record.state == State.SUCCEEDED and not record.lost
-    has_same_inputs = all(editions.get(name, then) == then for name, then in record.input_editions.items())
-    return is_there and has_same_inputs and _is_uncleared(task_try, record.task_try)
+        return None
+    if record.state != State.SUCCEEDED:
+        return "it did not succeed"
+    if record.lost:
+        return "its result is lost"
+    if any(editions.get(name, then) != then for name, then in record.input_editions.items()):
+        return "an input is another object by now"
+    return None if _is_uncleared(task_try, record.task_try) else "something of its run was cleared"
 
 
 def _follows(task_try: TaskTry | None, earlier: TaskTry | None) -> bool:

@@ -192,6 +192,8 @@ class Record:
             "outputs": self.outputs,
             "lost": sorted(self.lost),
             "fingerprint": self.fingerprint,
+            "task_try": self.task_try,
+            "memory": self.options.get("memory"),
             "task_id": self.task_id,
             "log_lines": self.log.end,
             "ttl": self.ttl,

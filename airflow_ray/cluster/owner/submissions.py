@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import failure, failure_of
-from airflow_ray.cluster.owner.attaching import may_attach
+from airflow_ray.cluster.owner.attaching import why_not
 from airflow_ray.cluster.owner.attempt import Attempt
 from airflow_ray.cluster.owner.environments import Environments
 from airflow_ray.cluster.owner.scheduling import ClusterView, Scheduling
@@ -119,6 +119,7 @@ class Submissions:
             # Its holder may have been cancelled while its payload was on its way.
             if self._records.is_cancelled(holder):
                 return {"error": failure(FailureKind.CANCELLED)}
+            answer = self._why_anew(record_id, fingerprint, task_try)
             record = await self._records.create(record_id, options, ttl)
             record.inputs, record.input_editions = inputs, editions
             record.checkpoint, record.storage = checkpoint, storage
@@ -138,7 +139,7 @@ class Submissions:
             record.task_id = self._ray.task_id(record.generator)
             record.scheduling_timeout = scheduling_timeout
             self._follow(record)
-            return {}
+            return answer
 
     def has_begun(self, record_id: str, submission: str | None) -> bool:
         """Whether the work of this submission is there already, whose answer was lost with a connection."""
@@ -227,13 +228,22 @@ class Submissions:
         record = self._records.get(record_id)
         if record is None:
             return {}
-        if not may_attach(record, fingerprint, task_try, self._records.editions(record.input_editions)):
+        if why_not(record, fingerprint, task_try, self._records.editions(record.input_editions)) is not None:
             return {}
         record.holder, record.task_try = holder, task_try
         if not record.finished:
             # The credentials of an earlier try may have expired by now, or been changed.
             record.checkpoint, record.storage = checkpoint, storage
         return {"attached": record.state.value}
+
+    def _why_anew(self, record_id: str, fingerprint: str | None, task_try: TaskTry | None) -> SubmitAnswer:
+        """Tell a retry why it begins anew though there is work that it might be expected to go on with."""
+        record = self._records.get(record_id)
+        is_retry = task_try is not None and task_try["number"] > 1
+        if record is None or not is_retry or record.state in (State.FAILED, State.CANCELLED):
+            return {}
+        reason = why_not(record, fingerprint, task_try, self._records.editions(record.input_editions))
+        return {"anew": reason} if reason is not None else {}
 
     def _input_refs(
         self, inputs: list[tuple[str, str, str]], lent: Mapping[tuple[str, str], Any]

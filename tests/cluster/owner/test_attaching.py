@@ -158,6 +158,27 @@ def test_work_is_done_again_when_its_result_is_lost_though_nobody_has_missed_it(
     run(test())
 
 
+@pytest.mark.parametrize(
+    ("later", "fingerprint", "reason"),
+    [
+        (a_try(2, clearings=1), "f", "something of its run was cleared"),
+        (a_try(2, run="cleared"), "f", "the task was cleared, or its run made again"),
+        (a_try(2), "other", "the function, its modules, an argument or an option has changed"),
+        (a_try(1), "f", None),
+    ],
+    ids=["other task cleared", "cleared", "changed", "first try"],
+)
+def test_retry_is_told_why_it_begins_anew(later, fingerprint, reason):
+    async def test() -> None:
+        owner = FakeOwner()
+        await begin(owner, a_try(1))
+        await end(owner)
+        answer = await owner.submit(WORK, fingerprint=fingerprint, task_try=later)
+        assert answer.get("anew") == reason
+
+    run(test())
+
+
 def test_work_that_failed_is_done_again():
     async def test() -> None:
         owner = FakeOwner()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
+
 import psutil
 import pytest
 
 from airflow_ray.exceptions import RayOutOfMemoryError
 from airflow_ray.hooks.ray import RayHook
+from airflow_ray.operators.python import RayPythonOperator
 from tests.conftest import new_uri
+from tests.dag_runs import context_of
 from tests.ray_head import RayHead
 
 ROOM_BYTES = 4_000_000_000
@@ -49,3 +53,29 @@ def test_callable_that_fills_the_memory_fails_and_the_next_task_works(hook, max_
     hook.submit(lambda: "well", uri=uri)
     hook.wait(uri, timeout=60)
     assert hook.get(uri) == "well"
+
+
+def fill_memory_unless_reserved(wanted):
+    import ray
+
+    if ray.get_runtime_context().get_assigned_resources()["memory"] < wanted:
+        fill_memory()
+    return "well"
+
+
+@pytest.mark.slow
+def test_next_try_reserves_the_next_amount_of_memory(hook):
+    dag_id, enough = uuid.uuid4().hex, 200_000_000
+    operator = RayPythonOperator(
+        task_id="fill",
+        python_callable=fill_memory_unless_reserved,
+        op_args=[enough],
+        ray_conn_id="ray_small",
+        memory=[enough // 2, str(enough)],
+        max_retries=0,
+        retries=1,
+        result="value",
+    )
+    with pytest.raises(RayOutOfMemoryError):
+        operator.execute(context_of(dag_id, try_number=1, max_tries=1))
+    assert operator.execute(context_of(dag_id, try_number=2, max_tries=1)) == "well"
