@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # What Airflow's scheduler takes for a turn at least, as far as one has to reckon with.
 TURN_SECONDS = 5.0
-MAX_SETTLE_SECONDS = 60.0
+MAX_SETTLE_SECONDS = 120.0
 # What the log of a trigger gets at once: few enough to hold up no other trigger.
 LINES_AT_ONCE = 200
 ENDED = "ended"
