@@ -86,7 +86,6 @@ def test_connection_without_a_dashboard_is_told(monkeypatch, connection, told):
 
 
 def test_job_says_which_task_it_is_of_and_what_the_user_says(here, monkeypatch):
-    monkeypatch.setattr(Job, "status", "SUCCEEDED")
     of_task = context(dag_id="a/b")
     job = job_operator(metadata={"team": "x", "airflow_dag_id": "mine"}).execute(of_task)
     (body,) = here.submitted
@@ -103,7 +102,6 @@ def test_job_says_which_task_it_is_of_and_what_the_user_says(here, monkeypatch):
 
 
 def test_link_leads_to_the_page_of_the_job(here, monkeypatch):
-    monkeypatch.setattr(Job, "status", "SUCCEEDED")
     pushed = {}
     of_task = context()
     of_task["ti"].xcom_push = lambda key, value: pushed.update({key: value})
@@ -120,7 +118,6 @@ def test_job_goes_on_where_a_kill_is_not_to_stop_it(here, capfd):
 
 
 def test_each_try_begins_anew_where_the_task_is_not_durable(here, monkeypatch):
-    monkeypatch.setattr(Job, "status", "SUCCEEDED")
     jobs = [job_operator(durable=False).execute(context(number, "same")) for number in (1, 2)]
     assert len({*jobs}) == 2
 

@@ -22,6 +22,7 @@ AWAY_SECONDS = 600.0
 AWAY_PAUSE_SECONDS = 5.0
 # A short job is asked for more often: its end is to be known soon.
 FIRST_PAUSE_SECONDS = 0.5
+LONGEST_STREAM_PAUSE_SECONDS = 300.0
 
 log = logging.getLogger(__name__)
 
@@ -66,17 +67,24 @@ class JobFollower:
         :raises RayConnectionError: the dashboard was away for too long, or wants another token.
         """
         detail, pause = None, FIRST_PAUSE_SECONDS
+        stream_at, stream_pause = 0.0, FIRST_PAUSE_SECONDS
         while not await self._has_ended():
             waits_for = self.info.get("message") if self.info["status"] == PENDING else None
             if waits_for and waits_for != detail:
                 yield JobNews([], waits_for)
             detail = waits_for
-            if self._with_output and self.info["status"] != PENDING:
+            if self._with_output and self.info["status"] != PENDING and time.monotonic() >= stream_at:
+                shown = self._reader.shown
                 async for lines in self._tail():
                     yield JobNews(lines)
-            if not self._is_whole:
-                await asyncio.sleep(pause)
-                pause = min(pause * 1.5, self._poll_interval)
+                if await self._has_ended():
+                    break
+                # One that ends before the job does may do so each time, after all that came before.
+                is_useful = self._reader.shown > shown
+                stream_pause = FIRST_PAUSE_SECONDS if is_useful else min(2 * stream_pause, LONGEST_STREAM_PAUSE_SECONDS)
+                stream_at = time.monotonic() + stream_pause
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, self._poll_interval)
         # One that could not be started has none.
         if self._with_output and self.info.get("driver_node_id"):
             async for lines in self._rest():
@@ -108,9 +116,10 @@ class JobFollower:
 
         Ray ends a stream that has failed within the cluster like one that is whole, so all is read once more.
         """
+        node_id = self.info["driver_node_id"]
         for is_last in (False, False, True):
             try:
-                async for lines in self._lines_of(stored(self._dashboard, self._job)):
+                async for lines in self._lines_of(stored(self._dashboard, self._job, node_id)):
                     yield lines
                 break
             except OutputBrokenError as error:

@@ -24,8 +24,8 @@ BATCH_CHARACTERS = 500_000
 BATCH_SECONDS = 0.05
 CHUNK_BYTES = 256 * 1024
 MAX_LINE_CHARACTERS = 20_000
-# For Ray to bring all of it, however slowly it is taken.
-READ_SECONDS = 24 * 3600
+# However slowly it is taken: seconds in which Ray brings a file.
+ALL_OF_IT = {"lines": "-1", "timeout": str(24 * 3600)}
 
 
 class OutputBrokenError(Exception):
@@ -123,12 +123,13 @@ async def _batches(
         message.cancel()
 
 
-async def stored(dashboard: Dashboard, job: str) -> AsyncGenerator[str, None]:
+async def stored(dashboard: Dashboard, job: str, node_id: str) -> AsyncGenerator[str, None]:
     """Yield the output of a job that has ended, all that there is of it.
 
     So comes what :func:`tailed` breaks off at: text that is no UTF-8, a line of several megabytes, and a proxy that
     knows no web sockets.
 
+    :param node_id: of the node that its entrypoint ran on.
     :raises OutputBrokenError: there may be more.
     """
     import aiohttp
@@ -139,7 +140,8 @@ async def stored(dashboard: Dashboard, job: str) -> AsyncGenerator[str, None]:
             _session(dashboard) as http,
             http.get(
                 f"{dashboard.url}/api/v0/logs/file",
-                params={"submission_id": job, "lines": "-1", "timeout": str(READ_SECONDS)},
+                # By its id alone Ray 2.60 does not find it.
+                params={"node_id": node_id, "filename": f"job-driver-{job}.log", **ALL_OF_IT},
                 ssl=dashboard.trusted,
                 timeout=aiohttp.ClientTimeout(sock_connect=HEARTBEAT_SECONDS, sock_read=HEARTBEAT_SECONDS),
             ) as response,

@@ -124,7 +124,8 @@ class FakeDashboard:
         return web.json_response({"submission_id": job})
 
     def _job(self, request: web.Request) -> Job:
-        job = request.match_info.get("job") or request.query["submission_id"]
+        in_file = request.query.get("filename", "").removeprefix("job-driver-").removesuffix(".log")
+        job = request.match_info.get("job") or in_file
         if job not in self.jobs:
             raise web.HTTPNotFound(text=f"Job {job} does not exist")
         return self.jobs[job]
@@ -159,7 +160,7 @@ class FakeDashboard:
 
     async def _file(self, request: web.Request) -> web.Response:
         job = self._job(request)
-        if not self.has_file:
+        if not self.has_file or request.query["node_id"] != "node":
             return web.Response(status=500, text="Too many requests")
         return web.Response(body="".join(job.messages).encode() if job.stored is None else job.stored)
 

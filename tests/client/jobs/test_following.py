@@ -64,6 +64,21 @@ def test_stream_that_ends_too_soon_as_if_it_were_whole_is_made_up_for(fake, sett
     assert followed(settings)[0] == ["one", "caf\ufffd", "end"]
 
 
+def test_stream_that_ends_too_soon_each_time_is_begun_less_and_less_often(fake, settings, monkeypatch):
+    job = fake.jobs["job"] = Job(messages=["one\n"], stored=b"one\ncaf\xe9\n", end="RUNNING")
+    asked = []
+
+    def info():
+        asked.append(job)
+        if len(asked) == 40:
+            job.status = "FAILED"
+        return Job.info(job)
+
+    monkeypatch.setattr(job, "info", info)
+    assert followed(settings)[0] == ["one", "caf\ufffd"]
+    assert len([path for _, path, _ in fake.asked if path.endswith("tail")]) < 10
+
+
 def test_output_that_cannot_be_read_again_is_none_the_less_shown(fake, settings):
     fake.jobs["job"] = Job(messages=["one\ntwo"])
     fake.has_file = False
