@@ -85,7 +85,7 @@ def test_connection_without_a_dashboard_is_told(monkeypatch, connection, told):
         job_operator().execute(context())
 
 
-def test_job_says_which_task_it_is_of_and_what_the_user_says(here, monkeypatch):
+def test_job_says_which_task_it_is_of_and_what_the_user_says(here):
     of_task = context(dag_id="a/b")
     job = job_operator(metadata={"team": "x", "airflow_dag_id": "mine"}).execute(of_task)
     (body,) = here.submitted
@@ -101,7 +101,7 @@ def test_job_says_which_task_it_is_of_and_what_the_user_says(here, monkeypatch):
     assert job == body["submission_id"]
 
 
-def test_link_leads_to_the_page_of_the_job(here, monkeypatch):
+def test_link_leads_to_the_page_of_the_job(here):
     pushed = {}
     of_task = context()
     of_task["ti"].xcom_push = lambda key, value: pushed.update({key: value})
@@ -117,7 +117,7 @@ def test_job_goes_on_where_a_kill_is_not_to_stop_it(here, capfd):
     assert "The job job-1 goes on without this task" in capfd.readouterr().out
 
 
-def test_each_try_begins_anew_where_the_task_is_not_durable(here, monkeypatch):
+def test_each_try_begins_anew_where_the_task_is_not_durable(here):
     jobs = [job_operator(durable=False).execute(context(number, "same")) for number in (1, 2)]
     assert len({*jobs}) == 2
 

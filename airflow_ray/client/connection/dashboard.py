@@ -6,6 +6,7 @@ import hashlib
 import math
 import ssl
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -47,7 +48,8 @@ class Dashboard:
         self.url = url.rstrip("/")
         self._has_token = bool(settings.authentication.token)
         self._deadline = deadline
-        self.trusted = _trusted(settings)
+        tls = settings.authentication.tls
+        self.trusted = _trusted(tls and tls.ca_cert, settings.dashboard_verify)
         # What is for the address that the connection says is for no other one.
         headers = settings.dashboard_headers if settings.dashboard_url in (None, url) else {}
         self._identity = _Identity(httpx.URL(self.url).host, headers, settings.authentication.token)
@@ -246,13 +248,13 @@ def told(response: httpx.Response) -> str:
     return f"{response.status_code} {response.reason_phrase}: {lines[-1][:LOG_CHARACTERS]}"
 
 
-def _trusted(settings: RaySettings) -> ssl.SSLContext:
+# Each deferred job has a connection of its own, and one of these takes a megabyte.
+@cache
+def _trusted(ca_cert: bytes | None, verify: bool | bytes) -> ssl.SSLContext:
     context = ssl.create_default_context()
-    tls = settings.authentication.tls
-    if tls and tls.ca_cert:
-        context.load_verify_locations(cadata=tls.ca_cert.decode())
-    if isinstance(settings.dashboard_verify, bytes):
-        context.load_verify_locations(cadata=settings.dashboard_verify.decode())
-    if settings.dashboard_verify is False:
+    for certificates in (ca_cert, verify):
+        if isinstance(certificates, bytes):
+            context.load_verify_locations(cadata=certificates.decode())
+    if verify is False:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
