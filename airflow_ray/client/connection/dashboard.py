@@ -51,7 +51,8 @@ class Dashboard:
         tls = settings.authentication.tls
         self.trusted = _trusted(tls and tls.ca_cert, settings.dashboard_verify)
         # What is for the address that the connection says is for no other one.
-        headers = settings.dashboard_headers if settings.dashboard_url in (None, url) else {}
+        is_named = self.url == (settings.dashboard_url or url).rstrip("/")
+        headers = settings.dashboard_headers if is_named else {}
         self._identity = _Identity(httpx.URL(self.url).host, headers, settings.authentication.token)
         self._http = httpx.Client(
             verify=self.trusted,
@@ -248,7 +249,7 @@ def told(response: httpx.Response) -> str:
     return f"{response.status_code} {response.reason_phrase}: {lines[-1][:LOG_CHARACTERS]}"
 
 
-# Each deferred job has a connection of its own, and one of these takes a megabyte.
+# Each deferred job has a connection of its own, and all have the same certificates in memory.
 @cache
 def _trusted(ca_cert: bytes | None, verify: bool | bytes) -> ssl.SSLContext:
     context = ssl.create_default_context()
