@@ -125,6 +125,26 @@ class RayTuneCheckpointError(RayTuneError):
     """The best trial left no checkpoint, or one of which nobody has said how to read it."""
 
 
+class RayJobError(AirflowRayError):
+    """A Ray job has not succeeded."""
+
+
+class RayJobFailedError(RayJobError):
+    """The entrypoint of a job ended with another exit code than 0, or could not be started."""
+
+
+class RayJobStoppedError(RayJobError):
+    """Somebody has stopped a job."""
+
+
+class RayJobLostError(RayJobError):
+    """The cluster does not know a job, or no longer does."""
+
+
+class RayJobResultError(RayJobError):
+    """A job has succeeded and left no result that can be read."""
+
+
 class RayOwnerDiedError(AirflowRayError):
     """What keeps work and objects on the head of the cluster died, and with it the work it ran and the objects."""
 

@@ -27,6 +27,8 @@ def get_provider_info() -> dict[str, Any]:
                         "connect_timeout": "60",
                         "runtime_env": '{"pip": ["lightgbm"]}',
                         "dashboard_url": "https://ray.example.com",
+                        "dashboard_headers": '{"Cookie": "session=..."}',
+                        "dashboard_verify": "/etc/ray/dashboard-ca.crt",
                         "object_ttl": "86400",
                         "checkpoint_path": "s3://my-bucket/prefix",
                         "checkpoint_conn_id": "aws_default",
@@ -65,6 +67,21 @@ def get_provider_info() -> dict[str, Any]:
                         "description": (
                             "Where people open the Ray dashboard, and mode gateway starts the gateway. Unset: what the "
                             "cluster says, and port 8265 of the host."
+                        ),
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "dashboard_headers": {
+                        "label": "Dashboard headers",
+                        "description": (
+                            "Headers for a proxy before the dashboard, as JSON; a cookie is the header Cookie."
+                        ),
+                        "schema": {"type": ["object", "null"]},
+                    },
+                    "dashboard_verify": {
+                        "label": "Dashboard verification",
+                        "description": (
+                            "Who signs the certificate of the dashboard: a file in PEM on the machines of Airflow, or "
+                            "its text; false verifies none. Unset: whom this machine trusts."
                         ),
                         "schema": {"type": ["string", "null"]},
                     },

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import time
 from collections import defaultdict
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,9 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_ray import exceptions
-from airflow_ray._compat import BaseHook, conf, trigger_log_path
+from airflow_ray._compat import trigger_log_path
+from airflow_ray.client.deferral import seconds_to_settle as seconds_to_settle
+from airflow_ray.client.deferral import seconds_until, settings_of_id
 from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import AirflowRayError
 from airflow_ray.object_uri import ObjectURI
@@ -27,11 +28,6 @@ if TYPE_CHECKING:
 
     News = asyncio.Queue[tuple[Subscription, dict[str, Any]]]
 
-# What Airflow's scheduler takes for a turn at least, as far as one has to reckon with.
-TURN_SECONDS = 5.0
-MAX_SETTLE_SECONDS = 120.0
-# What the log of a trigger gets at once: few enough to hold up no other trigger.
-LINES_AT_ONCE = 200
 ENDED = "ended"
 TIMEOUT = "timeout"
 ERROR = "error"
@@ -110,7 +106,7 @@ class RayObjectTrigger(BaseTrigger):
         for uri in map(ObjectURI.parse, self.object_uris):
             self.log.info("Cancelling %s", uri)
             try:
-                await asyncio.to_thread(cancel, uri, await self._settings(uri.conn_id), self.holder)
+                await asyncio.to_thread(cancel, uri, await settings_of_id(uri.conn_id), self.holder)
             except AirflowRayError as error:
                 self.log.warning(NOT_CANCELLED, uri, error, uri)
 
@@ -131,13 +127,13 @@ class RayObjectTrigger(BaseTrigger):
             by_connection[uri.conn_id].append(subscription)
         with ExitStack() as stack:
             watchers = {
-                conn_id: stack.enter_context(watching(conn_id, await self._settings(conn_id), subscriptions))
+                conn_id: stack.enter_context(watching(conn_id, await settings_of_id(conn_id), subscriptions))
                 for conn_id, subscriptions in by_connection.items()
             }
             refreshing = asyncio.create_task(self._keep_credentials(watchers))
             stack.callback(refreshing.cancel)
             try:
-                await asyncio.wait_for(self._ended(news, watchers), self._seconds_left())
+                await asyncio.wait_for(self._ended(news, watchers), seconds_until(self.deadline))
             except asyncio.TimeoutError:
                 return {"status": TIMEOUT}
         return {"status": ENDED}
@@ -182,27 +178,13 @@ class RayObjectTrigger(BaseTrigger):
         if not self.fetch_logs:
             return
         from airflow_ray.client.remote_lines import with_methods
+        from airflow_ray.client.trigger_log import show_lines
 
         if item["skipped"]:
             self.log.warning("%d lines of output were dropped before they could be read", item["skipped"])
         before = (item["offset"] or 0) - len(item["lines"])
         lines = list(with_methods(self.log, item["lines"], item.get("levels", "")))
-        for start in range(0, len(lines), LINES_AT_ONCE):
-            for number, (line, show) in enumerate(lines[start : start + LINES_AT_ONCE], before + start + 1):
-                show(line, **(self._log_files.channel(number) if self._log_files else {}))
-            # There are other triggers.
-            await asyncio.sleep(0)
-        if self._log_files is not None and item["lines"]:
-            await self._log_files.until_written(before + len(item["lines"]))
-
-    def _seconds_left(self) -> float | None:
-        return None if self.deadline is None else max(0.0, self.deadline - time.time())
-
-    async def _settings(self, conn_id: str) -> Any:
-        from airflow_ray.client.connection.settings import settings_of
-
-        # Not in the event loop: it reads the files of certificates.
-        return await sync_to_async(settings_of)(await BaseHook.aget_connection(conn_id))
+        await show_lines(lines, before, self._log_files)
 
     async def _keep_credentials(self, watchers: dict[str, Watcher]) -> None:
         """Let the work have new credentials from time to time."""
@@ -233,18 +215,73 @@ class RayObjectTrigger(BaseTrigger):
         await asyncio.to_thread(watcher.call, "refresh_credentials", uri.record_id, **renewed)
 
 
-def seconds_to_settle(start_seconds: float = 0.0) -> float:
-    """Return for how long a trigger is to hold its event, so that Airflow's scheduler knows of the deferral by then.
+class RayJobTrigger(BaseTrigger):
+    """Waits until a job of Ray has ended, and shows what it writes.
 
-    The scheduler fails a task that is queued again before it has been told that the process which deferred it has
-    ended. Airflow's supervisor of that process sees the end up to ``[workers] min_heartbeat_interval`` seconds late,
-    one time in some, and the scheduler hears of it in its next turn. How long that takes nobody tells; but where much
-    is to be done, the process took long to start as well.
+    The event's payload is as that of :class:`RayObjectTrigger`, without an ``offset``.
 
-    :param start_seconds: how long the start of that process has taken.
+    :param ray_conn_id: Airflow connection of type ``ray``.
+    :param submission_id: the job.
+    :param poll_interval: seconds between two questions for its status.
+    :param deadline: when to give up, in seconds since 1970; None never does.
+    :param fetch_logs: show what the job writes.
+    :param resume: plain data for the task that goes on, and ``settle_seconds`` as for that.
+    :param cancel_on_kill: whether a person who ends the task stops the job.
     """
-    report: float = conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)
-    return float(min(MAX_SETTLE_SECONDS, report + max(TURN_SECONDS, 2 * start_seconds)))
+
+    def __init__(
+        self,
+        ray_conn_id: str,
+        submission_id: str,
+        poll_interval: float = 10.0,
+        deadline: float | None = None,
+        fetch_logs: bool = True,
+        resume: dict[str, Any] | None = None,
+        cancel_on_kill: bool = True,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.cancel_on_kill = cancel_on_kill
+        self.ray_conn_id = ray_conn_id
+        self.submission_id = submission_id
+        self.poll_interval = poll_interval
+        self.deadline = deadline
+        self.fetch_logs = fetch_logs
+        self.resume = resume
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class and the arguments, as Airflow keeps them."""
+        of_job = "ray_conn_id", "submission_id", "resume", "cancel_on_kill"
+        names = *of_job, "poll_interval", "deadline", "fetch_logs"
+        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield the one event."""
+        seconds = (self.resume or {}).get("settle_seconds")
+        settled = asyncio.create_task(asyncio.sleep(seconds_to_settle() if seconds is None else seconds))
+        try:
+            await asyncio.wait_for(self._follow(), seconds_until(self.deadline))
+            event: dict[str, Any] = {"status": ENDED}
+        except asyncio.TimeoutError:
+            event = {"status": TIMEOUT}
+        except AirflowRayError as error:
+            event = {"status": ERROR, "type": type(error).__name__, "message": str(error)}
+        await settled
+        yield TriggerEvent({**event, "resume": self.resume})  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """Stop the job when a person ends the task; Airflow calls this from version 3.3 on."""
+        from airflow_ray.client.jobs.jobs import stop_or_tell
+
+        if self.cancel_on_kill:
+            settings = await settings_of_id(self.ray_conn_id)
+            await asyncio.to_thread(stop_or_tell, settings, self.submission_id, 0.0, self.log)
+
+    async def _follow(self) -> None:
+        from airflow_ray.client.jobs.jobs import follow_in_triggerer
+
+        settings, path = await settings_of_id(self.ray_conn_id), trigger_log_path(self.task_instance)
+        job = self.submission_id, self.poll_interval, self.fetch_logs
+        await follow_in_triggerer(settings, *job, self.log.info, path)
 
 
 def error_of(event: dict[str, Any]) -> AirflowRayError:

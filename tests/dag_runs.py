@@ -48,6 +48,7 @@ class TaskInstance:
 
     def __init__(self, dag_id: str, max_tries: int = 0, try_number: int = 1) -> None:
         self.dag_id = dag_id
+        self.start_date = datetime.now(timezone.utc)
         self.max_tries = max_tries
         self.try_number = try_number
         self.start_date = datetime.now(timezone.utc)

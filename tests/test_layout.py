@@ -122,6 +122,7 @@ def test_importing_what_a_dag_file_names_loads_nothing_heavy():
     script = (
         "import sys, json\n"
         "import airflow_ray.operators.python, airflow_ray.operators.tune, airflow_ray.operators.release\n"
+        "import airflow_ray.operators.job\n"
         "import airflow_ray.decorators, airflow_ray.sensors.object, airflow_ray.hooks.ray\n"
         "heavy = ('ray', 'boto3', 'pandas', 'numpy', 'pyarrow', 'polars')\n"
         "print(json.dumps([name for name in heavy if name in sys.modules]))\n"

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 DAG_ID = "airflow_ray"
 
 
-def run_errand(client: RayClient, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:
+def run_errand(
+    client: RayClient,
+    function: Callable[..., Any],
+    *args: Any,
+    timeout: float | None = None,
+    ray_options: dict[str, Any] | None = None,
+) -> Any:
     """Return what a function of :mod:`airflow_ray.cluster` returns on the cluster, where it leaves nothing.
 
     It reserves no CPU, so it does not wait for running tasks to end. The answer comes as JSON: nothing that the cluster
@@ -30,11 +36,13 @@ def run_errand(client: RayClient, function: Callable[..., Any], *args: Any, time
 
     :param args: its arguments; object URIs arrive as the objects.
     :param timeout: seconds to wait; None waits without limit.
+    :param ray_options: as for :meth:`RayClient.submit`.
     :raises AirflowRayError: as :meth:`RayClient.submit` and :meth:`RayClient.wait`.
     """
     with client.connect(), temporary_uri(client) as uri:
         with pickle_by_value([cluster]):
-            client.submit(function, *args, uri=uri, num_cpus=0, max_retries=0, result="value")
+            options: dict[str, Any] = {"num_cpus": 0, "max_retries": 0, "result": "value", "ray_options": ray_options}
+            client.submit(function, *args, uri=uri, **options)
         client.wait(uri, timeout)
         (end,) = client.follow(uri)
         return end.value

@@ -25,6 +25,10 @@ LOOK_SECONDS = 0.05
 TAIL_BYTES = 64 * 1024
 
 
+# What the log of a trigger gets at once: few enough to hold up no other trigger.
+LINES_AT_ONCE = 200
+
+
 class TriggerLog:
     """The log files of one deferred task: of the trigger that runs, and of those before, of other triggerers too.
 
@@ -76,6 +80,22 @@ class TriggerLog:
         begin = f"{self._path.name}.trigger."
         with suppress(OSError):
             yield from (each for each in self._path.parent.iterdir() if each.name.startswith(begin))
+
+
+async def show_lines(lines: list[tuple[str, Callable[..., Any]]], before: int, files: TriggerLog | None) -> None:
+    """Write lines of output into the log of a trigger, and return when the log file has them.
+
+    :param lines: each with what writes it.
+    :param before: how many lines of the output come before these.
+    :param files: the log files, where they are known.
+    """
+    for start in range(0, len(lines), LINES_AT_ONCE):
+        for number, (line, say) in enumerate(lines[start : start + LINES_AT_ONCE], before + start + 1):
+            say(line, **(files.channel(number) if files else {}))
+        # There are other triggers.
+        await asyncio.sleep(0)
+    if files is not None and lines:
+        await files.until_written(before + len(lines))
 
 
 def _last(path: Path, channel: str) -> str | None:

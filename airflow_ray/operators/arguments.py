@@ -22,6 +22,8 @@ _TEXT_FIELDS = frozenset(
     {
         "checkpoint_path",
         "checkpoint_source",
+        "entrypoint",
+        "metadata",
         "ray_conn_id",
         "report_path",
         "runtime_env",

@@ -231,6 +231,20 @@ class RayOperator(RayArguments):
         memory = self.memory
         if isinstance(memory, (list, tuple)):
             memory = memory_for(memory, self.client.describe(uri), this_try)
+        options = {
+            "num_cpus": self.num_cpus,
+            "num_gpus": self.num_gpus,
+            "memory": memory,
+            "resources": self.ray_resources,
+            "runtime_env": self.runtime_env,
+            "ray_options": self.ray_options,
+            "max_retries": self.max_retries,
+            "scheduling_timeout": self.scheduling_timeout,
+            "fresh_process": self.fresh_process,
+            "checkpoint": self.checkpoint,
+            "checkpoint_source": self.checkpoint_source,
+            "checkpoint_path": self.checkpoint_path,
+        }
         return self.client.submit(
             call.function,
             *call.args,
@@ -240,17 +254,5 @@ class RayOperator(RayArguments):
             holder=self._holder,
             generation=generation(context),
             task_try=this_try,
-            num_cpus=self.num_cpus,
-            num_gpus=self.num_gpus,
-            memory=memory,
-            resources=self.ray_resources,
-            runtime_env=self.runtime_env,
-            ray_options=self.ray_options,
-            max_retries=self.max_retries,
-            scheduling_timeout=self.scheduling_timeout,
-            fresh_process=self.fresh_process,
-            checkpoint=self.checkpoint,
-            checkpoint_source=self.checkpoint_source,
-            checkpoint_path=self.checkpoint_path,
-            **call.options,
+            **{**options, **call.options},
         )

@@ -11,8 +11,9 @@ import pytest
 
 from airflow_ray import triggers
 from airflow_ray.client import pem
-from airflow_ray.client.connection import settings as settings_module
+from airflow_ray.client.connection import fields
 from airflow_ray.client.connection.settings import settings_of
+from airflow_ray.client.deferral import settings_of_id
 from airflow_ray.exceptions import AirflowRayError, RayConfigurationError, RayObjectLostError
 from airflow_ray.operators import dashboard_link
 from airflow_ray.operators.dashboard_link import RayDashboardLink
@@ -47,15 +48,13 @@ def test_trigger_reads_certificates_outside_of_the_event_loop(tmp_path, monkeypa
     import asyncio
 
     read_by = []
-    read_pem = settings_module.read_pem
-    monkeypatch.setattr(
-        settings_module, "read_pem", lambda path: read_by.append(threading.get_ident()) or read_pem(path)
-    )
+    read_pem = fields.read_pem
+    monkeypatch.setattr(fields, "read_pem", lambda path: read_by.append(threading.get_ident()) or read_pem(path))
     (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
     monkeypatch.setenv(
         "AIRFLOW_CONN_RAY_PEM", f'{{"conn_type": "ray", "host": "h", "extra": {{"tls_ca_cert": "{tmp_path}/ca.pem"}}}}'
     )
-    asyncio.run(triggers.RayObjectTrigger([])._settings("ray_pem"))
+    asyncio.run(settings_of_id("ray_pem"))
     assert read_by
     assert threading.get_ident() not in read_by
 

@@ -1,27 +1,37 @@
-"""Ray's dashboard as a way to run a command on the head: a job over its HTTP port, without Ray in this process."""
+"""Ray's dashboard: jobs, packages and what it tells, over its HTTP port, without Ray in this process."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import ssl
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from airflow_ray.exceptions import RayAuthenticationError, RayConnectionError
+from airflow_ray.exceptions import (
+    RayAuthenticationError,
+    RayConfigurationError,
+    RayConnectionError,
+    RayJobLostError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Container, Generator, Iterator
+    from typing import IO
 
-    from airflow_ray.client.connection.authentication import Authentication
+    from airflow_ray.client.connection.settings import RaySettings
 
+DASHBOARD_PORT = 8265
 REQUEST_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 POLL_SECONDS = 0.5
 LOG_CHARACTERS = 2_000
 ANY = range(600)
-FINAL = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
+SUCCEEDED, STOPPED, PENDING, RUNNING = "SUCCEEDED", "STOPPED", "PENDING", "RUNNING"
+FINAL = frozenset({SUCCEEDED, STOPPED, "FAILED"})
 # Of one command, one after another within the time that a name stands for.
 MAX_JOBS = 1_000
 
@@ -30,21 +40,37 @@ class Dashboard:
     """The dashboard of a cluster.
 
     :param url: its address.
-    :param authentication: the token is only sent where it is asked for; of TLS, the certificates that are trusted.
+    :param settings: of the connection: the token is only sent where it is asked for.
     :param deadline: until when it must have answered, by the monotonic clock.
     """
 
-    def __init__(self, url: str, authentication: Authentication, deadline: float) -> None:
+    def __init__(self, url: str, settings: RaySettings, deadline: float = math.inf) -> None:
         self.url = url.rstrip("/")
-        self._token = authentication.token
+        self._has_token = bool(settings.authentication.token)
         self._deadline = deadline
-        self._http = httpx.Client(verify=_trusted(authentication), follow_redirects=True)
+        tls = settings.authentication.tls
+        self.trusted = _trusted(tls and tls.ca_cert, settings.dashboard_verify)
+        # What is for the address that the connection says is for no other one.
+        is_named = self.url == (settings.dashboard_url or url).rstrip("/")
+        headers = settings.dashboard_headers if is_named else {}
+        self._identity = _Identity(httpx.URL(self.url).host, headers, settings.authentication.token)
+        self._http = httpx.Client(
+            verify=self.trusted,
+            follow_redirects=True,
+            auth=self._identity,
+            event_hooks={"request": [self._identity.keep_to_host]},
+        )
 
     def __enter__(self) -> Dashboard:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._http.close()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What goes with each request, the token once it was asked for."""
+        return dict(self._identity.headers)
 
     def check(self) -> None:
         """Look whether it can be reached.
@@ -57,11 +83,14 @@ class Dashboard:
         except (ValueError, TypeError):
             is_ray = False
         if not is_ray:
-            raise RayConnectionError(f"What answers at {self.url} is no Ray dashboard: {_told(response)}")
+            raise RayConnectionError(f"What answers at {self.url} is no Ray dashboard: {told(response)}")
 
     def upload(self, package: bytes) -> str:
         """Send a zip file unless it is there, and return by what address jobs name it as their working directory."""
-        name = f"_ray_pkg_{hashlib.sha256(package).hexdigest()[:16]}.zip"
+        return self.upload_as(f"_ray_pkg_{hashlib.sha256(package).hexdigest()[:16]}.zip", package)
+
+    def upload_as(self, name: str, package: bytes | IO[bytes]) -> str:
+        """Do so under a name that tells what is in it."""
         # To ask for it also keeps it for some minutes.
         if self._request("GET", f"/api/packages/gcs/{name}", (404,)).status_code == 404:
             self._request("PUT", f"/api/packages/gcs/{name}", content=package)
@@ -74,25 +103,57 @@ class Dashboard:
         :param package: as :meth:`upload` has returned it.
         :raises RayConnectionError: it had not ended by the deadline.
         """
-        for job in self._ids(name):
+        for job in ids_of(name):
             body = {"entrypoint": command, "submission_id": job, "runtime_env": {"working_dir": package}}
-            response = self._request("POST", "/api/jobs/", (400, 500), json=body)
-            if response.status_code == 200 or self._is_running(job, response):
+            if self.submit(body) or self.job(job)["status"] not in FINAL:
                 return self._output(job)
         raise RayConnectionError(f"Too many jobs named {name} have run at {self.url}")
 
-    def _ids(self, name: str) -> Iterator[str]:
-        yield name
-        yield from (f"{name}-{number}" for number in range(2, MAX_JOBS))
+    def submit(self, body: dict[str, Any]) -> bool:
+        """Submit a job, and return False where there is one of its id.
 
-    def _is_running(self, job: str, refusal: httpx.Response) -> bool:
-        """Return whether a job was refused because one of its name runs, and False if that has ended."""
-        if "already exists" not in refusal.text:
-            raise self._refused("to run a job", refusal)
-        return self._info(job)["status"] not in FINAL
+        :param body: as Ray's Jobs API takes it.
+        :raises RayConnectionError: it was not taken.
+        """
+        response = self._request("POST", "/api/jobs/", (400, 404, 405, 500), json=body)
+        if response.status_code in (404, 405):
+            raise RayConnectionError(
+                f"The Ray dashboard at {self.url} has no Jobs API: {told(response)}. Install ray[default] on the head, "
+                "or let what stands before it pass on /api/jobs/"
+            )
+        if response.status_code != 200 and "already exists" not in response.text:
+            raise self._refused("to run a job", response)
+        return response.status_code == 200
+
+    def job(self, job: str) -> dict[str, Any]:
+        """Return what is known of a job.
+
+        :raises RayJobLostError: nothing is.
+        """
+        info: dict[str, Any] = self._of_job("GET", job).json()
+        return info
+
+    def stop(self, job: str) -> None:
+        """Let a job end, if it has not; it has some seconds to do so.
+
+        :raises RayJobLostError: it is not known.
+        """
+        self._of_job("POST", job, "/stop")
+
+    def _of_job(self, method: str, job: str, verb: str = "") -> httpx.Response:
+        response = self._request(method, f"/api/jobs/{job}{verb}", (404,))
+        if response.status_code == 200:
+            return response
+        # Something that stands before the dashboard may say 404 of the whole of it.
+        if "does not exist" in response.text:
+            raise RayJobLostError(
+                f"The Ray cluster at {self.url} does not know the job {job}: the cluster was started anew meanwhile, "
+                "or somebody has deleted the job. The next try of the task starts it anew"
+            )
+        raise self._refused("to tell of a job", response)
 
     def _output(self, job: str) -> str:
-        while (info := self._info(job))["status"] not in FINAL:
+        while (info := self.job(job))["status"] not in FINAL:
             if time.monotonic() > self._deadline:
                 raise RayConnectionError(
                     f"Job {job} at {self.url} has not ended in time: it is {info['status']}. {self._log(job)}"
@@ -100,16 +161,12 @@ class Dashboard:
             time.sleep(POLL_SECONDS)
         return self._log(job) or str(info.get("message") or "")
 
-    def _info(self, job: str) -> dict[str, Any]:
-        info: dict[str, Any] = self._request("GET", f"/api/jobs/{job}").json()
-        return info
-
     def _log(self, job: str) -> str:
         return str(self._request("GET", f"/api/jobs/{job}/logs").json().get("logs") or "")
 
     def _request(self, method: str, path: str, expected: Container[int] = (), **content: Any) -> httpx.Response:
         try:
-            response = self._ask(method, path, **content)
+            response = self._send(method, path, content)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise RayConnectionError(
                 f"No Ray dashboard answers at {self.url}: {error or type(error).__name__}"
@@ -118,37 +175,87 @@ class Dashboard:
             raise self._refused(f"{method} {path}", response)
         return response
 
-    def _ask(self, method: str, path: str, **content: Any) -> httpx.Response:
-        """Return the answer; the token goes along once it was asked for."""
-        response = self._send(method, path, content)
-        if response.status_code == 401 and self._token and "authorization" not in self._http.headers:
-            self._http.headers["authorization"] = f"Bearer {self._token}"
-            response = self._send(method, path, content)
-        if response.status_code in (401, 403):
-            wanted = "another token than the password of the connection" if self._token else "a token"
-            raise RayAuthenticationError(
-                f"The Ray dashboard at {self.url} asks for {wanted}. Set the cluster's token as the password. "
-                f"It says: {_told(response)}"
-            )
-        return response
-
     def _send(self, method: str, path: str, content: dict[str, Any]) -> httpx.Response:
         left = max(1.0, self._deadline - time.monotonic())
         timeout = httpx.Timeout(min(REQUEST_SECONDS, left), connect=min(CONNECT_SECONDS, left))
-        return self._http.request(method, f"{self.url}{path}", timeout=timeout, **content)
+        response = self._http.request(method, f"{self.url}{path}", timeout=timeout, **content)
+        if response.status_code in (401, 403):
+            wanted = "another token than the password of the connection" if self._has_token else "a token"
+            raise RayAuthenticationError(
+                f"The Ray dashboard at {self.url} asks for {wanted}. Set the cluster's token as the password. "
+                f"It says: {told(response)}"
+            )
+        return response
 
     def _refused(self, what: str, response: httpx.Response) -> RayConnectionError:
-        return RayConnectionError(f"The Ray dashboard at {self.url} refuses {what}: {_told(response)}")
+        return RayConnectionError(f"The Ray dashboard at {self.url} refuses {what}: {told(response)}")
 
 
-def _told(response: httpx.Response) -> str:
+class _Identity(httpx.Auth):
+    """Who asks: the headers of the connection, and the token once it was asked for.
+
+    :param host: alone gets them, also where it leads elsewhere.
+    """
+
+    def __init__(self, host: str, headers: dict[str, str], token: str | None) -> None:
+        self.headers = dict(headers)
+        self._host = host
+        self._token = token
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Send the token only after a refusal, and from then on."""
+        request.headers.update(self.headers)
+        response = yield request
+        if response.status_code == 401 and self._token and "authorization" not in map(str.lower, self.headers):
+            self.headers["authorization"] = f"Bearer {self._token}"
+            request.headers.update(self.headers)
+            yield request
+
+    def keep_to_host(self, request: httpx.Request) -> None:
+        """Let no other host have them."""
+        if request.url.host != self._host:
+            for name in self.headers:
+                request.headers.pop(name, None)
+
+
+def dashboard_url(settings: RaySettings) -> str:
+    """Return the address of the dashboard of a connection: what it says, or else the usual port of the head.
+
+    :raises RayConfigurationError: it tells none.
+    """
+    if settings.mode == "local":
+        raise RayConfigurationError(
+            f"Connection {settings.conn_id!r}: the embedded head of mode local runs no dashboard, by which jobs are "
+            "submitted. Start a head that has one, by ray start --head with ray[default], and name it in a connection "
+            "of another mode"
+        )
+    host = settings.host or ""
+    if not (settings.dashboard_url or host):
+        raise RayConfigurationError(
+            f"Connection {settings.conn_id!r}: dashboard_url is missing, by which jobs are submitted"
+        )
+    return settings.dashboard_url or f"http://{f'[{host}]' if ':' in host else host}:{DASHBOARD_PORT}"
+
+
+def ids_of(name: str) -> Iterator[str]:
+    """Yield ids for jobs of one name, one after another."""
+    yield name
+    yield from (f"{name}-{number}" for number in range(2, MAX_JOBS))
+
+
+def told(response: httpx.Response) -> str:
     """Return status and last line of an answer, which may be a traceback."""
     lines = response.text.strip().splitlines() or [""]
     return f"{response.status_code} {response.reason_phrase}: {lines[-1][:LOG_CHARACTERS]}"
 
 
-def _trusted(authentication: Authentication) -> ssl.SSLContext:
+# Each deferred job has a connection of its own, and all have the same certificates in memory.
+@cache
+def _trusted(ca_cert: bytes | None, verify: bool | bytes) -> ssl.SSLContext:
     context = ssl.create_default_context()
-    if authentication.tls and authentication.tls.ca_cert:
-        context.load_verify_locations(cadata=authentication.tls.ca_cert.decode())
+    for certificates in (ca_cert, verify):
+        if isinstance(certificates, bytes):
+            context.load_verify_locations(cadata=certificates.decode())
+    if verify is False:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import airflow_ray.cluster
 from airflow_ray.client.connection.bundle import package_with_bundle
-from airflow_ray.client.connection.dashboard import Dashboard
+from airflow_ray.client.connection.dashboard import DASHBOARD_PORT, Dashboard
 from airflow_ray.client.connection.head_process import open_own
 from airflow_ray.client.connection.settings import PORTS
 from airflow_ray.client.connection.state_folder import state_folder
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from airflow_ray.client.connection.settings import RaySettings
 
-DASHBOARD_PORT = 8265
 CLIENT_PORT = PORTS["client"]
 PROBE_SECONDS = 3.0
 # In which a gateway that has just been started comes to answer from here.
@@ -159,7 +158,7 @@ def _start(settings: RaySettings, deadline: float) -> tuple[dict[str, Any], str 
     urls = [url for url in (settings.dashboard_url, f"http://{named}:{DASHBOARD_PORT}") if url]
     problems = []
     for url in urls:
-        with Dashboard(url, settings.authentication, deadline) as dashboard:
+        with Dashboard(url, settings, deadline) as dashboard:
             try:
                 dashboard.check()
             except RayConnectionError as error:
@@ -185,7 +184,7 @@ def _require_head(settings: RaySettings, dashboard_url: str | None) -> None:
     place = dashboard_url or f"{settings.host}:{CLIENT_PORT}"
     try:
         if dashboard_url is not None:
-            with Dashboard(dashboard_url, settings.authentication, time.monotonic() + PROBE_SECONDS) as dashboard:
+            with Dashboard(dashboard_url, settings, time.monotonic() + PROBE_SECONDS) as dashboard:
                 dashboard.check()
         elif not _answers(_host_of(settings), CLIENT_PORT):
             raise RayConnectionError(f"No Ray Client server answers at {place}")

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
 
 from airflow_ray._compat import conf
 from airflow_ray.client.connection.authentication import Authentication, Tls
+from airflow_ray.client.connection.fields import OWN_ERROR, headers, must_be, pem_of, verify, wrong
 from airflow_ray.client.connection.secrets import mask_authentication, mask_runtime_env
-from airflow_ray.client.pem import read_pem
 from airflow_ray.cluster.gateway.settings import PORT
 from airflow_ray.exceptions import RayConfigurationError
 
@@ -36,10 +36,6 @@ CONNECT_TIMEOUT = 60.0
 
 # A thread waits for each connection that is in the making.
 MAX_CONNECT_TIMEOUT = 3600.0
-
-
-# Tells errors that name their field from pydantic's own.
-OWN_ERROR = "field"
 
 
 # What other packages of the same connection type keep in its extra, to reach a cluster by it.
@@ -82,7 +78,8 @@ def settings_of(connection: Any) -> RaySettings:
     fields = {**connection.extra_dejson, **standard, "password": connection.password}
     try:
         # A field that is left empty in a form says nothing, and neither does a box that is not ticked.
-        given = {name: each for name, each in fields.items() if each is not False and each not in (None, "")}
+        given = {name: each for name, each in fields.items() if each not in (None, "")}
+        given = {name: each for name, each in given.items() if each is not False or name == "dashboard_verify"}
         settings = RaySettings.model_validate({**_defaults(), **given})
     except ValidationError as errors:
         first = errors.errors(include_url=False)[0]
@@ -91,7 +88,7 @@ def settings_of(connection: Any) -> RaySettings:
     mask_authentication(settings.authentication)
     mask_runtime_env(settings.runtime_env)
     # A proxy may ask for a password in it.
-    mask_runtime_env({"dashboard_url": settings.dashboard_url})
+    mask_runtime_env({"dashboard_url": settings.dashboard_url, "env_vars": settings.dashboard_headers})
     return settings
 
 
@@ -112,17 +109,9 @@ def _defaults() -> dict[str, Any]:
     return {"object_ttl": seconds}
 
 
-def _must_be(field: str, shape: str, value: Any) -> PydanticCustomError:
-    return _wrong(f"{field} must be {shape}, got {value!r}")
-
-
-def _wrong(problem: str) -> PydanticCustomError:
-    return PydanticCustomError(OWN_ERROR, "{problem}", {"problem": problem})
-
-
 def _mode(value: Any) -> Any:
     if value not in get_args(Mode):
-        raise _must_be("mode", f"one of {', '.join(get_args(Mode))}", value)
+        raise must_be("mode", f"one of {', '.join(get_args(Mode))}", value)
     return value
 
 
@@ -133,9 +122,9 @@ def _seconds(name: str, at_most: float = math.inf) -> BeforeValidator:
         except (TypeError, ValueError):
             number = math.nan
         if not (math.isfinite(number) and number > 0):
-            raise _must_be(name, "a number of seconds", value)
+            raise must_be(name, "a number of seconds", value)
         if number > at_most:
-            raise _must_be(name, f"{at_most:g} seconds at most", value)
+            raise must_be(name, f"{at_most:g} seconds at most", value)
         return number
 
     return BeforeValidator(seconds)
@@ -145,7 +134,7 @@ def _flag(value: Any) -> bool:
     flags = {"none": False, "false": False, "0": False, "true": True, "1": True}
     flag = flags.get(str(value).strip().lower())
     if flag is None:
-        raise _must_be("tls", "true or false", value)
+        raise must_be("tls", "true or false", value)
     return flag
 
 
@@ -157,7 +146,7 @@ def _runtime_env(value: Any) -> Any:
             value = None
     if not isinstance(value, dict):
         # It may hold secrets.
-        raise _wrong("runtime_env must be a JSON object, and is none")
+        raise wrong("runtime_env must be a JSON object, and is none")
     return value
 
 
@@ -165,19 +154,19 @@ def _web_address(value: Any) -> str:
     address = str(value)
     # A browser that opens another one may run what it says.
     if not address.startswith(("http://", "https://")):
-        raise _must_be("dashboard_url", "an address that begins with http:// or https://", value)
+        raise must_be("dashboard_url", "an address that begins with http:// or https://", value)
     return address
 
 
 def _host(value: Any) -> Any:
     if "://" in str(value):
-        raise _must_be("host", "a name or an address alone, such as ray-head.example.com", value)
+        raise must_be("host", "a name or an address alone, such as ray-head.example.com", value)
     return value
 
 
 def _port(value: Any) -> Any:
     if not str(value).isdecimal() or not 0 < int(value) < 65_536:
-        raise _must_be("port", "a number from 1 to 65535", value)
+        raise must_be("port", "a number from 1 to 65535", value)
     return value
 
 
@@ -185,24 +174,13 @@ def _require_known(names: AbstractSet[str], known: AbstractSet[str]) -> None:
     """Refuse a field of which its writer expects what it cannot have here."""
     for name in names - known:
         if name in FOREIGN_FIELDS:
-            raise _wrong(f"{name} is a field of another Ray package, which is not read here. {WHERE_TO}, and remove it")
+            raise wrong(f"{name} is a field of another Ray package, which is not read here. {WHERE_TO}, and remove it")
         if near := difflib.get_close_matches(name, known, 1, 0.8):
-            raise _wrong(f"there is no field {name}. Is it {near[0]}?")
+            raise wrong(f"there is no field {name}. Is it {near[0]}?")
 
 
 def _pem(name: str) -> BeforeValidator:
-    def pem(value: Any) -> bytes:
-        """Return what is PEM itself, or the name of a file with it; a field of a form has no line breaks."""
-        text = str(value).replace("\\n", "\n").strip()
-        if text.startswith("-----BEGIN"):
-            return text.encode()
-        try:
-            return read_pem(text)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no name of a file"
-            raise _wrong(f"{name} must be a file in PEM on this machine, or its text: {reason}") from None
-
-    return BeforeValidator(pem)
+    return BeforeValidator(functools.partial(pem_of, name))
 
 
 class RaySettings(BaseModel):
@@ -219,6 +197,8 @@ class RaySettings(BaseModel):
     :param checkpoint_path: where checkpoints go, unless the task says.
     :param checkpoint_conn_id: AWS connection with the credentials for them, unless the task says.
     :param dashboard_url: where people open the Ray dashboard; None for what the cluster says of itself.
+    :param dashboard_headers: what goes with each request to the dashboard, for a proxy before it; a cookie is a header.
+    :param dashboard_verify: whether the certificate of the dashboard is verified, or by which others, in PEM.
     :param object_ttl: seconds after their last use in which objects are released, by default what Airflow's
         configuration says; None keeps them.
     :param tls: whether the cluster speaks TLS; the fields after it, each in PEM, imply it.
@@ -237,6 +217,8 @@ class RaySettings(BaseModel):
     checkpoint_path: str | None = None
     checkpoint_conn_id: str | None = None
     dashboard_url: Annotated[str, BeforeValidator(_web_address)] | None = None
+    dashboard_headers: Annotated[dict[str, str], BeforeValidator(headers)] = Field(default_factory=dict, repr=False)
+    dashboard_verify: Annotated[bool | bytes, BeforeValidator(verify)] = True
     object_ttl: Annotated[float, _seconds("object_ttl")] | None = None
     tls: Annotated[bool, BeforeValidator(_flag)] = False
     tls_ca_cert: Annotated[bytes, _pem("tls_ca_cert")] | None = Field(default=None, repr=False)
@@ -249,24 +231,24 @@ class RaySettings(BaseModel):
         """Add the mode that a host implies: an unfinished connection must not compute on the machine of Airflow."""
         _require_known(fields.keys(), cls.model_fields.keys())
         if not (fields.get("host") or fields.get("mode")):
-            raise _wrong(f"neither host nor mode is set. {WHERE_TO}")
+            raise wrong(f"neither host nor mode is set. {WHERE_TO}")
         return {"mode": "client", **fields}
 
     @model_validator(mode="after")
     def _fit_together(self) -> RaySettings:
         if self.mode in ("gateway", "client") and not self.host:
-            raise _wrong(f"host is missing, which mode {self.mode} needs")
+            raise wrong(f"host is missing, which mode {self.mode} needs")
         if self.mode == "local" and self.host:
-            raise _wrong(
+            raise wrong(
                 f"mode local computes on this machine, and host names {self.host!r}. Remove host, or set another mode"
             )
         pems = {"tls_ca_cert": self.tls_ca_cert, "tls_cert": self.tls_cert, "tls_key": self.tls_key}
         missing = [name for name, pem in pems.items() if pem is None]
         for one, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
             if one in missing and other not in missing:
-                raise _wrong(f"{one} is missing, which belongs to {other}")
+                raise wrong(f"{one} is missing, which belongs to {other}")
         if self.mode == "driver" and self.authentication.tls and missing:
-            raise _wrong(f"mode driver needs three files for TLS, and misses {', '.join(missing)}")
+            raise wrong(f"mode driver needs three files for TLS, and misses {', '.join(missing)}")
         return self
 
     @property

@@ -1,0 +1,44 @@
+"""What triggers need besides what they wait for: time, and the settings of a connection."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from asgiref.sync import sync_to_async
+
+from airflow_ray._compat import BaseHook, conf
+
+if TYPE_CHECKING:
+    from airflow_ray.client.connection.settings import RaySettings
+
+# What Airflow's scheduler takes for a turn at least, as far as one has to reckon with.
+TURN_SECONDS = 5.0
+MAX_SETTLE_SECONDS = 120.0
+
+
+def seconds_to_settle(start_seconds: float = 0.0) -> float:
+    """Return for how long a trigger is to hold its event, so that Airflow's scheduler knows of the deferral by then.
+
+    The scheduler fails a task that is queued again before it has been told that the process which deferred it has
+    ended. Airflow's supervisor of that process sees the end up to ``[workers] min_heartbeat_interval`` seconds late,
+    one time in some, and the scheduler hears of it in its next turn. How long that takes nobody tells; but where much
+    is to be done, the process took long to start as well.
+
+    :param start_seconds: how long the start of that process has taken.
+    """
+    report: float = conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)
+    return float(min(MAX_SETTLE_SECONDS, report + max(TURN_SECONDS, 2 * start_seconds)))
+
+
+def seconds_until(deadline: float | None) -> float | None:
+    """Return the seconds that are left, or None without a deadline."""
+    return None if deadline is None else max(0.0, deadline - time.time())
+
+
+async def settings_of_id(conn_id: str) -> RaySettings:
+    """Return what a connection says, of a name that Airflow is asked for."""
+    from airflow_ray.client.connection.settings import settings_of
+
+    # Not in the event loop: it reads the files of certificates.
+    return await sync_to_async(settings_of)(await BaseHook.aget_connection(conn_id))

@@ -1,0 +1,1 @@
+"""Scripts that run as jobs of Ray: their submission, their output, their end, and what they leave."""
