@@ -50,3 +50,28 @@ def test_task_that_is_not_durable_has_nothing_in_common():
 def test_task_that_is_tried_out_has_nothing_in_common(monkeypatch):
     monkeypatch.setenv("AIRFLOW_TEST_MODE", "True")
     assert told(own_name="first") != told(own_name="second")
+
+
+class Client:
+    """Knows of one piece of work, and notes what is submitted in its place."""
+
+    def __init__(self, record):
+        self.record = record
+
+    def plain(self, arguments):
+        return arguments
+
+    def describe(self, uri):
+        return self.record
+
+    def submit(self, function, *args, **options):
+        self.submitted = options
+
+
+def test_retry_after_one_that_ran_out_of_memory_reserves_the_next_amount():
+    task = task_of(memory=["4", "8"])
+    _, first = told(task, try_number=1)
+    task.client = Client({"task_try": first, "memory": 4, "error": {"kind": "out_of_memory"}})
+    context = context_of("dag", start_date=DAY, try_number=2, max_tries=2)
+    task._submit(task._uri_of(context), context)
+    assert task.client.submitted["memory"] == 8
