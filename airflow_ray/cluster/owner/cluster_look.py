@@ -117,7 +117,7 @@ class Reading:
         # Who runs in which process.
         keys = {_worker(each): each.task_id.hex() for each in tasks if _is_plain(each) and _worker(each)}
         keys |= {each.address.worker_id.hex(): _key_of_actor(each) for each in actors if each.address.worker_id}
-        self._names = {_key_of_actor(each): each.name or each.class_name for each in actors}
+        self._names = {_key_of_actor(each): each.name or each.class_name.rpartition(".")[2] for each in actors}
         for actor in actors:
             self._makers[_key_of_actor(actor)] = keys.get(actor.owner_address.worker_id.hex(), "")
 
