@@ -55,6 +55,7 @@ def _parts(quick: bool) -> dict[str, Callable[[], Iterable[Result]]]:
         calls,
         checkpoints,
         handover,
+        mapped_tasks,
         operator_cost,
         parsing,
         scale,
@@ -92,6 +93,7 @@ def _parts(quick: bool) -> dict[str, Callable[[], Iterable[Result]]]:
         "tuning": lambda: tuning.run(2, 5),
         "scale": lambda: scale.run((10, 100, 1000), 10_000, 500),
         "whole DAG": lambda: whole_dag.run({1: 1.0, 640: 1 / 3}),
+        "mapped tasks": lambda: mapped_tasks.run(300),
     }
 
 
