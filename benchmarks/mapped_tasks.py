@@ -26,8 +26,8 @@ TIMES, HEAD_MEGABYTES = 1.5, 200
 AT_ONCE, HEAD_CPUS = 16, 2
 RUN_SECONDS = 900.0
 SAMPLE_SECONDS = 1.0
-# The processes in which Ray runs tasks, as many as run at once, are called like this, and so is the owner.
-OF_RAY = "ray::"
+# How the processes are called in which Ray runs tasks, as many as run at once: from their start, and later on.
+WORKERS = ("default_worker.py", "ray::")
 
 
 def run(number: int) -> Iterator[Result]:
@@ -101,6 +101,6 @@ def _sizes(head: RayHead) -> _Sizes:
         with suppress(psutil.NoSuchProcess):
             name = " ".join(process.cmdline())
             memory = process.memory_info()
-            is_worker = name.startswith(OF_RAY) and not name.startswith(OWNER_PROCESS)
+            is_worker = any(each in name for each in WORKERS) and OWNER_PROCESS not in name
             (workers if is_worker else others).append(memory.rss - memory.shared)
     return _Sizes(len(others), sum(others), len(workers), sum(workers))
