@@ -216,19 +216,20 @@ def uri_of(head, **extra):
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[object]:
-    """A head with a dashboard, on whose path is the Python that has Ray; its connection is ``ray_gateway``."""
+    """A head with a dashboard, on whose path is the Python that has Ray; its connection is ``ray_jobs``."""
     from tests.ray_head import RayHead
 
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     head = RayHead(dashboard_port=free_ports(1)[0], PATH=path)
-    os.environ["AIRFLOW_CONN_RAY_GATEWAY"] = uri_of(head)
-    yield head
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_RAY_JOBS", uri_of(head))
+        yield head
     head.stop()
 
 
 @pytest.fixture
 def conn_id(head):
-    return "ray_gateway"
+    return "ray_jobs"
 
 
 @pytest.fixture
@@ -321,7 +322,7 @@ from tests.dag_runs import context_of
 operator = RaySubmitJobOperator(
     task_id="by_hand",
     entrypoint="echo 42 > $AIRFLOW_RAY_RESULT",
-    ray_conn_id="ray_gateway",
+    ray_conn_id="ray_jobs",
     result="value",
 )
 value = operator.execute(context_of("without_ray"))

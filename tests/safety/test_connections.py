@@ -70,6 +70,9 @@ def freed(monkeypatch: pytest.MonkeyPatch) -> list[ObjectURI]:
     freed: list[ObjectURI] = []
 
     class Client:
+        def describe(self, uri: ObjectURI) -> dict[str, Any]:
+            return {"state": "SUCCEEDED"}
+
         def release(self, uri: ObjectURI) -> list[ObjectURI]:
             freed.append(uri)
             return [uri]
