@@ -126,6 +126,9 @@ def connection_error(
 def _tls_problem(address: str, tls: Tls | None, details: str) -> str | None:
     """Return what is wrong with TLS, in gRPC's own ``details`` or by another handshake, or None."""
     words = _plain(details)
+    if "certificate verify failed" in words:
+        # An older Arrow Flight does not say why.
+        words += _plain(_verification_problem(address, tls))
     told = next((problem for sign, problem in _TLS_PROBLEMS.items() if _plain(sign) in words), None)
     # A server that refuses a client closes the connection after the handshake, without a word.
     is_refused = "closed" in details or "reset" in details
@@ -147,17 +150,33 @@ def _plain(text: str) -> str:
 
 
 def _speaks_tls(address: str) -> bool:
-    host, _, port = address.rpartition(":")
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        with (
-            socket.create_connection((host, int(port)), HANDSHAKE_SECONDS) as plain,
-            context.wrap_socket(plain),
-        ):
-            return True
+        _shake_hands(address, context)
     except OSError:
         return False
+    return True
+
+
+def _verification_problem(address: str, tls: Tls | None) -> str:
+    """Return why the certificate of a server is not believed, in OpenSSL's words; empty where that cannot be told."""
+    authorities = tls.ca_cert.decode() if tls is not None and tls.ca_cert is not None else None
+    context = ssl.create_default_context(cadata=authorities)
+    context.check_hostname = False
+    try:
+        _shake_hands(address, context)
+    except ssl.SSLCertVerificationError as error:
+        return str(error.verify_message)
+    except OSError:
+        return ""
+    return ""
+
+
+def _shake_hands(address: str, context: ssl.SSLContext) -> None:
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), HANDSHAKE_SECONDS) as plain, context.wrap_socket(plain):
+        return
 
 
 def _has_expired(pem: bytes) -> bool:
