@@ -268,9 +268,14 @@ def test_what_a_script_leaves_is_the_input_of_a_ray_task(head, conn_id, script, 
             runtime_env=script(LEAVES_A_FRAME),
             result="ref",
             deferrable=deferrable,
+            ray_conn_id=conn_id,
         )
         RayPythonOperator(
-            task_id="sum", python_callable=lambda frame: int(frame["a"].sum()), op_args=[job.output], result="value"
+            task_id="sum",
+            python_callable=lambda frame: int(frame["a"].sum()),
+            op_args=[job.output],
+            result="value",
+            ray_conn_id=conn_id,
         )
     run = run_dag(dag)
     assert run.xcom("sum") == 15
