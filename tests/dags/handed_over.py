@@ -7,12 +7,14 @@ from helpers.frame_kinds import MAKERS, look_at
 
 from airflow_ray.decorators import ray_task
 
-OF_A_CLUSTER = ("modin", "dataset", "matrix")
+OF_A_CLUSTER = ("modin", "dataset")
+# A plain task that is no process of the cluster cannot read it.
+FOR_RAY_TASKS = ("matrix",)
 
 
 @task
 def extract():
-    return {kind: make() for kind, make in MAKERS.items() if kind not in OF_A_CLUSTER}
+    return {kind: make() for kind, make in MAKERS.items() if kind not in OF_A_CLUSTER + FOR_RAY_TASKS}
 
 
 @ray_task(multiple_outputs=True)
