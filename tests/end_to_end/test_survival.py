@@ -85,7 +85,8 @@ def test_retry_goes_on_with_the_work_of_a_task_process_that_was_killed(airflow, 
         time.sleep(0.2)
     work.finish()
     assert (len(work.pids), work.instance["try_number"]) == (1, 2)
-    assert "going on with that" in work.log()
+    # It may be done before the retry asks for it.
+    assert "already, by an earlier try" in work.log()
 
 
 @pytest.mark.slow
