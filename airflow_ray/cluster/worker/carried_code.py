@@ -65,7 +65,8 @@ def _arrived(pickled: bytes, key: bytes) -> Any:
     worker: Any = ray._private.worker.global_worker
     # Where it fails, there are no lines of this process in the log of the work; its tasks run as ever.
     with suppress(Exception):
-        if not hasattr(worker, _PLACE):
+        # A driver may get such a class too, with a value that it reads: what it writes is none of the work's.
+        if worker.mode == ray.WORKER_MODE and not hasattr(worker, _PLACE):
             cloudpickle.loads(worker.gcs_client.internal_kv_get(key, _KEYS))()
     return cloudpickle.loads(pickled)
 
