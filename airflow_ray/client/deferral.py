@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
@@ -10,6 +11,8 @@ from asgiref.sync import sync_to_async
 from airflow_ray._compat import BaseHook, conf
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from airflow_ray.client.connection.settings import RaySettings
 
 # What Airflow's scheduler takes for a turn at least, as far as one has to reckon with.
@@ -29,6 +32,11 @@ def seconds_to_settle(start_seconds: float = 0.0) -> float:
     """
     report: float = conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)
     return float(min(MAX_SETTLE_SECONDS, report + max(TURN_SECONDS, 2 * start_seconds)))
+
+
+def seconds_of_start(context: Context) -> float:
+    """Return how long the start of the task's process has taken, at the beginning of what the task does."""
+    return (datetime.now(timezone.utc) - context["ti"].start_date).total_seconds()
 
 
 def seconds_until(deadline: float | None) -> float | None:

@@ -6,12 +6,12 @@ import time
 import uuid
 from abc import abstractmethod
 from contextlib import closing, contextmanager
-from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import AirflowTaskTimeout, bundle_folders, region_of
 from airflow_ray.client.connection.threads import await_result, start_in_thread
+from airflow_ray.client.deferral import seconds_of_start
 from airflow_ray.client.failure_details import NOT_CANCELLED
 from airflow_ray.client.submission.rendered import value_or_none
 from airflow_ray.cluster.protocol import State
@@ -68,7 +68,7 @@ class RayOperator(RayArguments):
 
     def execute(self, context: Context) -> Any:
         """Run the callable on the cluster, wait for it and return what the task returns."""
-        start_seconds = (datetime.now(timezone.utc) - context["ti"].start_date).total_seconds()
+        start_seconds = seconds_of_start(context)
         deadline = None
         if self.execution_timeout is not None:
             deadline = time.time() + self.execution_timeout.total_seconds()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_ray._compat import AirflowTaskTimeout
+from airflow_ray.client.deferral import seconds_of_start
 from airflow_ray.client.submission.rendered import mapping
 from airflow_ray.client.submission.result_policy import check_result
 from airflow_ray.exceptions import AirflowRayError, RayConfigurationError, RayJobResultError, RayTaskFailedError
@@ -92,7 +92,7 @@ class RaySubmitJobOperator(RayOperator):
         from airflow_ray.client.jobs.attempts import Attempt, job_name
         from airflow_ray.client.jobs.jobs import begin_job, packed_runtime_env, page_of
 
-        start_seconds = (datetime.now(timezone.utc) - context["ti"].start_date).total_seconds()
+        start_seconds = seconds_of_start(context)
         deadline = None
         if self.execution_timeout is not None:
             deadline = time.time() + self.execution_timeout.total_seconds()
@@ -224,7 +224,7 @@ class RaySubmitJobOperator(RayOperator):
     def _returned(self, uri: ObjectURI, progress: Progress) -> Any:
         record: dict[str, Any] = progress.record or {}
         (output,) = record["outputs"].values()
-        show_result(self.log, output, record, str(uri) if self.result == "ref" else "returned as value")
+        show_result(self.log, output, record, str(uri) if self.result == "ref" else None)
         show_checkpoint(self.log, output.get("checkpoint"))
         self._remove_file(uri)
         return str(uri) if self.result == "ref" else progress.value

@@ -66,14 +66,15 @@ class RayReleaseOperator(BaseOperator):
         if self._frees_run:
             ti = context["ti"]
             with RayClient(self.ray_conn_id).connect() as client:
-                self._checkpoint(client, client.list_objects(ti.dag_id, ti.run_id))
+                if self.keep:
+                    self._checkpoint(client, client.list_objects(ti.dag_id, ti.run_id))
                 self._show(client.release(dag_id=ti.dag_id, run_id=ti.run_id))
             return
         uris = list({uri.work: uri for uri in _uris_in(self.object_uri)}.values())
         for conn_id in dict.fromkeys(uri.conn_id for uri in uris):
             with RayClient(conn_id).connect() as client:
                 own = [uri for uri in uris if uri.conn_id == conn_id]
-                for uri in own:
+                for uri in own if self.keep else ():
                     held = client.list_objects(uri.dag_id, uri.run_id)
                     self._checkpoint(client, [each for each in held if ObjectURI.parse(each["uri"]).work == uri.work])
                 for uri in own:
@@ -83,10 +84,10 @@ class RayReleaseOperator(BaseOperator):
         """Write the checkpoints that are to be kept, of what the cluster holds."""
         from airflow_ray.client.errand import checkpoint
 
-        for each in held if self.keep else ():
+        for each in held:
             if each["state"] == State.SUCCEEDED and each["checkpoint"] is None:
                 self.log.info(
-                    "The checkpoint of %s is %s", each["uri"], checkpoint(client, ObjectURI.parse(each["uri"]))
+                    "The checkpoint of %s is at %s", each["uri"], checkpoint(client, ObjectURI.parse(each["uri"]))
                 )
 
     def _show(self, freed: list[ObjectURI]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import AirflowSensorTimeout, BaseSensorOperator, conf
+from airflow_ray.client.deferral import seconds_of_start
 from airflow_ray.client.submission.uri_policy import require_allowed as checked
 from airflow_ray.exceptions import ObjectURIError, RayObjectLostError
 from airflow_ray.object_uri import ObjectURI
@@ -56,7 +56,7 @@ class RayObjectSensor(BaseSensorOperator):
             return super().execute(context)
         from airflow_ray.triggers import seconds_to_settle
 
-        start_seconds = (datetime.now(timezone.utc) - context["ti"].start_date).total_seconds()
+        start_seconds = seconds_of_start(context)
         resume = {"deadline": time.time() + self.timeout, "settle_seconds": seconds_to_settle(start_seconds)}
         return self._wait(context, resume)
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 # What runners and other owners call is not for clients, and neither is what takes or returns a ref.
 VERBS = frozenset(
     {
-        # Clients of messages before 7 call it.
-        "acknowledge",
         "adopt",
         "attach",
         "cancel",
