@@ -93,6 +93,7 @@ def upload(hook: RayHook) -> Any:
     value = os.urandom(UPLOADED_BYTES)
     with hook.connect():
         tell("upload")
+        await_go("upload")
         hook.put(value, uri=uri_of("uploaded"))
         hashed = hook.submit(hash_of, str(uri_of("uploaded")), uri=uri_of("hashed"))
         hook.wait(hashed)

@@ -26,7 +26,8 @@ CUT_SECONDS = 60
 # In which the head's host is to find out that the other one has vanished, and a process to end.
 NOTICE_SECONDS = 120
 END_SECONDS = 240
-SLOW_MEGABYTES = 10
+# With these the upload takes half a minute.
+SLOW_MEGABYTES = 5
 
 
 class Process:
@@ -130,6 +131,8 @@ def cut(
         each.await_ready()
     await_file(folder / "wait.ledger")
     await_file(folder / "forsake.ledger")
+    # Only now, lest it be over before the cut where the others take long to get ready.
+    processes["upload"].go()
     processes["upload"].await_log("Uploaded")
     # What is submitted now arrives, and the answer does not.
     hosts.airflow.go_deaf()
