@@ -62,25 +62,6 @@ def quiet_beside_loud():
     ray_task(count, task_id="loud", **options)("loud", 30_000, 0.001)
 
 
-@dag(schedule=None, params={"gate": ""})
-def many_wait():
-    # Without retries: one that is lost fails the run.
-    @ray_task(num_cpus=0, result="value", deferrable=True)
-    def double(number, params):
-        import os
-        import time
-
-        while not os.path.exists(params["gate"]):
-            time.sleep(0.5)
-        return number * 2
-
-    @task
-    def total(numbers):
-        return sum(numbers)
-
-    total(double.expand(number=list(range(20))))
-
-
 @dag(schedule=None, params={"number": 1, "seconds": 1})
 def many_end_soon():
     @task
@@ -120,7 +101,6 @@ triggerer_waits()
 worker_waits_too_long()
 triggerer_waits_too_long()
 quiet_beside_loud()
-many_wait()
 many_end_soon()
 waits_for_another()
 makes_for_another()
