@@ -10,6 +10,7 @@ from airflow_ray.cluster.checkpoints.formats import FORMATS
 from airflow_ray.cluster.checkpoints.parts import PartReader, PartWriter
 from airflow_ray.cluster.checkpoints.storage import Storage
 from airflow_ray.cluster.failures import CheckpointFailure
+from airflow_ray.cluster.own_tasks import own_task
 from airflow_ray.cluster.protocol import FailureKind
 
 if TYPE_CHECKING:
@@ -73,9 +74,7 @@ class _Streams:
     def create_objects(self, refs: list[Any]) -> None:
         if not refs:
             return
-        import ray
-
-        write = ray.remote(num_cpus=1)(_write_object)
+        write = own_task(_write_object, num_cpus=1)
         self._objects += _results(
             [
                 write.remote(self._storage.settings, self._folder, f"{self._prefix}-{number}", ref)
@@ -86,9 +85,7 @@ class _Streams:
     def open_objects(self) -> list[Any]:
         if not self._objects:
             return []
-        import ray
-
-        read = ray.remote(num_cpus=1, num_returns=2)(_read_object)
+        read = own_task(_read_object, num_cpus=1, num_returns=2)
         pairs = [read.remote(self._storage.settings, self._folder, content) for content in self._objects]
         _results([outcome for _, outcome in pairs])
         return [value for value, _ in pairs]

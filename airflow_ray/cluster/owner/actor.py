@@ -130,6 +130,8 @@ class Owner:
         if not answer:
             lent = await self._borrow(inputs)
             answer = await self._submissions.submit(record_id, payload, sources, inputs, options, lent=lent, **more)
+            if (record := self._records.get(record_id)) is not None:
+                await self._children.note_work(record)
         return await self._with_page(record_id, answer)
 
     async def adopt(self, record_id: str, key: str, *args: Any) -> dict[str, Any] | None:
@@ -228,8 +230,6 @@ class Owner:
 
     async def announce_start(self, record_id: str, attempt: str, run_id: str, node: str, pid: int) -> None:
         """See :meth:`Submissions.announce_start`."""
-        if (record := self._records.current(record_id, attempt)) is not None:
-            await self._children.note_work(record)
         await self._submissions.announce_start(record_id, attempt, run_id, node, pid)
 
     async def append_log(self, record_id: str, attempt: str, lines: list[str], levels: str) -> bool:

@@ -8,6 +8,8 @@ import threading
 import time
 from typing import Any, NamedTuple
 
+from airflow_ray.cluster.own_tasks import own_task
+
 # What is set without anything being built or downloaded.
 PLAIN_FIELDS = frozenset({"env_vars", "config"})
 # Ray gives up one try after so long, and tries three times.
@@ -85,10 +87,8 @@ class Environments:
 
     @functools.cached_property
     def _reader(self) -> Any:
-        import ray
-
         # Once: Ray keeps each remote function until the job ends, which is that of the owner.
-        return ray.remote(num_cpus=0, max_retries=0)(_last_words)
+        return own_task(_last_words, num_cpus=0, max_retries=0)
 
     def _read_words(self, node_id: str) -> str:
         import ray

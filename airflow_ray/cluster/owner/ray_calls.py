@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.cluster.own_tasks import own_task
 from airflow_ray.cluster.owner import store
 from airflow_ray.cluster.owner.cluster_look import take_look
 from airflow_ray.cluster.owner.ray_objects import with_ray_objects
@@ -48,11 +49,11 @@ class RayCalls:
         self._name = ray.get_runtime_context().get_actor_name()
         self._run = ray.remote(num_returns="streaming")(run)
         self._run_in_own_process = ray.remote(num_returns="streaming", max_calls=1)(run)
-        self._copy = ray.remote(num_cpus=0)(_same)
-        self._restore = ray.remote(num_returns=2)(restore)
-        self._collected = ray.remote(num_cpus=0)(collected)
-        self._why_unreadable = ray.remote(num_cpus=0, max_retries=0)(why_unreadable)
-        self._value_around = ray.remote(num_cpus=0, num_returns=2)(value_around)
+        self._copy = own_task(_same, num_cpus=0)
+        self._restore = own_task(restore, num_returns=2)
+        self._collected = own_task(collected, num_cpus=0)
+        self._why_unreadable = own_task(why_unreadable, num_cpus=0, max_retries=0)
+        self._value_around = own_task(value_around, num_cpus=0, num_returns=2)
         self._spill_sample: asyncio.Task[int | None] | None = None
         self._spill_sampled_at = float("-inf")
         # A node that does not answer holds up nothing else.

@@ -117,6 +117,9 @@ class Record:
 
         :param who: the child, as a person knows it.
         """
+        if child == self.task_id:
+            # Its own process, before the callable is called: its inputs are unpickled there by code of the user's.
+            return lines, levels
         if self.repeats is None and not wants_fewer(self.options):
             return [f"{who} {line}" for line in lines], levels
         self.repeats = self.repeats or Repeats()

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, NamedTuple
 
 from airflow_ray.cluster.failures import failure_of
+from airflow_ray.cluster.own_tasks import own_task
 from airflow_ray.cluster.worker.transfer import receive, send
 
 # The node of the gateway, whose socket is reached there only.
@@ -29,11 +30,9 @@ class Transfers:
     """The transfers that are under way; part of the owner, which never holds a value."""
 
     def __init__(self) -> None:
-        import ray
-
         self._uploads: dict[str, _Upload] = {}
-        self._receive = ray.remote(num_returns=2, **ON_HEAD)(receive)
-        self._send = ray.remote(**ON_HEAD)(send)
+        self._receive = own_task(receive, num_returns=2, **ON_HEAD)
+        self._send = own_task(send, **ON_HEAD)
         self._downloads = 0
 
     async def receive(self, name: str, sizes: list[int], socket: str) -> dict[str, Any] | None:

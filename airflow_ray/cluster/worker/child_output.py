@@ -16,9 +16,11 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray.cluster.log_levels import PLAIN
+from airflow_ray.cluster.own_tasks import is_own_task
 from airflow_ray.cluster.redaction import redacted, secrets_of_work
 from airflow_ray.cluster.worker.level_marks import letter_under_way, note_levels
 from airflow_ray.cluster.worker.line_assembler import LineAssembler
+from airflow_ray.cluster.worker.watched_stream import PIECE, WatchedStream, layers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +31,6 @@ NOTE_SECONDS = 0.005
 # Before a value leaves the process: whoever reads that may end the work.
 LEAVE_SECONDS = 5.0
 ANSWER_SECONDS = 60.0
-PIECE = 64 * 1024
 MAX_BATCH_BYTES = 256 * 1024
 MAX_UNSENT_BYTES = 1024 * 1024
 # By which Ray tells in its log files whose lines follow.
@@ -71,7 +72,7 @@ class ChildOutput(threading.Thread):
         self._is_busy = False
         # The runner has a way of its own for what it writes.
         self._is_runner = False
-        self._streams: list[_Watched] = []
+        self._streams: list[WatchedStream] = []
         self._begin()
 
     @property
@@ -82,8 +83,8 @@ class ChildOutput(threading.Thread):
     def watch_streams(self) -> None:
         """Take what is written to ``sys.stdout`` and ``sys.stderr``, and logging from INFO on as the runner does."""
         note_levels()
-        before = {id(stream): name for name in ("stdout", "stderr") for stream in _layers(getattr(sys, name))}
-        self._streams = [_Watched(sys.stdout, self), _Watched(sys.stderr, self)]
+        before = {id(stream): name for name in ("stdout", "stderr") for stream in layers_of(getattr(sys, name))}
+        self._streams = [WatchedStream(sys.stdout, self.take), WatchedStream(sys.stderr, self.take)]
         sys.stdout, sys.stderr = self._streams
         # Those that Ray has made hold the streams as they were.
         for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
@@ -149,6 +150,9 @@ class ChildOutput(threading.Thread):
         """Wait until what was written so far has come to the owner: a value may be all that the work waits for."""
         self._take_begun()
         if not self.has_unsent or os.getpid() != self._pid or threading.current_thread() is self:
+            return
+        # Under this lock the thread unpickles arguments, and Ray reads no answer to another thread meanwhile.
+        if self._worker.function_actor_manager.lock._is_owned():
             return
         deadline = time.monotonic() + LEAVE_SECONDS
         with self._changed:
@@ -237,6 +241,9 @@ class ChildOutput(threading.Thread):
             if actor.is_nil():
                 self._main_task = task
                 self._child, self._who = task.hex(), f"(task {name} {self._place})"
+                if is_own_task(name):
+                    # Nobody has told whose child it is, and nobody waits for what it writes.
+                    self._unwanted = self._child
             else:
                 self._main_task = None
                 # Until Ray has told, it is that of its first method.
@@ -248,46 +255,3 @@ class ChildOutput(threading.Thread):
             size = sum(map(len, lines))
             self._unsent.append(_Batch(self._child, self._who, lines, levels, size + 1))
             self._unsent_bytes += size + 1
-
-
-class _Watched:
-    """A stream of which somebody gets a copy, a whole line of each thread at a time.
-
-    ``print`` writes the end of a line by itself, and another thread may come in between.
-    """
-
-    def __init__(self, stream: Any, output: ChildOutput) -> None:
-        self._stream = stream
-        self._output = output
-        self._of_thread = threading.local()
-
-    def write(self, text: str) -> Any:
-        written = self._stream.write(text)
-        before = self.pop_begun()
-        whole, end, begun = (before + text).rpartition("\n")
-        if "\r" in begun or len(begun) > PIECE:
-            # A progress bar is to be seen while it goes on.
-            whole, begun = whole + end + begun, ""
-        self._of_thread.begun = begun
-        if whole or end:
-            self._output.take(whole + end)
-        return written
-
-    def pop_begun(self) -> str:
-        """Return what this thread has written of a line without an end, and forget it."""
-        begun: str = getattr(self._of_thread, "begun", "")
-        self._of_thread.begun = ""
-        return begun
-
-    def writelines(self, lines: Any) -> None:
-        for line in lines:
-            self.write(line)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-def _layers(stream: Any) -> list[Any]:
-    """Return a stream and what Ray has wrapped in it."""
-    inner = getattr(stream, "stream", None)
-    return [stream] if inner is None else [stream, inner]

@@ -111,6 +111,48 @@ def test_lines_of_what_children_start_are_of_the_same_work(hook):
     assert len(lines) == 3
 
 
+class Talkative:
+    """Says something, and stores something, wherever it is unpickled."""
+
+    def __setstate__(self, state):
+        import ray
+
+        print("unpickled")
+        self.ref = ray.put(state) if ray.is_initialized() else None
+
+
+def test_line_that_an_input_writes_as_it_is_unpickled_is_one_of_the_work_itself(hook):
+    made = new_uri(hook.ray_conn_id)
+    hook.submit(Talkative, uri=made)
+    hook.wait(made)
+
+    def uses(_talkative):
+        print("used")
+
+    # In a process that Ray has just started nobody listens yet.
+    assert lines_of(hook, uses, made) in ([("I", "unpickled"), ("I", "used")], [("I", "used")])
+
+
+def test_lines_of_the_tasks_of_this_package_itself_are_left_out(hook):
+    def starts_one_of_its_own():
+        import ray
+
+        # As own_task names it, which is not installed there.
+        @ray.remote(num_cpus=0, name="airflow-ray:copies")
+        def copies():
+            print("of the package")
+
+        @ray.remote(num_cpus=0)
+        def part():
+            print("of the callable")
+
+        ray.get(copies.remote())
+        ray.get(part.remote())
+
+    # Nobody tells the owner whose they are: it would let each wait for that before its value leaves.
+    assert [text.rpartition(") ")[2] for _, text in lines_of(hook, starts_one_of_its_own)] == ["of the callable"]
+
+
 def test_flood_line_without_end_bytes_and_progress_bar_of_an_actor_are_whole(hook):
     def starts_a_flood():
         import sys
