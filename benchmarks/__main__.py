@@ -82,7 +82,7 @@ def _parts(quick: bool) -> dict[str, Callable[[], Iterable[Result]]]:
         }
     return {
         "parsing": lambda: parsing.run(5),
-        "waits": lambda: waits.run((10, 100, 1000), 5.0),
+        "waits": lambda: waits.run((100, 1000), 5.0),
         "operator": lambda: operator_cost.run(),
         "calls": lambda: calls.run(500, 200),
         "waiting tasks": lambda: waiting_tasks.run(200, 5),
@@ -90,9 +90,9 @@ def _parts(quick: bool) -> dict[str, Callable[[], Iterable[Result]]]:
         "hand-over of kinds": lambda: handover.run_kinds(16, 5),
         "transfer": lambda: transfer.run((64, 256, 640)),
         "checkpoints": lambda: checkpoints.run((64, 640), 128),
-        "tuning": lambda: tuning.run(2, 5),
-        "scale": lambda: scale.run((10, 100, 1000), 10_000, 500),
-        "whole DAG": lambda: whole_dag.run({1: 1.0, 640: 1 / 3}),
+        "tuning": lambda: tuning.run(2, 3),
+        "scale": lambda: scale.run((10, 100, 1000), 10_000, 200),
+        "whole DAG": lambda: whole_dag.run({1: 1.0, 640: 1 / 3}, 3),
         "mapped tasks": lambda: mapped_tasks.run(300),
     }
 

@@ -32,10 +32,10 @@ def run(megabytes: dict[float, float], repeats: int = REPEATS) -> Iterator[Resul
     """
     server = S3Server()
     try:
-        with ray_head(STORE_BYTES) as head, tempfile.TemporaryDirectory(prefix="airflow-") as home:
+        with ray_head(STORE_BYTES, with_gateway=True) as head, tempfile.TemporaryDirectory(prefix="airflow-") as home:
             location = f"{server.new_bucket()}?scheme=http&endpoint_override=127.0.0.1:{server.port}&region={REGION}"
             environment = {
-                "AIRFLOW_CONN_RAY_DEFAULT": head.client_uri,
+                "AIRFLOW_CONN_RAY_DEFAULT": head.gateway_uri,
                 "BENCHMARK_RAY_ADDRESS": head.client_uri,
                 "BENCHMARK_S3_URI": f"s3://test-access-key:test-secret-key@{location}",
             }
