@@ -17,6 +17,10 @@ class ObjectURIError(RayConfigurationError):
     """A string that starts like an object URI is not one, or names an object of another connection."""
 
 
+class RayClusterNotNamedError(RayConfigurationError):
+    """The connection leads to a cluster for each run, or each DAG, and nobody has said of which one."""
+
+
 class RayConnectionError(AirflowRayError):
     """The cluster cannot be reached, or what answers there is not a Ray cluster."""
 

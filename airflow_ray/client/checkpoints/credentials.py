@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_ray._compat import AirflowNotFoundException, BaseHook, conf
+from airflow_ray._compat import AirflowNotFoundException, BaseHook
+from airflow_ray.client.fernet import keys_for
 from airflow_ray.client.pem import read_pem
 from airflow_ray.exceptions import RayCheckpointAccessError, RayConfigurationError
+
+_SIGNED = "Checkpoints are signed with a key made from Airflow's Fernet key"
 
 
 def signing_keys(work: str) -> list[str]:
@@ -19,30 +19,12 @@ def signing_keys(work: str) -> list[str]:
     :param work: the object URI of its outputs up to the key.
     :raises RayConfigurationError: this Airflow has no valid Fernet key.
     """
-    return _keys_for(f"airflow-ray checkpoint of {work}")
+    return keys_for(f"airflow-ray checkpoint of {work}", _SIGNED)
 
 
 def telling_keys(work: str) -> list[str]:
     """Return the keys that sign where those checkpoints lie, as :func:`signing_keys`: these never leave Airflow."""
-    return _keys_for(f"airflow-ray checkpoint location of {work}")
-
-
-def _keys_for(purpose: str) -> list[str]:
-    """Return keys made with HMAC-SHA256 from the Fernet keys, so that none tells those, or signs for other purposes."""
-    from cryptography.fernet import Fernet
-
-    fernet = (conf.get("core", "fernet_key", fallback=None) or "").strip()
-    keys = []
-    for key in fernet.split(","):
-        try:
-            Fernet(key.strip())
-        except ValueError as error:
-            raise RayConfigurationError(
-                "Checkpoints are signed with a key made from Airflow's Fernet key: set [core] fernet_key to the same "
-                f"valid key for the scheduler and all workers ({error})"
-            ) from error
-        keys.append(hmac.new(base64.urlsafe_b64decode(key.strip()), purpose.encode(), hashlib.sha256).hexdigest())
-    return keys
+    return keys_for(f"airflow-ray checkpoint location of {work}", _SIGNED)
 
 
 def s3_options(aws_conn_id: str) -> dict[str, Any]:

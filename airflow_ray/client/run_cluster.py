@@ -1,0 +1,87 @@
+"""Names of clusters that are made for one DAG run, or for one DAG."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+
+from airflow_ray.client.fernet import keys_for
+from airflow_ray.exceptions import RayClusterNotNamedError
+
+#: What stands for the name of a run's cluster, and of a DAG's, in the host of a connection.
+RUN, DAG = "{run}", "{dag}"
+# Kubernetes takes 63 for a label, and KubeRay makes names of services and pods from that of a cluster.
+MAX_LENGTH = 40
+# 60 bits, in hexadecimal.
+_HASH_LENGTH = 15
+_INSTALLATION_LENGTH = 16
+
+
+def installation() -> str:
+    """Return an id of this Airflow installation: the same in each of its processes, and different in another Airflow.
+
+    It is made from the Fernet key, which it does not tell. Of several keys, as there are while they are rotated, it is
+    the last one: so the id changes when the old key is taken away, and not when the new one comes.
+
+    :raises RayConfigurationError: this Airflow has no valid Fernet key.
+    """
+    keys = keys_for("airflow-ray installation", "The names of clusters are made with a key from Airflow's Fernet key")
+    return keys[-1][:_INSTALLATION_LENGTH]
+
+
+def run_name(dag_id: str, run_id: str) -> str:
+    """Return the name of the cluster of a DAG run: a DNS label that begins with a letter.
+
+    :raises RayConfigurationError: this Airflow has no valid Fernet key.
+    """
+    return _name(dag_id, run_id)
+
+
+def dag_name(dag_id: str) -> str:
+    """Return the name of the cluster that the runs of a DAG share: a DNS label that begins with a letter.
+
+    :raises RayConfigurationError: this Airflow has no valid Fernet key.
+    """
+    return _name(dag_id)
+
+
+def has_placeholder(template: str) -> bool:
+    """Return whether a text names another cluster for each run, or for each DAG."""
+    return RUN in template or DAG in template
+
+
+def rendered(template: str, dag_id: str | None, run_id: str | None) -> str:
+    """Return a text with the names in place of ``{run}`` and ``{dag}``; the rest of it is left alone.
+
+    :param dag_id: None where no DAG is known.
+    :param run_id: None where no run is known.
+    :raises RayClusterNotNamedError: the text asks for a name of what is not known.
+    :raises RayConfigurationError: this Airflow has no valid Fernet key.
+    """
+    if RUN in template:
+        if dag_id is None or run_id is None:
+            raise RayClusterNotNamedError(
+                f"{template!r} stands for a cluster of its own for each DAG run. Name the DAG and the run, or an "
+                "object URI, which holds both"
+            )
+        template = template.replace(RUN, run_name(dag_id, run_id))
+    if DAG in template:
+        if dag_id is None:
+            raise RayClusterNotNamedError(
+                f"{template!r} stands for a cluster of its own for each DAG. Name the DAG, or an object URI, which "
+                "holds it"
+            )
+        template = template.replace(DAG, dag_name(dag_id))
+    return template
+
+
+def _name(*ids: str) -> str:
+    # As JSON, so that no two lists of ids are one text, and each text has bytes.
+    digest = hashlib.sha256(json.dumps([installation(), *ids]).encode()).hexdigest()[:_HASH_LENGTH]
+    plain = unicodedata.normalize("NFKD", "-".join(ids)).encode("ascii", "ignore").decode().lower()
+    slug = re.sub("[^a-z0-9]+", "-", plain).strip("-")
+    if not slug[:1].isalpha():
+        slug = f"ray-{slug}"
+    return f"{slug[: MAX_LENGTH - _HASH_LENGTH - 1].strip('-')}-{digest}"
