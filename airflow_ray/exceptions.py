@@ -25,6 +25,10 @@ class RayConnectionError(AirflowRayError):
     """The cluster cannot be reached, or what answers there is not a Ray cluster."""
 
 
+class RayClusterGoneError(RayConnectionError):
+    """The cluster of a DAG run, or of a DAG, does not exist: it is gone, or was not made yet."""
+
+
 class RayAuthenticationError(RayConnectionError):
     """The cluster asks for a token that the connection does not have."""
 

@@ -70,6 +70,11 @@ class ObjectURI:
         return "/".join(map(quote_part, parts))
 
     @property
+    def run(self) -> tuple[str, str, str]:
+        """The connection and the ids of DAG and run, which tell the cluster of the object."""
+        return self.conn_id, self.dag_id, self.run_id
+
+    @property
     def work(self) -> str:
         """The URI without its key: the same for all outputs of the task."""
         return f"{SCHEME}{quote_part(self.conn_id)}/{self.record_id}"

@@ -20,7 +20,7 @@ def get_provider_info() -> dict[str, Any]:
                     "hidden-fields": ["schema", "login"],
                     "relabeling": {"host": "Head host", "password": "Token"},
                     "placeholders": {
-                        "host": "ray-head.example.com (empty in mode local)",
+                        "host": "ray-head.example.com, or {run}-head-svc.ray.svc (empty in mode local)",
                         "port": "8815 in mode gateway, 10001 in mode client, 6379 in mode driver",
                         "password": "16 characters or more in mode gateway",
                         "namespace": "airflow",
@@ -32,6 +32,7 @@ def get_provider_info() -> dict[str, Any]:
                         "object_ttl": "86400",
                         "checkpoint_path": "s3://my-bucket/prefix",
                         "checkpoint_conn_id": "aws_default",
+                        "kubernetes_conn_id": "kubernetes_default",
                         "tls_ca_cert": "/etc/ray/ca.crt",
                         "tls_cert": "/etc/ray/airflow.crt",
                         "tls_key": "/etc/ray/airflow.key",
@@ -101,6 +102,14 @@ def get_provider_info() -> dict[str, Any]:
                     "checkpoint_conn_id": {
                         "label": "Checkpoint connection",
                         "description": "AWS connection for checkpoints. Unset: the cluster's own credentials.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "kubernetes_conn_id": {
+                        "label": "Kubernetes connection",
+                        "description": (
+                            "Of the Kubernetes that tells the address of the head; host is then the name of the "
+                            "RayCluster. Unset: the name server tells it."
+                        ),
                         "schema": {"type": ["string", "null"]},
                     },
                     "tls": {

@@ -12,21 +12,23 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_ray import exceptions
 from airflow_ray._compat import trigger_log_path
+from airflow_ray.client.deferral import error_of as error_of
 from airflow_ray.client.deferral import seconds_to_settle as seconds_to_settle
 from airflow_ray.client.deferral import seconds_until, settings_of_id
 from airflow_ray.cluster.protocol import State
-from airflow_ray.exceptions import AirflowRayError
+from airflow_ray.exceptions import AirflowRayError, RayClusterGoneError
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from airflow_ray.client.connection.settings import RaySettings
     from airflow_ray.client.trigger_log import TriggerLog
     from airflow_ray.client.watcher import Subscription, Watcher
 
     News = asyncio.Queue[tuple[Subscription, dict[str, Any]]]
+    Watchers = dict[tuple[str, str, str], Watcher]
 
 ENDED = "ended"
 TIMEOUT = "timeout"
@@ -36,7 +38,7 @@ ERROR = "error"
 class RayObjectTrigger(BaseTrigger):
     """Waits until objects are there, or the work that makes one of them has failed.
 
-    All of these in one triggerer share one connection to a Ray cluster and one call to it an interval. The event's
+    All of these in one triggerer share one connection to each Ray cluster and one call to it an interval. The event's
     payload is a dict: ``status`` is ``ended``, ``timeout`` or ``error``, the last with ``type`` and ``message``;
     ``offset`` is the number of log lines that the task's log has; ``resume`` is what was given here.
 
@@ -106,7 +108,7 @@ class RayObjectTrigger(BaseTrigger):
         for uri in map(ObjectURI.parse, self.object_uris):
             self.log.info("Cancelling %s", uri)
             try:
-                await asyncio.to_thread(cancel, uri, await settings_of_id(uri.conn_id), self.holder)
+                await asyncio.to_thread(cancel, uri, await settings_of_id(*uri.run), self.holder)
             except AirflowRayError as error:
                 self.log.warning(NOT_CANCELLED, uri, error, uri)
 
@@ -116,7 +118,7 @@ class RayObjectTrigger(BaseTrigger):
         loop = asyncio.get_running_loop()
         news: News = asyncio.Queue()
         await self._find_log_files()
-        by_connection: dict[str, list[Subscription]] = defaultdict(list)
+        by_run: dict[tuple[str, str, str], list[Subscription]] = defaultdict(list)
 
         def deliver(subscription: Subscription, item: dict[str, Any]) -> None:
             loop.call_soon_threadsafe(news.put_nowait, (subscription, item))
@@ -124,11 +126,11 @@ class RayObjectTrigger(BaseTrigger):
         for uri in map(ObjectURI.parse, self.object_uris):
             follows = self.holder is not None
             subscription = Subscription(uri, follows, self.poll_interval, deliver, self._offset)
-            by_connection[uri.conn_id].append(subscription)
+            by_run[uri.run].append(subscription)
         with ExitStack() as stack:
             watchers = {
-                conn_id: stack.enter_context(watching(conn_id, await settings_of_id(conn_id), subscriptions))
-                for conn_id, subscriptions in by_connection.items()
+                run: stack.enter_context(watching(await settings_of_id(*run), subscriptions))
+                for run, subscriptions in by_run.items()
             }
             refreshing = asyncio.create_task(self._keep_credentials(watchers))
             stack.callback(refreshing.cancel)
@@ -150,16 +152,19 @@ class RayObjectTrigger(BaseTrigger):
         self._log_files = TriggerLog(path, hashlib.sha256(work.encode()).hexdigest()[:12])
         self._offset = await self._log_files.begin(self.log.info) or self._offset
 
-    async def _ended(self, news: News, watchers: dict[str, Watcher]) -> None:
+    async def _ended(self, news: News, watchers: Watchers) -> None:
         """Return when all have ended, or one in a way that lets the others not matter."""
         waiting = set(map(ObjectURI.parse, self.object_uris))
         while waiting:
             subscription, item = await news.get()
             if "error" in item:
+                # Whoever waits for an object looks then whether it has a checkpoint, and waits again: not in a hurry.
+                if isinstance(item["error"], RayClusterGoneError) and not subscription.follows:
+                    await asyncio.sleep(self.poll_interval)
                 raise item["error"]
             await self._show(item, None if subscription.follows else subscription.uri)
             self._offset = item["offset"]
-            watchers[subscription.uri.conn_id].confirm(subscription, self._offset)
+            watchers[subscription.uri.run].confirm(subscription, self._offset)
             if item["ended"] and item["state"] != State.SUCCEEDED:
                 return
             if item["ended"]:
@@ -186,7 +191,7 @@ class RayObjectTrigger(BaseTrigger):
         lines = list(with_methods(self.log, item["lines"], item.get("levels", "")))
         await show_lines(lines, before, self._log_files)
 
-    async def _keep_credentials(self, watchers: dict[str, Watcher]) -> None:
+    async def _keep_credentials(self, watchers: Watchers) -> None:
         """Let the work have new credentials from time to time."""
         from airflow_ray.client.checkpoints import targets
 
@@ -194,7 +199,7 @@ class RayObjectTrigger(BaseTrigger):
             await asyncio.sleep(targets.REFRESH_SECONDS)
             for uri in map(ObjectURI.parse, self.object_uris):
                 try:
-                    await self._renew_credentials(uri, watchers[uri.conn_id], **self.credentials)
+                    await self._renew_credentials(uri, watchers[uri.run], **self.credentials)
                 # Nobody waits for this task: whatever it raises would be seen by nobody, and be its last renewal.
                 except Exception as error:
                     self.log.warning("%s", targets.not_renewed(uri, error))
@@ -225,7 +230,8 @@ class RayJobTrigger(BaseTrigger):
     :param poll_interval: seconds between two questions for its status.
     :param deadline: when to give up, in seconds since 1970; None never does.
     :param fetch_logs: show what the job writes.
-    :param resume: plain data for the task that goes on, and ``settle_seconds`` as for that.
+    :param resume: plain data for the task that goes on, and ``settle_seconds`` as for that. ``run`` in it, the ids of
+        DAG and run, tells the cluster where the connection leads to one for each run; unset, it is that of the task.
     :param cancel_on_kill: whether a person who ends the task stops the job.
     """
 
@@ -273,21 +279,15 @@ class RayJobTrigger(BaseTrigger):
         from airflow_ray.client.jobs.jobs import stop_or_tell
 
         if self.cancel_on_kill:
-            settings = await settings_of_id(self.ray_conn_id)
+            settings = await self._settings()
             await asyncio.to_thread(stop_or_tell, settings, self.submission_id, 0.0, self.log)
+
+    async def _settings(self) -> RaySettings:
+        ti, told = self.task_instance, (self.resume or {}).get("run")
+        return await settings_of_id(self.ray_conn_id, *(told or ([ti.dag_id, ti.run_id] if ti else [])))
 
     async def _follow(self) -> None:
         from airflow_ray.client.jobs.jobs import follow_in_triggerer
 
-        settings, path = await settings_of_id(self.ray_conn_id), trigger_log_path(self.task_instance)
         job = self.submission_id, self.poll_interval, self.fetch_logs
-        await follow_in_triggerer(settings, *job, self.log.info, path)
-
-
-def error_of(event: dict[str, Any]) -> AirflowRayError:
-    """Return the exception that an event of status ``error`` tells."""
-    named = getattr(exceptions, event["type"], None)
-    # An event lies in the database: what it names is not called unless it is an exception of this package.
-    if isinstance(named, type) and issubclass(named, AirflowRayError):
-        return named(event["message"])
-    return AirflowRayError(event["message"])
+        await follow_in_triggerer(await self._settings(), *job, self.log.info, trigger_log_path(self.task_instance))

@@ -31,6 +31,10 @@ def get_cli_commands() -> list[GroupCommand]:
     conn_id = Arg(("--conn-id",), default="ray_default", help="Airflow connection of the cluster (ray_default)")
     dag_id = Arg(("--dag-id",), help="Only objects of this DAG")
     run_id = Arg(("--run-id",), help="Only objects of this DAG run")
+    of_cluster = (
+        Arg(("--dag-id",), help="The DAG of the cluster, where each DAG, or each run, has one of its own"),
+        Arg(("--run-id",), help="The DAG run of the cluster, where each has one of its own"),
+    )
     uri = Arg(("uri",), metavar="URI", help="Object URI, ray-object://…")
     uris = Arg(("uri",), metavar="URI", nargs="*", help="Object URIs, ray-object://…")
     head = Arg(("--head",), metavar="ROWS", type=positive_int(allow_zero=False), default=5, help="How many rows (5)")
@@ -71,6 +75,6 @@ def get_cli_commands() -> list[GroupCommand]:
             "that has not ended is cancelled. Checkpoints stay.",
         ),
         GroupCommand("gateway", "The gateway of a cluster, for those who start it with the cluster", gateway),
-        command("doctor", "Find out step by step whether a connection works", conn_id),
+        command("doctor", "Find out step by step whether a connection works", conn_id, *of_cluster),
     )
     return [GroupCommand("ray", "See and free what tasks have left on a Ray cluster", commands)]

@@ -68,7 +68,7 @@ def _errors_only() -> Iterator[None]:
 @_command
 def objects(args: Namespace) -> None:
     """List what the cluster holds."""
-    found = RayClient(args.conn_id).list_objects(args.dag_id, args.run_id)
+    found = RayClient(args.conn_id, args.dag_id, args.run_id).list_objects(args.dag_id, args.run_id)
     show(found, args.output, list(map(object_row, found)))
 
 
@@ -76,7 +76,7 @@ def objects(args: Namespace) -> None:
 def describe(args: Namespace) -> None:
     """Show the record of the work that made an object."""
     uri = ObjectURI.parse(args.uri)
-    record = RayClient(uri.conn_id).describe(uri)
+    record = RayClient(*uri.run).describe(uri)
     if record["state"] == State.LOST:
         raise exception_for(uri, record)
     show({"uri": str(uri), **record}, args.output, record_rows(uri, record))
@@ -89,7 +89,7 @@ def get(args: Namespace) -> None:
     """Show the first rows of an object."""
     uri = ObjectURI.parse(args.uri)
     width = shutil.get_terminal_size((DEFAULT_WIDTH, 0)).columns
-    with RayClient(uri.conn_id).connect() as client:
+    with RayClient(*uri.run).connect() as client:
         head = head_of(client, uri, args.head, width)
         say(summary(client.describe(uri)["outputs"][uri.key]))
     say(head)
@@ -110,7 +110,7 @@ def release(args: Namespace) -> None:
 def doctor(args: Namespace) -> None:
     """Check a connection."""
     failed = 0
-    for finding in diagnose(args.conn_id):
+    for finding in diagnose(args.conn_id, args.dag_id, args.run_id):
         say(f"{finding.outcome:<8} {finding.name:<16} {finding.text}")
         if finding.remedy is not None:
             say(f"{'':<25} {finding.remedy}")
@@ -141,9 +141,10 @@ def _free_named(uris: list[ObjectURI]) -> None:
         for client in clients.values():
             connections.enter_context(client.connect())
         for work, uri in {uri.work: uri for uri in uris}.items():
-            of_run = clients[uri.conn_id].list_objects(uri.dag_id, uri.run_id)
+            client = clients[uri.conn_id].of(uri)
+            of_run = client.list_objects(uri.dag_id, uri.run_id)
             entries = [each for each in of_run if each["uri"].startswith(f"{work}/")]
-            clients[uri.conn_id].release(uri)
+            client.release(uri)
             freed += entries
             if not entries:
                 unknown.append(str(uri))
@@ -153,7 +154,7 @@ def _free_named(uris: list[ObjectURI]) -> None:
 
 
 def _free_run(args: Namespace) -> None:
-    client = RayClient(args.conn_id)
+    client = RayClient(args.conn_id, args.dag_id, args.run_id)
     with client.connect():
         entries = client.list_objects(args.dag_id, args.run_id)
         if entries and (args.yes or _user_agrees(entries)):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client import errors, following
-from airflow_ray.client.checkpoints import Targets, has_checkpoint, restore
+from airflow_ray.client.checkpoints import Targets, from_gone_cluster, has_checkpoint, require_checkpoint, restore
 from airflow_ray.client.connection.link import Link
 from airflow_ray.client.connection.session import ObjectNotThere
 from airflow_ray.client.submission.callables import check_callable
@@ -22,6 +22,7 @@ from airflow_ray.cluster.values.description import describe_value
 from airflow_ray.exceptions import (
     ObjectURIError,
     RayConfigurationError,
+    RayConnectionError,
     RayObjectLostError,
 )
 from airflow_ray.object_uri import RETURN_VALUE, ObjectURI, quote_part
@@ -29,6 +30,7 @@ from airflow_ray.object_uri import RETURN_VALUE, ObjectURI, quote_part
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
+    from airflow_ray.client.connection.clusters import Cluster
     from airflow_ray.client.connection.settings import RaySettings
     from airflow_ray.client.progress import Progress
     from airflow_ray.cluster.protocol import TaskTry
@@ -39,15 +41,23 @@ RESTORE_ROUNDS = 3
 class RayClient:
     """The verbs of :class:`~airflow_ray.hooks.ray.RayHook`, which says what each takes, returns and raises, and more.
 
-    It belongs to the thread that uses it.
+    It belongs to the thread that uses it. Of a connection that leads to a cluster for each DAG run, or for each DAG,
+    one that was not told which has only :meth:`at` and :meth:`of`.
 
     :param conn_id: Airflow connection of type ``ray``.
+    :param dag_id: DAG of the cluster, where each has one of its own, or each of its runs.
+    :param run_id: run of the cluster, likewise.
     """
 
-    def __init__(self, conn_id: str) -> None:
+    def __init__(self, conn_id: str, dag_id: str | None = None, run_id: str | None = None) -> None:
         self.conn_id = conn_id
-        self.link = Link(conn_id)
-        self.targets = Targets(self.link)
+        self._lead_to(Link(conn_id, dag_id, run_id))
+        self._others: dict[Cluster, RayClient] = {}
+        self._held: ExitStack | None = None
+
+    def _lead_to(self, link: Link) -> None:
+        self.link = link
+        self.targets = Targets(link)
 
     @property
     def settings(self) -> RaySettings:
@@ -56,9 +66,34 @@ class RayClient:
 
     @contextmanager
     def connect(self) -> Iterator[RayClient]:
-        """Hold one connection for as long as the context lasts."""
-        with self.link.connect():
-            yield self
+        """Hold one connection for as long as the context lasts; or where it may be several, those that come to be."""
+        if self.link.is_of_one_cluster:
+            with self.link.connect():
+                yield self
+            return
+        with ExitStack() as held:
+            outer, self._held = self._held, held
+            try:
+                yield self
+            finally:
+                self._held = outer
+
+    def of(self, uri: ObjectURI | str) -> RayClient:
+        """Return the client of the cluster that an object belongs to."""
+        parsed = ObjectURI.parse(uri)
+        return self.at(parsed.dag_id, parsed.run_id)
+
+    def at(self, dag_id: str | None, run_id: str | None) -> RayClient:
+        """Return the client of the cluster of a DAG run: this one, unless the connection leads to several."""
+        link = self.link.at(dag_id, run_id)
+        if link is self.link:
+            return self
+        cluster = link.settings.cluster
+        if cluster not in self._others:
+            self._others[cluster] = RayClient(self.conn_id)
+            self._others[cluster]._lead_to(link)
+        self._others[cluster].link.holder = self._held
+        return self._others[cluster]
 
     def submit(
         self,
@@ -145,9 +180,13 @@ class RayClient:
         :raises AirflowRayError: the work that makes it failed or was cancelled; the subclass tells which.
         """
         uri = self._own_uri(uri)
-        with self.link.connect():
-            self.link.call("forget_if_lost", uri.record_id, uri.key)
-            record = self.describe(uri)
+        try:
+            with self.link.connect():
+                self.link.call("forget_if_lost", uri.record_id, uri.key)
+                record = self.describe(uri)
+        except RayConnectionError as error:
+            require_checkpoint(self.link, uri, error)
+            return True
         state = record["state"]
         if state in (State.FAILED, State.CANCELLED):
             raise errors.exception_for(uri, record)
@@ -168,6 +207,13 @@ class RayClient:
     def get(self, uri: ObjectURI | str) -> Any:
         """Return the object that ``uri`` names: without a copy where this process runs on its node."""
         uri = self._own_uri(uri)
+        try:
+            return self.get_there(uri)
+        except RayConnectionError as error:
+            return from_gone_cluster(self.link, uri, error)
+
+    def get_there(self, uri: ObjectURI) -> Any:
+        """Do so only from the cluster itself, whether that is one that comes and goes or not."""
         reason = None
         with self.link.connect():
             for _ in range(RESTORE_ROUNDS):

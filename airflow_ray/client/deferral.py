@@ -1,14 +1,16 @@
-"""What triggers need besides what they wait for: time, and the settings of a connection."""
+"""What triggers need besides what they wait for: time, the settings of a connection, and the errors they tell."""
 
 from __future__ import annotations
 
 import time
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 
+from airflow_ray import exceptions
 from airflow_ray._compat import BaseHook, conf
+from airflow_ray.exceptions import AirflowRayError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -44,9 +46,23 @@ def seconds_until(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.time())
 
 
-async def settings_of_id(conn_id: str) -> RaySettings:
-    """Return what a connection says, of a name that Airflow is asked for."""
+async def settings_of_id(conn_id: str, dag_id: str | None = None, run_id: str | None = None) -> RaySettings:
+    """Return what a connection says of the cluster of a DAG run, of a name that Airflow is asked for.
+
+    :raises RayClusterNotNamedError: it leads to a cluster for each DAG, or for each run, and none was named.
+    """
+    from airflow_ray.client.connection.clusters import settings_at
     from airflow_ray.client.connection.settings import settings_of
 
     # Not in the event loop: it reads the files of certificates.
-    return await sync_to_async(settings_of)(await BaseHook.aget_connection(conn_id))
+    settings = await sync_to_async(settings_of)(await BaseHook.aget_connection(conn_id))
+    return settings_at(settings, dag_id, run_id)
+
+
+def error_of(event: dict[str, Any]) -> AirflowRayError:
+    """Return the exception that an event of status ``error`` tells."""
+    named = getattr(exceptions, event["type"], None)
+    # An event lies in the database: what it names is not called unless it is an exception of this package.
+    if isinstance(named, type) and issubclass(named, AirflowRayError):
+        return named(event["message"])
+    return AirflowRayError(event["message"])

@@ -1,4 +1,4 @@
-"""One connection for the many short calls of a process that is not made for Ray, such as a plain task."""
+"""One connection to a cluster for the many short calls of a process that is not made for Ray, such as a plain task."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_ray.client.client import RayClient
+from airflow_ray.client.connection.clusters import Cluster, cluster_of
+from airflow_ray.client.connection.link import Link
 from airflow_ray.exceptions import RayConnectionError, RayOwnerDiedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_ray.client.connection.settings import RaySettings
+    from airflow_ray.object_uri import ObjectURI
 
 T = TypeVar("T")
 
@@ -23,8 +27,8 @@ LINGER_SECONDS = 10.0
 class _KeptConnection:
     """A connection to one cluster, which is made when it is needed and ends a while after its last use."""
 
-    def __init__(self, conn_id: str) -> None:
-        self._conn_id = conn_id
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
         # A value that is read may itself lead to a call, in the same thread.
         self._lock = threading.RLock()
         self._stack = ExitStack()
@@ -35,7 +39,7 @@ class _KeptConnection:
         """Return what ``function`` returns for a connected client."""
         if not self._lock.acquire(blocking=False):
             # Another thread uses it, perhaps for long: a connection belongs to one thread.
-            with RayClient(self._conn_id).connect() as client:
+            with RayClient(*self._cluster).connect() as client:
                 return function(client)
         try:
             self._stop_timer()
@@ -62,7 +66,7 @@ class _KeptConnection:
 
     def _connected(self) -> RayClient:
         if self._client is None:
-            self._client = self._stack.enter_context(RayClient(self._conn_id).connect())
+            self._client = self._stack.enter_context(RayClient(*self._cluster).connect())
         return self._client
 
     def _start_timer(self) -> None:
@@ -87,21 +91,32 @@ class _KeptConnection:
         self._stop_timer()
         self._client = None
         self._stack.close()
+        # It may have been changed when the next one is made.
+        _connections.pop(self._cluster.conn_id, None)
 
 
-_kept: dict[str, _KeptConnection] = {}
+# What the connections say from which clusters there are connections: each value would ask Airflow for it.
+_connections: dict[str, RaySettings] = {}
+_kept: dict[Cluster, _KeptConnection] = {}
 
 
-def call(conn_id: str, function: Callable[[RayClient], T]) -> T:
-    """Return what ``function`` returns for a connected client, over the connection that is there or else a new one.
+def call(uri: ObjectURI, function: Callable[[RayClient], T]) -> T:
+    """Return what ``function`` returns for a client that is connected to the cluster of an object.
+
+    The connection is the one that is there, or else a new one.
 
     :raises RayConnectionError: no connection could be made.
     """
+    connection = _connections.get(uri.conn_id)
+    if connection is None:
+        connection = _connections[uri.conn_id] = Link(uri.conn_id).connection
+    cluster = cluster_of(connection, uri.dag_id, uri.run_id)
     # In one step, so that two threads get the same one.
-    return _kept.setdefault(conn_id, _KeptConnection(conn_id)).call(function)
+    return _kept.setdefault(cluster, _KeptConnection(cluster)).call(function)
 
 
 def close(conn_id: str) -> None:
-    """End the connection, if there is one."""
-    if conn_id in _kept:
-        _kept[conn_id].close()
+    """End the connections, if there are any."""
+    for cluster, connection in list(_kept.items()):
+        if cluster.conn_id == conn_id:
+            connection.close()

@@ -60,21 +60,30 @@ def rendered(template: str, dag_id: str | None, run_id: str | None) -> str:
     :raises RayClusterNotNamedError: the text asks for a name of what is not known.
     :raises RayConfigurationError: this Airflow has no valid Fernet key.
     """
-    if RUN in template:
-        if dag_id is None or run_id is None:
-            raise RayClusterNotNamedError(
-                f"{template!r} stands for a cluster of its own for each DAG run. Name the DAG and the run, or an "
-                "object URI, which holds both"
-            )
-        template = template.replace(RUN, run_name(dag_id, run_id))
-    if DAG in template:
-        if dag_id is None:
-            raise RayClusterNotNamedError(
-                f"{template!r} stands for a cluster of its own for each DAG. Name the DAG, or an object URI, which "
-                "holds it"
-            )
-        template = template.replace(DAG, dag_name(dag_id))
-    return template
+    text = template
+    if dag_id is not None and run_id is not None and RUN in text:
+        text = text.replace(RUN, run_name(dag_id, run_id))
+    if dag_id is not None and DAG in text:
+        text = text.replace(DAG, dag_name(dag_id))
+    require_named(text)
+    return text
+
+
+def require_named(text: str) -> None:
+    """Refuse a text in which something still stands for the name of a cluster.
+
+    :raises RayClusterNotNamedError: it does.
+    """
+    if RUN in text:
+        raise RayClusterNotNamedError(
+            f"The connection leads to a Ray cluster of its own for each DAG run, {text!r}. Say which one is meant: "
+            "name dag_id and run_id, or an object URI, which holds both"
+        )
+    if DAG in text:
+        raise RayClusterNotNamedError(
+            f"The connection leads to a Ray cluster of its own for each DAG, {text!r}. Say which one is meant: name "
+            "dag_id, or an object URI, which holds it"
+        )
 
 
 def _name(*ids: str) -> str:

@@ -1,4 +1,4 @@
-"""One Ray connection, in a thread of its own, for all who wait in this process on one Airflow connection."""
+"""One Ray connection, in a thread of its own, for all who wait in this process on one cluster."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from concurrent.futures import Future
 
+    from airflow_ray.client.connection.clusters import Cluster
     from airflow_ray.client.connection.session import Session
     from airflow_ray.client.connection.settings import RaySettings
     from airflow_ray.object_uri import ObjectURI
@@ -45,7 +46,7 @@ log = logging.getLogger(__name__)
 _lock = threading.Lock()
 
 
-_watchers: dict[str, Watcher] = {}
+_watchers: dict[Cluster, Watcher] = {}
 
 
 @dataclass(eq=False)
@@ -77,12 +78,15 @@ class Subscription:
 
 
 @contextmanager
-def watching(conn_id: str, settings: RaySettings, subscriptions: Collection[Subscription]) -> Iterator[Watcher]:
-    """Deliver news to subscriptions for as long as the context lasts, over the one connection to ``conn_id``."""
+def watching(settings: RaySettings, subscriptions: Collection[Subscription]) -> Iterator[Watcher]:
+    """Deliver news to subscriptions for as long as the context lasts, over the one connection to their cluster.
+
+    :param settings: of that cluster.
+    """
     with _lock:
-        watcher = _watchers.get(conn_id)
+        watcher = _watchers.get(settings.cluster)
         if watcher is None:
-            watcher = _watchers[conn_id] = Watcher(conn_id, settings)
+            watcher = _watchers[settings.cluster] = Watcher(settings)
             watcher.start()
         watcher.subscribe(settings, subscriptions)
     try:
@@ -93,9 +97,12 @@ def watching(conn_id: str, settings: RaySettings, subscriptions: Collection[Subs
 
 
 def cancel(uri: ObjectURI, settings: RaySettings, holder: str) -> None:
-    """Stop the work of a holder with all it started, over the connection that is there or else a new one."""
+    """Stop the work of a holder with all it started, over the connection that is there or else a new one.
+
+    :param settings: of its cluster.
+    """
     with _lock:
-        watcher = _watchers.get(uri.conn_id)
+        watcher = _watchers.get(settings.cluster)
     session = None if watcher is None else watcher.session
     call_from_aside(session, settings, "cancel", uri.record_id, holder)
 
@@ -118,11 +125,11 @@ def stop_all() -> None:
 
 
 class Watcher(threading.Thread):
-    """Asks the owner for news of all that is waited for on one Airflow connection, in one call an interval."""
+    """Asks the owner for news of all that is waited for on one cluster, in one call an interval."""
 
-    def __init__(self, conn_id: str, settings: RaySettings) -> None:
-        super().__init__(name=f"airflow-ray-watcher-{conn_id}", daemon=True)
-        self._conn_id = conn_id
+    def __init__(self, settings: RaySettings) -> None:
+        super().__init__(name=f"airflow-ray-watcher-{settings.conn_id}", daemon=True)
+        self._cluster = settings.cluster
         self._stopped = threading.Event()
         self._id = uuid.uuid4().hex
         self._settings = settings
@@ -160,7 +167,7 @@ class Watcher(threading.Thread):
         """
         session = self.session
         if session is None:
-            raise RayConnectionError(f"There is no connection to the Ray cluster of {self._conn_id!r} at the moment")
+            raise RayConnectionError(f"There is no connection to {self._cluster} at the moment")
         return session.call(method, *args, **kwargs)
 
     def run(self) -> None:
@@ -175,7 +182,7 @@ class Watcher(threading.Thread):
                 self._fail(self._current(), error)
             # Whatever it is, they wait: none may wait for a thread that has ended.
             except Exception as error:
-                log.exception("The watcher of %s failed", self._conn_id)
+                log.exception("The watcher of %s failed", self._cluster)
                 self._fail(self._current(), AirflowRayError(f"{type(error).__name__}: {error}"))
 
     def _watch(self) -> None:
@@ -252,11 +259,11 @@ class Watcher(threading.Thread):
             return []
         if waiting := self._current():
             return waiting
-        if _watchers.get(self._conn_id) is self:
+        if _watchers.get(self._cluster) is self:
             self._wake.wait(LINGER_SECONDS)
         with _lock:
-            if not self._subscriptions and _watchers.get(self._conn_id) is self:
-                del _watchers[self._conn_id]
+            if not self._subscriptions and _watchers.get(self._cluster) is self:
+                del _watchers[self._cluster]
         self._wake.clear()
         return self._current()
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray._compat import AirflowNotFoundException, BaseXCom, conf, current_task, functions_of_maps
 from airflow_ray.client import kept
+from airflow_ray.client.checkpoints import from_gone_cluster
+from airflow_ray.client.connection.link import Link
 from airflow_ray.client.submission.uri_policy import require_allowed
 from airflow_ray.cluster.values import is_table
-from airflow_ray.exceptions import AirflowRayError
+from airflow_ray.exceptions import AirflowRayError, RayConnectionError
 from airflow_ray.object_uri import ObjectURI, is_object_uri
 
 if TYPE_CHECKING:
@@ -213,7 +215,7 @@ def _holds_tables(value: Any) -> bool:
 
 
 def _put(value: Any, uri: ObjectURI) -> str:
-    kept.call(uri.conn_id, lambda client: client.put(value, uri=uri))
+    kept.call(uri, lambda client: client.put(value, uri=uri))
     log.info("In Ray's object store as %s", uri)
     _pushed.note(value, uri)
     return str(uri)
@@ -230,7 +232,10 @@ def _with_objects(value: Any) -> Any:
 
 def _fetched(value: str) -> Any:
     uri = require_allowed(ObjectURI.parse(value))
-    return kept.call(uri.conn_id, lambda client: client.get(uri))
+    try:
+        return kept.call(uri, lambda client: client.get_there(uri))
+    except RayConnectionError as error:
+        return from_gone_cluster(Link(*uri.run), uri, error)
 
 
 def _uris_in(value: Any) -> Iterator[str]:
@@ -249,4 +254,4 @@ def _release(uri: ObjectURI) -> None:
         for freed in client.release(uri):
             log.info("Released %s", freed)
 
-    kept.call(uri.conn_id, release)
+    kept.call(uri, release)

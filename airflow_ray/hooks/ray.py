@@ -19,7 +19,9 @@ class RayHook(BaseHook):
     """Runs callables on a Ray cluster and reads what they left in its object store.
 
     Each method connects by itself; within ``with hook.connect():`` all of them share one connection,
-    which takes over a second to make in ``client`` mode. A hook belongs to the thread that uses it.
+    which takes over a second to make in ``client`` mode. A hook belongs to the thread that uses it. Where the Airflow
+    connection leads to a cluster for each DAG run, that of the object URI is used, or of the ids that are given; within
+    ``with hook.connect():`` there is then a connection to each that was needed.
 
     :param ray_conn_id: Airflow connection of type ``ray``.
 
@@ -41,7 +43,7 @@ class RayHook(BaseHook):
 
     @cached_property
     def client(self) -> RayClient:
-        """What does the work."""
+        """What does the work; where there are several clusters, the way to the one for each."""
         from airflow_ray.client.client import RayClient
 
         return RayClient(self.ray_conn_id)
@@ -89,16 +91,20 @@ class RayHook(BaseHook):
         :raises RayObjectLostError: an argument names an object that does not exist and has no checkpoint.
         :raises RayCheckpointError: an argument is lost and its checkpoint cannot be read.
         """
-        return self.client.submit(
-            fn,
-            *args,
-            uri=uri,
-            kwargs=kwargs,
-            code_folders=code_folders,
-            generation=generation,
-            holder=holder,
-            **options,
-        ).uri
+        return (
+            self.client.of(uri)
+            .submit(
+                fn,
+                *args,
+                uri=uri,
+                kwargs=kwargs,
+                code_folders=code_folders,
+                generation=generation,
+                holder=holder,
+                **options,
+            )
+            .uri
+        )
 
     def wait(self, uri: ObjectURI | str, timeout: float | None = None) -> dict[str, Any]:
         """Return the record of ``uri``, as :meth:`describe` does, when its work has succeeded.
@@ -107,26 +113,26 @@ class RayHook(BaseHook):
         :raises RayWaitTimeoutError: the work had not ended by then; it goes on.
         :raises AirflowRayError: the work failed, was cancelled or is not known; the subclass tells which.
         """
-        return self.client.wait(uri, timeout)
+        return self.client.of(uri).wait(uri, timeout)
 
     def status(self, uri: ObjectURI | str) -> str:
         """Return PENDING, RUNNING, SUCCEEDED, FAILED or CANCELLED, or LOST for what is not known."""
-        return self.client.status(uri)
+        return self.client.of(uri).status(uri)
 
     def describe(self, uri: ObjectURI | str) -> dict[str, Any]:
         """Return what is known of the work for ``uri`` as plain data: state, times, node, outputs, error."""
-        return self.client.describe(uri)
+        return self.client.of(uri).describe(uri)
 
     def logs(self, uri: ObjectURI | str, offset: int = 0) -> list[str]:
         """Return the log lines of the work for ``uri`` that are still kept, from line ``offset`` on."""
-        return self.client.logs(uri, offset)
+        return self.client.of(uri).logs(uri, offset)
 
     def cancel(self, uri: ObjectURI | str, holder: str | None = None) -> bool:
         """Stop the work for ``uri`` with all it started and return whether there was any to stop.
 
         :param holder: stop it only if this one has submitted it, or was the last to go on with it.
         """
-        return self.client.cancel(uri, holder)
+        return self.client.of(uri).cancel(uri, holder)
 
     def get(self, uri: ObjectURI | str) -> Any:
         """Return the object that ``uri`` names: without a copy where this process runs on its node.
@@ -140,7 +146,7 @@ class RayHook(BaseHook):
         :raises RayCheckpointError: the object is lost and its checkpoint cannot be read.
         :raises RayPicklingError: the object cannot be unpickled in this process.
         """
-        return self.client.get(uri)
+        return self.client.of(uri).get(uri)
 
     def put(self, value: Any, *, uri: ObjectURI | str) -> ObjectURI:
         """Place ``value`` in the object store under ``uri``, in place of any earlier object there.
@@ -148,7 +154,7 @@ class RayHook(BaseHook):
         :returns: ``uri``, parsed.
         :raises RayPicklingError: the value cannot be pickled, or not be unpickled on the cluster.
         """
-        return self.client.put(value, uri=uri)
+        return self.client.of(uri).put(value, uri=uri)
 
     def release(
         self, uri: ObjectURI | str | None = None, *, dag_id: str | None = None, run_id: str | None = None
@@ -160,8 +166,10 @@ class RayHook(BaseHook):
         :param run_id: free those of all tasks of a run of it.
         :returns: the objects that were freed, in the order in which they were made.
         :raises RayConfigurationError: neither a URI nor a DAG is named.
+        :raises RayClusterNotNamedError: the connection leads to a cluster for each run, and no run is named.
         """
-        return self.client.release(uri, dag_id=dag_id, run_id=run_id)
+        client = self.client.at(dag_id, run_id) if uri is None else self.client.of(uri)
+        return client.release(uri, dag_id=dag_id, run_id=run_id)
 
     def list_objects(self, dag_id: str | None = None, run_id: str | None = None) -> list[dict[str, Any]]:
         """Return what the cluster holds, oldest first, as plain data.
@@ -172,8 +180,9 @@ class RayHook(BaseHook):
 
         :param dag_id: only those of a DAG.
         :param run_id: only those of this run.
+        :raises RayClusterNotNamedError: the connection leads to a cluster for each run, and no run is named.
         """
-        return self.client.list_objects(dag_id, run_id)
+        return self.client.at(dag_id, run_id).list_objects(dag_id, run_id)
 
     def test_connection(self) -> tuple[bool, str]:
         """Check the connection step by step; called by the Test button of Airflow's UI.

@@ -46,6 +46,8 @@ class RayOperator(RayArguments):
     The common base of the operators; what each runs is in :meth:`_remote_call`.
     """
 
+    # Ids of DAG and run, which tell the cluster.
+    _run: tuple[str | None, str | None] = (None, None)
     # Of the work that a kill has to cancel.
     _uri: ObjectURI | None = None
     # An earlier try of which Airflow has lost sight may end late, and must not cancel what a new one goes on with.
@@ -64,7 +66,7 @@ class RayOperator(RayArguments):
         """What the operator asks the cluster by."""
         from airflow_ray.client.client import RayClient
 
-        return RayClient(self.ray_conn_id)
+        return RayClient(self.ray_conn_id, *self._run)
 
     def execute(self, context: Context) -> Any:
         """Run the callable on the cluster, wait for it and return what the task returns."""
@@ -73,6 +75,7 @@ class RayOperator(RayArguments):
         if self.execution_timeout is not None:
             deadline = time.time() + self.execution_timeout.total_seconds()
         uri = self._uri_of(context)
+        self._run = uri.dag_id, uri.run_id
         self._holder = uuid.uuid4().hex
         resume = {"submissions": 1, "deadline": deadline, "holder": self._holder, "start_seconds": start_seconds}
         with self._connected(uri):
@@ -89,6 +92,7 @@ class RayOperator(RayArguments):
         from airflow_ray import triggers
 
         uri = self._uri_of(context)
+        self._run = uri.dag_id, uri.run_id
         self._holder = event["resume"]["holder"]
         # There is work to cancel before there is a connection.
         self._uri = uri

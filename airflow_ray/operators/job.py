@@ -96,9 +96,10 @@ class RaySubmitJobOperator(RayOperator):
         deadline = None
         if self.execution_timeout is not None:
             deadline = time.time() + self.execution_timeout.total_seconds()
+        uri = self._uri_of(context)
+        self._run = uri.dag_id, uri.run_id
         ti, settings = context["ti"], self.client.settings
         self._holder = uuid.uuid4().hex
-        uri = self._uri_of(context)
         of_task = uri.dag_id, uri.run_id, uri.task_id, uri.map_index
         of_try = task_try(self, context, self._holder)
         attempt = Attempt(job_name(settings.namespace, uri), of_try, generation(context), self._holder)
@@ -135,7 +136,8 @@ class RaySubmitJobOperator(RayOperator):
         """
         from airflow_ray import triggers
 
-        resume = event["resume"]
+        resume, uri = event["resume"], self._uri_of(context)
+        self._run = uri.dag_id, uri.run_id
         self._job, self._holder = resume["job"], resume["holder"]
         if event["status"] == triggers.TIMEOUT:
             self.on_kill()
@@ -176,7 +178,7 @@ class RaySubmitJobOperator(RayOperator):
             poll_interval=self.poll_interval,
             deadline=resume["deadline"],
             fetch_logs=self.fetch_logs,
-            resume={**resume, "settle_seconds": seconds_to_settle(resume["start_seconds"])},
+            resume={**resume, "run": self._run, "settle_seconds": seconds_to_settle(resume["start_seconds"])},
             cancel_on_kill=self.cancel_on_kill,
         )
         self.defer(trigger=trigger, method_name="job_complete")

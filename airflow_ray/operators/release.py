@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_ray._compat import BaseOperator
 from airflow_ray.client.submission.uri_policy import require_allowed
 from airflow_ray.cluster.protocol import State
-from airflow_ray.exceptions import RayConfigurationError
+from airflow_ray.exceptions import RayClusterGoneError, RayConfigurationError
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class RayReleaseOperator(BaseOperator):
 
     Made to be the teardown of a DAG: ``RayReleaseOperator(task_id="release").as_teardown(setups=first_ray_task)``
     frees them also when a task in between has failed. Work that is still under way is stopped. Checkpoints stay. A node
-    that holds nothing any more can be taken away by an autoscaler.
+    that holds nothing any more can be taken away by an autoscaler. Where the cluster of the run is gone, so are its
+    objects, and there is nothing to do.
 
     :param object_uri: object URIs, one or however nested in lists and dicts (templated): all outputs of the tasks that
         made them are freed. None, the default, takes all of the DAG run.
@@ -65,7 +67,7 @@ class RayReleaseOperator(BaseOperator):
 
         if self._frees_run:
             ti = context["ti"]
-            with RayClient(self.ray_conn_id).connect() as client:
+            with self._unless_gone(), RayClient(self.ray_conn_id, ti.dag_id, ti.run_id).connect() as client:
                 if self.keep:
                     self._checkpoint(client, client.list_objects(ti.dag_id, ti.run_id))
                 self._show(client.release(dag_id=ti.dag_id, run_id=ti.run_id))
@@ -75,10 +77,20 @@ class RayReleaseOperator(BaseOperator):
             with RayClient(conn_id).connect() as client:
                 own = [uri for uri in uris if uri.conn_id == conn_id]
                 for uri in own if self.keep else ():
-                    held = client.list_objects(uri.dag_id, uri.run_id)
-                    self._checkpoint(client, [each for each in held if ObjectURI.parse(each["uri"]).work == uri.work])
+                    with self._unless_gone():
+                        held = client.of(uri).list_objects(uri.dag_id, uri.run_id)
+                        works = [each for each in held if ObjectURI.parse(each["uri"]).work == uri.work]
+                        self._checkpoint(client.of(uri), works)
                 for uri in own:
-                    self._show(client.release(uri))
+                    with self._unless_gone():
+                        self._show(client.of(uri).release(uri))
+
+    @contextmanager
+    def _unless_gone(self) -> Iterator[None]:
+        try:
+            yield
+        except RayClusterGoneError as error:
+            self.log.info("There is nothing to release. %s", error)
 
     def _checkpoint(self, client: RayClient, held: list[dict[str, Any]]) -> None:
         """Write the checkpoints that are to be kept, of what the cluster holds."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray._compat import AirflowSensorTimeout, BaseSensorOperator, conf
 from airflow_ray.client.deferral import seconds_of_start
 from airflow_ray.client.submission.uri_policy import require_allowed as checked
-from airflow_ray.exceptions import ObjectURIError, RayObjectLostError
+from airflow_ray.exceptions import ObjectURIError, RayClusterGoneError, RayObjectLostError
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ class RayObjectSensor(BaseSensorOperator):
     once, with the remote error.
 
     :param object_uri: the object URI, or a list of them, of one or several connections (templated).
-    :param fail_if_lost: fail when an object was there, is lost and has no checkpoint. False waits until somebody
-        makes it again.
+    :param fail_if_lost: fail when an object was there, is lost and has no checkpoint, or when it belongs to a cluster
+        of a DAG run that does not exist. False waits until somebody makes it, again or at all.
     :param deferrable: wait in Airflow's triggerer, without a slot of a worker. It goes before ``mode``.
     :param poke_interval: seconds between two looks; when deferred, an object that comes is seen at once.
     :raises ObjectURIError: what the template gave is not an object URI or a list of them.
@@ -69,8 +69,10 @@ class RayObjectSensor(BaseSensorOperator):
 
         if event["status"] == triggers.TIMEOUT:
             raise AirflowSensorTimeout(f"The sensor has waited for timeout={self.timeout:g} seconds")
-        if event["status"] == triggers.ERROR:
-            raise triggers.error_of(event)
+        error = triggers.error_of(event) if event["status"] == triggers.ERROR else None
+        # The objects of a cluster that is gone may have checkpoints.
+        if error is not None and not isinstance(error, RayClusterGoneError):
+            raise error
         self._wait(context, event["resume"])
 
     def poke(self, context: Context) -> bool:
@@ -82,7 +84,7 @@ class RayObjectSensor(BaseSensorOperator):
             clients = {
                 conn_id: stack.enter_context(RayClient(conn_id).connect()) for conn_id in {u.conn_id for u in uris}
             }
-            return all([self._is_there(clients[uri.conn_id], uri) for uri in uris])
+            return all([self._is_there(clients[uri.conn_id].of(uri), uri) for uri in uris])
 
     def _wait(self, context: Context, resume: dict[str, Any]) -> None:
         """Return if all objects are there, or else defer until they are."""
@@ -106,10 +108,11 @@ class RayObjectSensor(BaseSensorOperator):
     def _is_there(self, client: RayClient, uri: ObjectURI) -> bool:
         try:
             is_there = client.is_available(uri)
-        except RayObjectLostError:
+        except RayObjectLostError as error:
             if self.fail_if_lost:
                 raise
-            is_there = False
+            self.log.info("%s is not there yet. %s", uri, error)
+            return False
         detail = None if is_there else client.describe(uri).get("detail")
         waits = f": the task that makes it waits for {detail}" if detail else ""
         self.log.info("%s is %s%s", uri, "there" if is_there else "not there yet", waits)

@@ -10,7 +10,7 @@ from airflow_ray.client.checkpoints.location import (
     require_location,
     resolve,
 )
-from airflow_ray.client.checkpoints.recovery import has_checkpoint, restore
+from airflow_ray.client.checkpoints.recovery import from_gone_cluster, has_checkpoint, require_checkpoint, restore
 from airflow_ray.client.checkpoints.store import CheckpointStore
 from airflow_ray.client.checkpoints.targets import Targets
 from airflow_ray.client.checkpoints.telling import XCOM_KEY, told
@@ -22,7 +22,9 @@ __all__ = [
     "Targets",
     "find_location",
     "find_storage",
+    "from_gone_cluster",
     "has_checkpoint",
+    "require_checkpoint",
     "require_location",
     "resolve",
     "restore",

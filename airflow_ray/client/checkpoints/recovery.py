@@ -11,12 +11,16 @@ from airflow_ray.client import errors
 from airflow_ray.client.checkpoints.location import find_location
 from airflow_ray.client.checkpoints.store import CheckpointStore
 from airflow_ray.client.checkpoints.telling import of_producer
+from airflow_ray.client.connection.clusters import cluster_of
+from airflow_ray.client.connection.retrying import is_passing
+from airflow_ray.exceptions import RayClusterGoneError, RayObjectLostError
 
 if TYPE_CHECKING:
     from typing import Any
 
     from airflow_ray.client.checkpoints.location import CheckpointLocation
     from airflow_ray.client.connection.link import Link
+    from airflow_ray.exceptions import RayConnectionError
     from airflow_ray.object_uri import ObjectURI
 
 log = logging.getLogger(__name__)
@@ -33,7 +37,7 @@ def restore(link: Link, uris: list[ObjectURI], runtime_env: dict[str, Any] | Non
     for uri in uris:
         location = checkpoint_of(link, uri)
         if location is None:
-            raise errors.object_lost(uri, _reason_without_checkpoint(link))
+            raise _lost_without_checkpoint(link, uri)
         log.info("%s is not in the cluster any more: restoring it from %s", uri, location.path)
         wanted.append((uri.record_id, uri.key, location.target(uri.work)))
     started = time.monotonic()
@@ -57,11 +61,49 @@ def has_checkpoint(link: Link, uri: ObjectURI) -> bool:
     return location is not None and CheckpointStore(location).exists(uri)
 
 
-def _reason_without_checkpoint(link: Link) -> str:
+def from_gone_cluster(link: Link, uri: ObjectURI, error: RayConnectionError) -> Any:
+    """Return an object of a cluster that comes and goes and is not there, from its checkpoint, read by this process.
+
+    :param error: why the cluster cannot be reached.
+    :raises AirflowRayError: as :func:`require_checkpoint`.
+    :raises RayCheckpointError: the checkpoint cannot be read.
+    """
+    location = require_checkpoint(link, uri, error)
+    log.warning("%s. Reading %s from its checkpoint in %s instead", str(error).rstrip("."), uri, location.path)
+    return CheckpointStore(location).load(uri)
+
+
+def require_checkpoint(link: Link, uri: ObjectURI, error: RayConnectionError) -> CheckpointLocation:
+    """Return where the checkpoint of an object is whose cluster comes and goes, and is not there.
+
+    :param error: why the cluster cannot be reached; it is raised where that is for another reason, or where the cluster
+        is that of all runs, which comes back.
+    :raises RayObjectLostError: the cluster is gone, and there is no checkpoint.
+    :raises RayConnectionError: the cluster does not answer, and there is no checkpoint.
+    """
+    is_gone = isinstance(error, RayClusterGoneError)
+    if link.settings.cluster.is_shared or not (is_gone or is_passing(error)):
+        raise error
+    location = checkpoint_of(link, uri)
+    if location is not None and CheckpointStore(location).exists(uri):
+        return location
+    if is_gone:
+        raise errors.object_lost(uri, f"{str(error).rstrip('.')}. It has no checkpoint") from error
+    raise type(error)(f"{str(error).rstrip('.')}. Nor has {uri} a checkpoint, from which it could be read") from error
+
+
+def _lost_without_checkpoint(link: Link, uri: ObjectURI) -> RayObjectLostError:
+    own, its = link.settings.cluster, cluster_of(link.connection, uri.dag_id, uri.run_id)
+    if own != its:
+        return RayObjectLostError(
+            f"There is no object {uri} in {own}: it belongs to {its}, and has no checkpoint from which it could be "
+            f"restored here. Set checkpoint=True for task {uri.task_id!r} of DAG {uri.dag_id!r} and clear it in run "
+            f"{uri.run_id!r}, or let all of them use one cluster"
+        )
     reason = "its owner does not know it, and it has no checkpoint"
     if others := link.session.owners_of_other_versions():
         reason += (
             f"; but {', '.join(others)} of another version of airflow-ray may know it. Let all of Airflow "
             "use one version"
         )
-    return reason
+    return errors.object_lost(uri, reason)

@@ -26,11 +26,13 @@ class Tls:
     :param ca_cert: certificates of those who may sign the cluster's; None for what this machine trusts.
     :param cert: the certificate that the cluster asks for.
     :param key: the private key of ``cert``.
+    :param name: what the cluster's certificate must name; None for the host that is connected to.
     """
 
     ca_cert: bytes | None = None
     cert: bytes | None = None
     key: bytes | None = field(default=None, repr=False)
+    name: str | None = None
 
 
 @dataclass(frozen=True)

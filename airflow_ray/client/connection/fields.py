@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from pydantic_core import PydanticCustomError
 
 from airflow_ray.client.pem import read_pem
+from airflow_ray.client.run_cluster import DAG, RUN
+
+_PLACEHOLDER = re.compile(r"\{[^{}]*\}|[{}]")
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_OF_KUBERNETES = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
 
 # Tells errors that name their field from pydantic's own.
 OWN_ERROR = "field"
@@ -44,6 +50,35 @@ def verify(value: Any) -> bool | bytes:
     return pem_of("dashboard_verify", value)
 
 
+def runtime_env(value: Any) -> Any:
+    """Return a runtime environment, which may be JSON."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+    if not isinstance(value, dict):
+        # It may hold secrets.
+        raise wrong("runtime_env must be a JSON object, and is none")
+    return value
+
+
+def web_address(value: Any) -> str:
+    """Return the address of a page."""
+    address = str(value)
+    # A browser that opens another one may run what it says.
+    if not address.startswith(("http://", "https://")):
+        raise must_be("dashboard_url", "an address that begins with http:// or https://", value)
+    return address
+
+
+def port(value: Any) -> Any:
+    """Return the number of a port."""
+    if not str(value).isdecimal() or not 0 < int(value) < 65_536:
+        raise must_be("port", "a number from 1 to 65535", value)
+    return value
+
+
 def pem_of(name: str, value: Any) -> bytes:
     """Return what is PEM itself, or the name of a file with it; a field of a form has no line breaks."""
     text = str(value).replace("\\n", "\n").strip()
@@ -54,3 +89,38 @@ def pem_of(name: str, value: Any) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no name of a file"
         raise wrong(f"{name} must be a file in PEM on this machine, or its text: {reason}") from None
+
+
+def host(value: Any) -> Any:
+    """Return what names the Ray head; ``{run}`` and ``{dag}`` in it stand for the name of a cluster."""
+    text = str(value)
+    if "://" in text:
+        raise must_be("host", "a name or an address alone, such as ray-head.example.com", value)
+    for placeholder in _PLACEHOLDER.findall(text):
+        if placeholder not in (RUN, DAG):
+            raise wrong(
+                f"host holds {placeholder!r}, which stands for nothing. {RUN} stands for the cluster of a DAG run, and "
+                f"{DAG} for that of a DAG"
+            )
+    return value
+
+
+def require_same_placeholders(head: str | None, dashboard_url: str | None) -> None:
+    """Refuse a dashboard for each run, or each DAG, of a head that they share."""
+    for placeholder in (RUN, DAG):
+        if placeholder in (dashboard_url or "") and placeholder not in (head or ""):
+            raise wrong(f"dashboard_url holds {placeholder}, and host does not: one cluster has one dashboard")
+
+
+def require_fit_for_kubernetes(head: str | None, mode: str, with_tls: bool) -> None:
+    """Refuse what cannot be done where Kubernetes tells the address of the head."""
+    example = f"such as {RUN} or {RUN}-head-svc.ray.svc"
+    if mode not in ("gateway", "client") or head is None:
+        raise wrong(f"kubernetes_conn_id is for the modes gateway and client, and mode is {mode}")
+    if not _OF_KUBERNETES.fullmatch(head.replace(RUN, "x").replace(DAG, "x")):
+        raise must_be("host", f"the name of a RayCluster where kubernetes_conn_id is set, {example}", head)
+    if mode == "client" and with_tls:
+        raise wrong(
+            "mode client cannot check the certificate of a cluster whose address Kubernetes tells. Set mode gateway, "
+            "or remove kubernetes_conn_id and let host be a name that the name server knows"
+        )

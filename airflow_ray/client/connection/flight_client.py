@@ -116,7 +116,8 @@ class FlightClient:
         options: dict[str, Any] = {}
         if tls is not None:
             options = {"tls_root_certs": tls.ca_cert, "cert_chain": tls.cert, "private_key": tls.key}
-            options = {name: pem for name, pem in options.items() if pem is not None}
+            options["override_hostname"] = tls.name
+            options = {name: value for name, value in options.items() if value is not None}
         return flight.FlightClient(self._location, generic_options=_GRPC_OPTIONS, **options)
 
 

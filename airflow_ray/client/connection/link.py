@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import BaseHook
 from airflow_ray.client.connection import as_client, as_driver, as_gateway, local_head
+from airflow_ray.client.connection.clusters import cluster_of, settings_at
 from airflow_ray.client.connection.retrying import is_passing, tries
 from airflow_ray.client.connection.settings import settings_of
 from airflow_ray.client.connection.threads import await_result
+from airflow_ray.client.run_cluster import has_placeholder
 from airflow_ray.exceptions import RayConnectionError
 
 if TYPE_CHECKING:
@@ -50,12 +52,24 @@ ASIDE_SECONDS = 1.5
 log = logging.getLogger(__name__)
 
 
-def open_session(settings: RaySettings) -> AbstractContextManager[Session]:
-    """Connect as an Airflow connection says.
+@contextmanager
+def open_session(settings: RaySettings) -> Iterator[Session]:
+    """Connect as an Airflow connection says, to the cluster that the settings are of.
 
     :raises RayConnectionError: as :meth:`airflow_ray.hooks.ray.RayHook.connect`.
     """
-    return OPENERS[settings.mode](settings)
+    with ExitStack() as stack:
+        try:
+            session = stack.enter_context(OPENERS[settings.mode](settings.located()))
+        except RayConnectionError as error:
+            if settings.cluster.is_shared:
+                raise
+            cluster = settings.cluster
+            raise type(error)(
+                f"{str(error).rstrip('. ')}. So {cluster} cannot be reached: see whether it runs, and whether the task "
+                "that makes it comes before this one"
+            ) from error
+        yield session
 
 
 @contextmanager
@@ -98,20 +112,49 @@ class Link:
     It belongs to the thread that uses it; only :meth:`call_from_aside` may be called by another one.
 
     :param conn_id: Airflow connection of type ``ray``.
+    :param dag_id: DAG of the cluster, where the connection leads to one for each DAG, or for each run.
+    :param run_id: run of the cluster, likewise.
     """
 
-    def __init__(self, conn_id: str) -> None:
+    def __init__(self, conn_id: str, dag_id: str | None = None, run_id: str | None = None) -> None:
         self.conn_id = conn_id
+        self._dag_id = dag_id
+        self._run_id = run_id
         self._session: Session | None = None
         self._connection = ExitStack()
+        #: Keeps a connection until it is closed itself; None for one that ends when nobody needs it.
+        self.holder: ExitStack | None = None
 
     @cached_property
-    def settings(self) -> RaySettings:
-        """What the connection says.
+    def connection(self) -> RaySettings:
+        """What the connection says, as it is written.
 
         :raises RayConfigurationError: a field of the connection is wrong.
         """
         return settings_of(BaseHook.get_connection(self.conn_id))
+
+    @cached_property
+    def settings(self) -> RaySettings:
+        """What the connection says of the one cluster that this leads to.
+
+        :raises RayConfigurationError: a field of the connection is wrong.
+        :raises RayClusterNotNamedError: it leads to several, and it was not said to which.
+        """
+        return settings_at(self.connection, self._dag_id, self._run_id)
+
+    @property
+    def is_of_one_cluster(self) -> bool:
+        """Whether it is known which cluster this leads to."""
+        return not has_placeholder(self.connection.host or "") or self._dag_id is not None
+
+    def at(self, dag_id: str | None, run_id: str | None) -> Link:
+        """Return a link to the cluster of a DAG run, which is not connected; this one where that leads there."""
+        cluster = cluster_of(self.connection, dag_id, run_id)
+        if cluster == cluster_of(self.connection, self._dag_id, self._run_id):
+            return self
+        link = Link(self.conn_id, dag_id, run_id)
+        link.connection = self.connection
+        return link
 
     @property
     def session(self) -> Session:
@@ -132,7 +175,15 @@ class Link:
         """
         if self._session is not None:
             yield
-            return
+        elif self.holder is not None:
+            self.holder.enter_context(self._connected(seconds))
+            yield
+        else:
+            with self._connected(seconds):
+                yield
+
+    @contextmanager
+    def _connected(self, seconds: float) -> Iterator[None]:
         with ExitStack() as stack:
             self._session = stack.enter_context(open_session(self._settings_within(seconds)))
             outer, self._connection = self._connection, stack

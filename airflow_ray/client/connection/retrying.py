@@ -10,6 +10,7 @@ import tenacity
 
 from airflow_ray.exceptions import (
     RayAuthenticationError,
+    RayClusterGoneError,
     RayConnectionError,
     RayForkedError,
     RayGatewayUnreachableError,
@@ -26,13 +27,21 @@ FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 5.0
 
 
+_LASTING = (
+    RayAuthenticationError,
+    RayClusterGoneError,
+    RayForkedError,
+    RayGatewayUnreachableError,
+    RayVersionMismatchError,
+)
+
+
 log = logging.getLogger(__name__)
 
 
 def is_passing(error: BaseException) -> bool:
     """Whether another try may end better than this error."""
-    lasting = RayAuthenticationError, RayForkedError, RayGatewayUnreachableError, RayVersionMismatchError
-    return isinstance(error, RayConnectionError) and not isinstance(error, lasting)
+    return isinstance(error, RayConnectionError) and not isinstance(error, _LASTING)
 
 
 def tries(

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import difflib
 import functools
-import json
 import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from airflow_ray._compat import conf
+from airflow_ray.client.connection import fields
 from airflow_ray.client.connection.authentication import Authentication, Tls
-from airflow_ray.client.connection.fields import OWN_ERROR, headers, must_be, pem_of, verify, wrong
+from airflow_ray.client.connection.clusters import Cluster, require_known_name
+from airflow_ray.client.connection.fields import OWN_ERROR, must_be, wrong
+from airflow_ray.client.connection.kubernetes_address import KubernetesLookup
 from airflow_ray.client.connection.secrets import mask_authentication, mask_runtime_env
+from airflow_ray.client.run_cluster import require_named
 from airflow_ray.cluster.gateway.settings import PORT
 from airflow_ray.exceptions import RayConfigurationError
 
@@ -75,10 +87,10 @@ def settings_of(connection: Any) -> RaySettings:
         )
     # 0 is what Airflow's form takes a port for that was left empty, when it tests a connection.
     standard = {"conn_id": connection.conn_id, "host": connection.host, "port": connection.port or None}
-    fields = {**connection.extra_dejson, **standard, "password": connection.password}
+    told = {**connection.extra_dejson, **standard, "password": connection.password}
     try:
         # A field that is left empty in a form says nothing, and neither does a box that is not ticked.
-        given = {name: each for name, each in fields.items() if each not in (None, "")}
+        given = {name: each for name, each in told.items() if each not in (None, "")}
         given = {name: each for name, each in given.items() if each is not False or name == "dashboard_verify"}
         settings = RaySettings.model_validate({**_defaults(), **given})
     except ValidationError as errors:
@@ -89,7 +101,10 @@ def settings_of(connection: Any) -> RaySettings:
     mask_runtime_env(settings.runtime_env)
     # A proxy may ask for a password in it.
     mask_runtime_env({"dashboard_url": settings.dashboard_url, "env_vars": settings.dashboard_headers})
-    return settings
+    if settings.kubernetes_conn_id is None:
+        return settings
+    # Here, as Airflow tells connections in some threads alone, and those that connect may be others.
+    return settings.with_lookup(KubernetesLookup(settings.kubernetes_conn_id))
 
 
 def _defaults() -> dict[str, Any]:
@@ -138,38 +153,6 @@ def _flag(value: Any) -> bool:
     return flag
 
 
-def _runtime_env(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            value = None
-    if not isinstance(value, dict):
-        # It may hold secrets.
-        raise wrong("runtime_env must be a JSON object, and is none")
-    return value
-
-
-def _web_address(value: Any) -> str:
-    address = str(value)
-    # A browser that opens another one may run what it says.
-    if not address.startswith(("http://", "https://")):
-        raise must_be("dashboard_url", "an address that begins with http:// or https://", value)
-    return address
-
-
-def _host(value: Any) -> Any:
-    if "://" in str(value):
-        raise must_be("host", "a name or an address alone, such as ray-head.example.com", value)
-    return value
-
-
-def _port(value: Any) -> Any:
-    if not str(value).isdecimal() or not 0 < int(value) < 65_536:
-        raise must_be("port", "a number from 1 to 65535", value)
-    return value
-
-
 def _require_known(names: AbstractSet[str], known: AbstractSet[str]) -> None:
     """Refuse a field of which its writer expects what it cannot have here."""
     for name in names - known:
@@ -180,14 +163,15 @@ def _require_known(names: AbstractSet[str], known: AbstractSet[str]) -> None:
 
 
 def _pem(name: str) -> BeforeValidator:
-    return BeforeValidator(functools.partial(pem_of, name))
+    return BeforeValidator(functools.partial(fields.pem_of, name))
 
 
 class RaySettings(BaseModel):
     """What an Airflow connection of type ``ray`` says.
 
     :param conn_id: its name.
-    :param host: of the Ray head; None for the cluster of this machine, in mode ``driver`` or ``local``.
+    :param host: of the Ray head; None for the cluster of this machine, in mode ``driver`` or ``local``. ``{run}`` and
+        ``{dag}`` in it stand for the name of the cluster of a DAG run, or of a DAG.
     :param port: of the gateway, of the Ray Client server, or of the cluster's control service; None for the usual one.
     :param password: the cluster's token.
     :param mode: the way in; ``client`` unless set, where there is a host: what it was before there was another.
@@ -201,29 +185,40 @@ class RaySettings(BaseModel):
     :param dashboard_verify: whether the certificate of the dashboard is verified, or by which others, in PEM.
     :param object_ttl: seconds after their last use in which objects are released, by default what Airflow's
         configuration says; None keeps them.
+    :param kubernetes_conn_id: Airflow connection of the Kubernetes that tells the address of the head; ``host`` is then
+        the name of the RayCluster, or of its head service.
     :param tls: whether the cluster speaks TLS; the fields after it, each in PEM, imply it.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True, coerce_numbers_to_str=True)
 
     conn_id: str
-    host: Annotated[str, BeforeValidator(_host)] | None = None
-    port: Annotated[int, BeforeValidator(_port)] | None = None
+    host: Annotated[str, BeforeValidator(fields.host)] | None = None
+    port: Annotated[int, BeforeValidator(fields.port)] | None = None
     password: SecretStr | None = None
     mode: Annotated[Mode, BeforeValidator(_mode)]
     namespace: str = "airflow"
     connect_timeout: Annotated[float, _seconds("connect_timeout", MAX_CONNECT_TIMEOUT)] = CONNECT_TIMEOUT
-    runtime_env: Annotated[dict[str, Any], BeforeValidator(_runtime_env)] = Field(default_factory=dict, repr=False)
+    runtime_env: Annotated[dict[str, Any], BeforeValidator(fields.runtime_env)] = Field(
+        default_factory=dict, repr=False
+    )
     checkpoint_path: str | None = None
     checkpoint_conn_id: str | None = None
-    dashboard_url: Annotated[str, BeforeValidator(_web_address)] | None = None
-    dashboard_headers: Annotated[dict[str, str], BeforeValidator(headers)] = Field(default_factory=dict, repr=False)
-    dashboard_verify: Annotated[bool | bytes, BeforeValidator(verify)] = True
+    dashboard_url: Annotated[str, BeforeValidator(fields.web_address)] | None = None
+    dashboard_headers: Annotated[dict[str, str], BeforeValidator(fields.headers)] = Field(
+        default_factory=dict, repr=False
+    )
+    dashboard_verify: Annotated[bool | bytes, BeforeValidator(fields.verify)] = True
     object_ttl: Annotated[float, _seconds("object_ttl")] | None = None
+    kubernetes_conn_id: str | None = None
     tls: Annotated[bool, BeforeValidator(_flag)] = False
     tls_ca_cert: Annotated[bytes, _pem("tls_ca_cert")] | None = Field(default=None, repr=False)
     tls_cert: Annotated[bytes, _pem("tls_cert")] | None = Field(default=None, repr=False)
     tls_key: Annotated[bytes, _pem("tls_key")] | None = Field(default=None, repr=False)
+    _cluster: Cluster | None = PrivateAttr(None)
+    _lookup: KubernetesLookup | None = PrivateAttr(None)
+    # What the certificate of the cluster names, where the host is an address that Kubernetes has told.
+    _certified_name: str | None = PrivateAttr(None)
 
     @model_validator(mode="before")
     @classmethod
@@ -249,6 +244,9 @@ class RaySettings(BaseModel):
                 raise wrong(f"{one} is missing, which belongs to {other}")
         if self.mode == "driver" and self.authentication.tls and missing:
             raise wrong(f"mode driver needs three files for TLS, and misses {', '.join(missing)}")
+        fields.require_same_placeholders(self.host, self.dashboard_url)
+        if self.kubernetes_conn_id is not None:
+            fields.require_fit_for_kubernetes(self.host, self.mode, self.authentication.tls is not None)
         return self
 
     @property
@@ -261,4 +259,39 @@ class RaySettings(BaseModel):
         """Token and TLS."""
         pems = self.tls_ca_cert, self.tls_cert, self.tls_key
         token = self.password.get_secret_value() if self.password else None
-        return Authentication(token, Tls(*pems) if self.tls or any(pems) else None)
+        return Authentication(token, Tls(*pems, self._certified_name) if self.tls or any(pems) else None)
+
+    @property
+    def cluster(self) -> Cluster:
+        """Which of the clusters of the connection this leads to."""
+        return self._cluster or Cluster(self.conn_id)
+
+    def of_cluster(self, cluster: Cluster) -> RaySettings:
+        """Return the same, as that of one of the clusters of the connection."""
+        copy = self.model_copy()
+        copy._cluster = cluster
+        return copy
+
+    def with_lookup(self, lookup: KubernetesLookup) -> RaySettings:
+        """Return the same, with whom to ask for the address of the head."""
+        copy = self.model_copy()
+        copy._lookup = lookup
+        return copy
+
+    def located(self) -> RaySettings:
+        """Return the same with the address of the head as its host, asked of Kubernetes where the connection says so.
+
+        :raises RayClusterNotNamedError: the host stands for several clusters, and it was not said which.
+        :raises RayClusterGoneError: there is no such cluster.
+        :raises RayConnectionError: it has no address yet, or Kubernetes does not tell.
+        """
+        if self.host is None:
+            return self
+        require_named(self.host)
+        if self._lookup is None:
+            if not self.cluster.is_shared:
+                require_known_name(self.host, self.cluster, self.connect_timeout)
+            return self
+        copy = self.model_copy(update={"host": self._lookup.address_of(self.host, self.connect_timeout)})
+        copy._certified_name, copy._lookup = self.host, None
+        return copy

@@ -10,25 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from airflow_ray._compat import AirflowNotFoundException, conf
+from airflow_ray._compat import conf
 from airflow_ray.client.checkpoints import CheckpointLocation, CheckpointStore, find_location
 from airflow_ray.client.doctor.readable import first_lines, quantity, readable_bytes
+from airflow_ray.client.doctor.remedies import remedy
 from airflow_ray.client.errand import run_errand, temporary_uri
 from airflow_ray.cluster.worker.inspection import inspection
-from airflow_ray.exceptions import (
-    AirflowRayError,
-    RayAuthenticationError,
-    RayCheckpointAccessError,
-    RayCheckpointNotFoundError,
-    RayCheckpointStorageError,
-    RayConfigurationError,
-    RayConnectionError,
-    RayGatewayUnreachableError,
-    RayOwnerDiedError,
-    RayTLSError,
-    RayVersionMismatchError,
-    RayWaitTimeoutError,
-)
+from airflow_ray.exceptions import AirflowRayError, RayVersionMismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,6 +28,13 @@ Outcome = Literal["ok", "failed", "skipped"]
 
 
 TASK_SECONDS = 60.0
+
+
+# Of a connection with several clusters, of which the Test button cannot know one.
+_NO_CLUSTER = (
+    "the connection leads to a Ray cluster of its own for each DAG run, or for each DAG, and none was named: airflow ray doctor "
+    "checks that which --dag-id and --run-id name"
+)
 
 
 # What is worth a line where there is only room for a few.
@@ -73,14 +68,18 @@ class HasClient(Protocol):
         """The client that it is a front of."""
 
 
-def diagnose(connection: str | RayClient | HasClient) -> Iterator[Finding]:
+def diagnose(
+    connection: str | RayClient | HasClient, dag_id: str | None = None, run_id: str | None = None
+) -> Iterator[Finding]:
     """Yield what comes of each step, as soon as it is known; a step whose precondition failed is skipped.
 
     It is connected until the last step.
 
     :param connection: id of an Airflow connection of type ``ray``, a hook, or its client.
+    :param dag_id: DAG of the cluster, where the connection leads to one for each DAG, or for each run.
+    :param run_id: run of the cluster, likewise.
     """
-    client = _client_of(connection)
+    client = _client_of(connection, dag_id, run_id)
     with ExitStack() as stack:
         examination = _Examination(client, stack)
         passes: set[str] = set()
@@ -101,6 +100,8 @@ def summary(connection: str | RayClient | HasClient) -> tuple[bool, str]:
     """
     sentences = ["Connected."]
     for finding in diagnose(connection):
+        if finding.text == _NO_CLUSTER:
+            return True, f"Its fields make sense. {finding.text[0].upper()}{finding.text[1:]}."
         if finding.outcome == "failed":
             return False, f"{finding.text} {finding.remedy}"
         if finding.outcome == "ok" and finding.name in _IN_SUMMARY:
@@ -108,14 +109,14 @@ def summary(connection: str | RayClient | HasClient) -> tuple[bool, str]:
     return True, " ".join(sentences)
 
 
-def _client_of(connection: str | RayClient | HasClient) -> RayClient:
+def _client_of(connection: str | RayClient | HasClient, dag_id: str | None, run_id: str | None) -> RayClient:
     if isinstance(connection, str):
         from airflow_ray.client.client import RayClient
 
-        return RayClient(connection)
+        return RayClient(connection, dag_id, run_id)
     front: Any = connection
     client: RayClient = getattr(front, "client", front)
-    return client
+    return client if dag_id is None else client.at(dag_id, run_id)
 
 
 class _NothingToCheckError(Exception):
@@ -148,11 +149,16 @@ class _Examination:
         ]
 
     def _connection(self) -> str:
-        settings = self._client.settings
+        link = self._client.link
+        settings = link.settings if link.is_of_one_cluster else link.connection
         return f"{self._client.conn_id}: mode {settings.mode}, {settings.address}, namespace {settings.namespace}"
 
     def _host(self) -> str:
+        if not self._client.link.is_of_one_cluster:
+            raise _NothingToCheckError(_NO_CLUSTER)
         settings = self._client.settings
+        if settings.kubernetes_conn_id is not None:
+            return f"Kubernetes says that {settings.host} is {settings.located().host}"
         if settings.mode == "local" or settings.address == "auto":
             return "this machine"
         host, _, port = settings.address.rpartition(":")
@@ -225,7 +231,7 @@ class _Examination:
 
     @cached_property
     def _location(self) -> CheckpointLocation:
-        location = find_location(self._client.settings)
+        location = find_location(self._client.link.connection)
         if location is None:
             raise _NothingToCheckError("none is set for this connection")
         return location
@@ -247,46 +253,4 @@ def _finding(name: str, check: Callable[[], str], conn_id: str) -> Finding:
         return Finding(name, "skipped", str(reason))
     # Whatever is wrong with one step, the others are worth a look.
     except Exception as error:
-        return Finding(name, "failed", first_lines(error), _remedy(error, conn_id))
-
-
-def _remedy(error: Exception, conn_id: str) -> str:
-    """Return what to do about an error, by its class."""
-    remedy = next((text for cls, text in _REMEDIES.items() if isinstance(error, cls)), _LOOK_AT_LOGS)
-    return remedy.format(conn_id=conn_id, variable=f"AIRFLOW_CONN_{conn_id.upper()}")
-
-
-_LOOK_AT_LOGS = "Look at the logs of the Ray head, by default in /tmp/ray/session_latest/logs there."
-
-
-# The first class that fits counts.
-_REMEDIES: dict[type[Exception], str] = {
-    AirflowNotFoundException: (
-        "Set {variable}=ray://:TOKEN@HEAD?mode=gateway, or add it in Airflow's UI, or by airflow connections add."
-    ),
-    RayConfigurationError: "Correct that setting, in the connection or in Airflow's configuration.",
-    socket.gaierror: "Correct the host of the connection, or let this machine's DNS know that name.",
-    RayAuthenticationError: (
-        "Through the gateway, it is the token that this was started with; otherwise that of the cluster, which "
-        "ray get-auth-token prints on the head."
-    ),
-    RayTLSError: "On the head, RAY_USE_TLS tells whether it speaks TLS, and RAY_TLS_CA_CERT whom it trusts.",
-    RayVersionMismatchError: (
-        "Through the gateway, install one minor version of Python on both sides; otherwise one release of Ray too."
-    ),
-    RayGatewayUnreachableError: "On the head it runs: open the way there from this machine.",
-    RayConnectionError: (
-        "On the head, ray status tells whether it runs. For mode gateway start it by ray start --head "
-        "--dashboard-host=0.0.0.0, for mode client by GRPC_ENABLE_FORK_SUPPORT=0 ray start --head "
-        "--ray-client-server-port=10001."
-    ),
-    RayOwnerDiedError: f"Try again: each connection starts on the head what is missing there. {_LOOK_AT_LOGS}",
-    RayWaitTimeoutError: f"The cluster starts no process for a task. {_LOOK_AT_LOGS}",
-    RayCheckpointNotFoundError: (
-        "What the cluster writes cannot be seen from here: a file:// path must be a folder that all machines share."
-    ),
-    RayCheckpointAccessError: (
-        "See that the bucket or folder exists, and that the credentials may list, read, write and delete in it."
-    ),
-    RayCheckpointStorageError: "See that the storage has room, and can be reached from where this step ran.",
-}
+        return Finding(name, "failed", first_lines(error), remedy(error, conn_id))

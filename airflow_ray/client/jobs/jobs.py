@@ -37,7 +37,10 @@ def open_dashboard(settings: RaySettings) -> Dashboard:
     """Return the dashboard of a connection.
 
     :raises RayConfigurationError: the connection tells none.
+    :raises RayConnectionError: the cluster of the run is gone, or its address is not known.
     """
+    if settings.dashboard_url is None:
+        settings = settings.located()
     return Dashboard(dashboard_url(settings), settings)
 
 
