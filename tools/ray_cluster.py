@@ -98,12 +98,12 @@ class RayHead:
         port, token = cast("tuple[int, str]", self.gateway)
         return f"ray://:{token}@127.0.0.1:{port}?mode=gateway"
 
-    def start_gateway(self, port: int, token: str) -> None:
+    def start_gateway(self, port: int, token: str, host: str = "127.0.0.1") -> None:
         """Start the gateway as a cluster's start command does."""
         self.gateway = port, token
         bundle_file = Path(self.temp_dir, BUNDLE_NAME)
         bundle_file.write_bytes(bundle())
-        place = ["--address", f"127.0.0.1:{self.ports[0]}", "--host", "127.0.0.1", "--port", str(port)]
+        place = ["--address", f"127.0.0.1:{self.ports[0]}", "--host", host, "--port", str(port)]
         subprocess.run(
             [self.python, str(bundle_file), "start", *place, "--folder", self._gateway_folder],
             env={**os.environ, "RAY_AUTH_MODE": "disabled", **self.environment, TOKEN_VARIABLE: token},

@@ -96,5 +96,5 @@ def test_other_text_is_left_alone(text):
 
 @pytest.mark.parametrize(("template", "dag_id"), [("{run}", None), ("{run}", "sales"), ("{dag}", None)])
 def test_what_is_not_known_is_asked_for(template, dag_id):
-    with pytest.raises(RayClusterNotNamedError, match=r"Name the DAG"):
+    with pytest.raises(RayClusterNotNamedError, match="Say which one is meant: name dag_id"):
         rendered(template, dag_id, None)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import queue
 import time
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import pytest
 
 from airflow_ray.client import watcher
-from airflow_ray.client.connection import retrying
+from airflow_ray.client.connection import clusters, retrying
+from airflow_ray.client.connection.clusters import settings_at
 from airflow_ray.client.connection.link import OPENERS
 from airflow_ray.client.connection.settings import RaySettings
 from airflow_ray.client.watcher import Subscription, watching
-from airflow_ray.exceptions import RayAuthenticationError, RayConnectionError, RayOwnerDiedError
+from airflow_ray.exceptions import RayAuthenticationError, RayClusterGoneError, RayConnectionError, RayOwnerDiedError
 from airflow_ray.object_uri import ObjectURI
 
 URI = ObjectURI("ray_here", "dag", "run", "task")
@@ -29,10 +31,13 @@ class FakeCluster:
         self.connecting: list[Exception] = []
         self.answers: list[Exception | dict] = []
         self.opened = 0
+        self.gone: set[str] = set()
         self.asked: list[list] = []
 
     @contextmanager
     def open_session(self, settings):
+        if settings.cluster.run_id in self.gone:
+            raise RayClusterGoneError("gone")
         if self.connecting:
             raise self.connecting.pop(0)
         self.opened += 1
@@ -59,6 +64,7 @@ def cluster(monkeypatch):
     monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(watcher, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(watcher, "MIN_SECONDS_BETWEEN_CALLS", 0.0)
+    monkeypatch.setattr(clusters.socket, "getaddrinfo", lambda *_: [])
     yield cluster
     watcher.stop_all()
 
@@ -67,7 +73,7 @@ def news_of(follows: bool = True, timeout: float = 30.0) -> dict:
     """Return the first news for one who waits."""
     news: queue.Queue[dict] = queue.Queue()
     settings = RaySettings(conn_id="ray_here", host="here", connect_timeout=timeout)
-    with watching("ray_here", settings, [Subscription(URI, follows, 10.0, lambda _, item: news.put(item))]):
+    with watching(settings, [Subscription(URI, follows, 10.0, lambda _, item: news.put(item))]):
         return news.get(timeout=30)
 
 
@@ -104,13 +110,47 @@ def test_owner_that_died_is_waited_for_by_those_who_wait_for_an_object(cluster):
     assert news_of(follows=False) is ENDED
 
 
+@pytest.mark.parametrize(
+    ("host", "opened"), [("here", 1), ("{dag}.here", 1), ("{run}.here", 2)], ids=["shared", "dag", "run"]
+)
+def test_there_is_one_connection_to_each_cluster(cluster, host, opened):
+    cluster.answers = [LINES] * opened
+    template = RaySettings(conn_id="ray_here", host=host)
+    news: queue.Queue = queue.Queue()
+    with ExitStack() as stack:
+        for run in ("one", "two"):
+            uri = replace(URI, run_id=run)
+            subscription = Subscription(uri, True, 10.0, lambda *item: news.put(item))
+            settings = settings_at(template, uri.dag_id, uri.run_id)
+            stack.enter_context(watching(settings, [subscription]))
+        while {each[0] for asked in cluster.asked for each in asked} != {
+            f"dag/{run}/task/-1" for run in ("one", "two")
+        }:
+            time.sleep(0.01)
+    assert cluster.opened == opened
+
+
+def test_cluster_that_is_gone_fails_those_who_wait_there_and_no_others(cluster):
+    template = RaySettings(conn_id="ray_here", host="{run}.here")
+    cluster.gone.add("one")
+    cluster.answers = [ENDED]
+    news: queue.Queue = queue.Queue()
+    with ExitStack() as stack:
+        for run in ("one", "two"):
+            subscription = Subscription(replace(URI, run_id=run), True, 10.0, lambda *item: news.put(item))
+            stack.enter_context(watching(settings_at(template, "dag", run), [subscription]))
+        told = {subscription.uri.run_id: item for subscription, item in (news.get(timeout=30) for _ in range(2))}
+    assert isinstance(told["one"]["error"], RayClusterGoneError)
+    assert told["two"] is ENDED
+
+
 def test_one_whose_news_are_not_confirmed_gets_no_more_and_holds_up_nobody(cluster, monkeypatch):
     monkeypatch.setattr(watcher, "CONFIRM_SECONDS", 0.01)
     cluster.answers = [LINES]
     settings = RaySettings(conn_id="ray_here", host="here")
     news: queue.Queue = queue.Queue()
     busy, other = (Subscription(URI, follows, 10.0, lambda *item: news.put(item)) for follows in (True, False))
-    with watching("ray_here", settings, [busy, other]) as waiting:
+    with watching(settings, [busy, other]) as waiting:
         assert {news.get(timeout=30)[0] for _ in range(2)} == {busy, other}
         while cluster.asked[-1] != [other.wanted]:
             time.sleep(0.01)
@@ -125,7 +165,7 @@ def test_watcher_that_is_stopped_while_it_connects_ends(cluster, monkeypatch):
     monkeypatch.setattr(retrying, "LONGEST_PAUSE_SECONDS", 600)
     cluster.connecting = [RayConnectionError("not yet")] * 1000
     settings = RaySettings(conn_id="ray_here", host="here", connect_timeout=3000)
-    with watching("ray_here", settings, []) as waiting:
+    with watching(settings, []) as waiting:
         waiting.subscribe(settings, [Subscription(URI, True, 10.0, lambda *_: None)])
         while len(cluster.connecting) == 1000:
             time.sleep(0.01)

@@ -62,9 +62,10 @@ class KubernetesLookup:
         where = f"RayCluster {name!r} in namespace {namespace!r}"
         status = self._get(name, namespace, where, min(REQUEST_SECONDS, seconds)).get("status") or {}
         head = status.get("head") or {}
-        # That of the service; a service without one of its own, or an operator that tells none, leaves the pod's.
-        address = head.get("serviceIP") or head.get("podIP")
-        if not address or address == "None":
+        # A service without an address of its own, or an operator that tells none, leaves that of the pod.
+        told = [head.get(name) for name in ("serviceIP", "podIP")]
+        address = next((each for each in told if each and each != "None"), None)
+        if address is None:
             state = status.get("state") or "its operator has not said anything of it"
             raise RayConnectionError(
                 f"The head of the {where} has no address yet: {status.get('reason') or state}. Let the task that makes "

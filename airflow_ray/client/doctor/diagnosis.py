@@ -32,8 +32,8 @@ TASK_SECONDS = 60.0
 
 # Of a connection with several clusters, of which the Test button cannot know one.
 _NO_CLUSTER = (
-    "the connection leads to a Ray cluster of its own for each DAG run, or for each DAG, and none was named: airflow ray doctor "
-    "checks that which --dag-id and --run-id name"
+    "the connection leads to a Ray cluster of its own for each DAG run, or for each DAG, and none was named: airflow "
+    "ray doctor checks that which --dag-id and --run-id name"
 )
 
 
