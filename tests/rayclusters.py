@@ -16,6 +16,8 @@ class RayClusters:
 
     def __init__(self) -> None:
         self.statuses: dict[tuple[str, str], dict[str, Any]] = {}
+        #: The address of all others.
+        self.elsewhere: str | None = None
         #: What it answers instead, status and body.
         self.answer: tuple[int, dict[str, Any]] | None = None
         #: Namespace and name of each that it was asked for.
@@ -64,6 +66,8 @@ class RayClusters:
 
     def _found(self, namespace: str, name: str) -> tuple[int, dict[str, Any]]:
         status = self.statuses.get((namespace, name))
+        if status is None and self.elsewhere is not None:
+            status = {"head": {"serviceIP": self.elsewhere}}
         if status is None:
             return 404, {"kind": "Status", "message": f'rayclusters.ray.io "{name}" not found', "code": 404}
         return 200, {"metadata": {"name": name, "namespace": namespace}, "status": status}

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -208,16 +209,9 @@ def new_dag() -> DAG:
 
 def run_at(kubernetes: RayClusters, dag: DAG, address: str):
     """Run a DAG whose run has its cluster at an address: the names of runs are known when they have begun."""
-    found = kubernetes._found
-    kubernetes._found = lambda namespace, name: (
-        found(namespace, name)
-        if (namespace, name) in kubernetes.statuses
-        else (200, {"status": {"head": {"serviceIP": address}}})
-    )
-    try:
-        run = run_dag(dag)
-    finally:
-        kubernetes._found = found
+    kubernetes.elsewhere = address
+    run = run_dag(dag)
+    kubernetes.elsewhere = None
     kubernetes.set_address(run_name(dag.dag_id, run.run_id), address)
     return run
 
@@ -340,19 +334,48 @@ def test_cluster_that_does_not_answer_is_told_and_its_checkpoint_serves(kubernet
 
 
 @pytest.mark.parametrize("how", [{"mode": "poke"}, {"deferrable": True}], ids=["poke", "deferred"])
-def test_sensor_sees_the_checkpoint_of_a_cluster_that_is_gone(kubernetes, how):
-    hook, uri = RayHook(CONN_ID), uri_of("two")
-    hook.submit(make_frame, 10, uri=uri, checkpoint=True)
-    hook.wait(uri)
-    gone(kubernetes, "two")
+def test_tasks_take_the_checkpoint_of_a_cluster_that_is_gone(kubernetes, how):
+    first, second = new_dag(), new_dag()
+    with first:
+        RayPythonOperator(
+            task_id="make", python_callable=make_frame, op_args=[10], ray_conn_id=CONN_ID, checkpoint=True
+        )  # fmt: skip
+    run = run_at(kubernetes, first, WHERE["two"])
+    made = run.xcom("make")
+    del kubernetes.statuses["default", run_name(first.dag_id, run.run_id)]
+    with second:
+
+        @task
+        def read():
+            return total(RayHook(CONN_ID).get(made))
+
+        read()
+        RayObjectSensor(task_id="see", object_uri=made, poke_interval=0.5, timeout=60, **how)
+        lost = str(uri_of("three"))
+        RayObjectSensor(task_id="see_lost", object_uri=lost, poke_interval=0.5, timeout=60, **how)
+    run = run_dag(second)
+    assert run.xcom("read") == 45
+    assert (run.task_states("see"), run.task_states("see_lost")) == (["success"], ["failed"])
+
+
+def test_sensor_that_does_not_mind_waits_for_a_cluster_that_is_not_made_yet(kubernetes):
+    uri = uri_of("three")
     dag = new_dag()
     with dag:
-        RayObjectSensor(
-            task_id="with", object_uri=str(uri), poke_interval=0.5, timeout=60, fail_if_lost=False, **how
-        )  # fmt: skip
-        RayObjectSensor(task_id="without", object_uri=str(uri_of("two")), poke_interval=0.5, timeout=60, **how)
-    run = run_dag(dag)
-    assert (run.task_states("without"), run.task_states("with")) == (["failed"], ["failed"])
+
+        @task
+        def make_later():
+            def make():
+                kubernetes.set_address(run_name("sales", "three"), WHERE["one"])
+                RayHook(CONN_ID).put(1, uri=uri)
+
+            threading.Timer(2, make).start()
+
+        sensor = RayObjectSensor(
+            task_id="see", object_uri=str(uri), fail_if_lost=False, deferrable=True, poke_interval=0.5, timeout=60
+        )
+        make_later() >> sensor
+    assert run_dag(dag).task_states("see") == ["success"]
 
 
 # The command line
