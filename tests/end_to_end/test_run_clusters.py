@@ -69,7 +69,7 @@ def kubernetes(head, other_head, monkeypatch, tmp_path) -> Iterator[RayClusters]
     extra = {
         "mode": "gateway",
         "kubernetes_conn_id": "kube",
-        "connect_timeout": 3,
+        "connect_timeout": 30,
         "checkpoint_path": f"file://{tmp_path}/checkpoints",
     }
     connection = {"conn_type": "ray", "host": "{run}", "port": port, "password": token, "extra": extra}
