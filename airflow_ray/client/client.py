@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client import errors, following
-from airflow_ray.client.checkpoints import Targets, from_gone_cluster, has_checkpoint, require_checkpoint, restore
-from airflow_ray.client.connection.link import Link
+from airflow_ray.client.checkpoints import from_gone_cluster, has_checkpoint, require_checkpoint, restore
 from airflow_ray.client.connection.session import ObjectNotThere
+from airflow_ray.client.of_cluster import OfCluster
 from airflow_ray.client.submission.callables import check_callable
 from airflow_ray.client.submission.fingerprint import fingerprint
 from airflow_ray.client.submission.options import RemoteOptions
@@ -28,72 +27,19 @@ from airflow_ray.exceptions import (
 from airflow_ray.object_uri import RETURN_VALUE, ObjectURI, quote_part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
 
-    from airflow_ray.client.connection.clusters import Cluster
-    from airflow_ray.client.connection.settings import RaySettings
     from airflow_ray.client.progress import Progress
     from airflow_ray.cluster.protocol import TaskTry
 
 RESTORE_ROUNDS = 3
 
 
-class RayClient:
+class RayClient(OfCluster):
     """The verbs of :class:`~airflow_ray.hooks.ray.RayHook`, which says what each takes, returns and raises, and more.
 
-    It belongs to the thread that uses it. Of a connection that leads to a cluster for each DAG run, or for each DAG,
-    one that was not told which has only :meth:`at` and :meth:`of`.
-
-    :param conn_id: Airflow connection of type ``ray``.
-    :param dag_id: DAG of the cluster, where each has one of its own, or each of its runs.
-    :param run_id: run of the cluster, likewise.
+    It belongs to the thread that uses it.
     """
-
-    def __init__(self, conn_id: str, dag_id: str | None = None, run_id: str | None = None) -> None:
-        self.conn_id = conn_id
-        self._lead_to(Link(conn_id, dag_id, run_id))
-        self._others: dict[Cluster, RayClient] = {}
-        self._held: ExitStack | None = None
-
-    def _lead_to(self, link: Link) -> None:
-        self.link = link
-        self.targets = Targets(link)
-
-    @property
-    def settings(self) -> RaySettings:
-        """What the connection says."""
-        return self.link.settings
-
-    @contextmanager
-    def connect(self) -> Iterator[RayClient]:
-        """Hold one connection for as long as the context lasts; or where it may be several, those that come to be."""
-        if self.link.is_of_one_cluster:
-            with self.link.connect():
-                yield self
-            return
-        with ExitStack() as held:
-            outer, self._held = self._held, held
-            try:
-                yield self
-            finally:
-                self._held = outer
-
-    def of(self, uri: ObjectURI | str) -> RayClient:
-        """Return the client of the cluster that an object belongs to."""
-        parsed = ObjectURI.parse(uri)
-        return self.at(parsed.dag_id, parsed.run_id)
-
-    def at(self, dag_id: str | None, run_id: str | None) -> RayClient:
-        """Return the client of the cluster of a DAG run: this one, unless the connection leads to several."""
-        link = self.link.at(dag_id, run_id)
-        if link is self.link:
-            return self
-        cluster = link.settings.cluster
-        if cluster not in self._others:
-            self._others[cluster] = RayClient(self.conn_id)
-            self._others[cluster]._lead_to(link)
-        self._others[cluster].link.holder = self._held
-        return self._others[cluster]
 
     def submit(
         self,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.client.connection.link import call_from_aside, open_persistently
+from airflow_ray.client.connection.opening import call_from_aside, open_persistently
 from airflow_ray.client.connection.retrying import FIRST_PAUSE_SECONDS, is_passing
 from airflow_ray.exceptions import AirflowRayError, RayConnectionError, RayOwnerDiedError
 

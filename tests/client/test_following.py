@@ -8,7 +8,7 @@ import pytest
 
 from airflow_ray.client import following
 from airflow_ray.client.client import RayClient
-from airflow_ray.client.connection.link import OPENERS
+from airflow_ray.client.connection.opening import OPENERS
 from airflow_ray.client.connection.session import Session
 from airflow_ray.client.connection.threads import start_in_thread
 from airflow_ray.exceptions import RayConnectionError, RayWaitTimeoutError

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_ray import triggers
 from airflow_ray.client import trigger_log, watcher
-from airflow_ray.client.connection.link import OPENERS
+from airflow_ray.client.connection.opening import OPENERS
 from airflow_ray.client.trigger_log import TriggerLog
 from airflow_ray.triggers import RayObjectTrigger
 

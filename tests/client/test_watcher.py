@@ -13,7 +13,7 @@ import pytest
 from airflow_ray.client import watcher
 from airflow_ray.client.connection import clusters, retrying
 from airflow_ray.client.connection.clusters import settings_at
-from airflow_ray.client.connection.link import OPENERS
+from airflow_ray.client.connection.opening import OPENERS
 from airflow_ray.client.connection.settings import RaySettings
 from airflow_ray.client.watcher import Subscription, watching
 from airflow_ray.exceptions import RayAuthenticationError, RayClusterGoneError, RayConnectionError, RayOwnerDiedError

@@ -12,7 +12,7 @@ from airflow.sdk.execution_time.comms import XComResult
 
 from airflow_ray.client import kept
 from airflow_ray.client.client import RayClient
-from airflow_ray.client.connection import link
+from airflow_ray.client.connection import opening
 from airflow_ray.client.connection.settings import settings_of
 from airflow_ray.exceptions import RayConfigurationError
 from airflow_ray.object_uri import ObjectURI
@@ -43,7 +43,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         opened.append(settings)
         raise ConnectionAbortedError
 
-    monkeypatch.setattr(link, "OPENERS", dict.fromkeys(link.OPENERS, open_session))
+    monkeypatch.setattr(opening, "OPENERS", dict.fromkeys(opening.OPENERS, open_session))
     return opened
 
 

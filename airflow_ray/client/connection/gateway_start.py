@@ -223,7 +223,9 @@ def _answers(host: str, port: int) -> bool:
 
 def _memory_of(settings: RaySettings) -> Path:
     """Return the file that tells of a gateway that could not be reached."""
-    place = hashlib.sha256(f"{settings.host}:{settings.port or PORT}".encode()).hexdigest()[:12]
+    # Of clusters that come and go, the next one may get the address of one before.
+    cluster = "" if settings.cluster.is_shared else str(settings.cluster)
+    place = hashlib.sha256(f"{settings.host}:{settings.port or PORT}{cluster}".encode()).hexdigest()[:12]
     return state_folder() / f"unreachable-{place}"
 
 

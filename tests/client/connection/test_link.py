@@ -9,7 +9,8 @@ import pytest
 
 from airflow_ray.client.connection import link as link_module
 from airflow_ray.client.connection import retrying
-from airflow_ray.client.connection.link import OPENERS, Link
+from airflow_ray.client.connection.link import Link
+from airflow_ray.client.connection.opening import OPENERS
 from airflow_ray.client.connection.session import Session
 from airflow_ray.client.connection.settings import Mode
 from airflow_ray.client.connection.threads import start_in_thread

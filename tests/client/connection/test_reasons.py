@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_ray.client.connection import retrying
-from airflow_ray.client.connection.link import OPENERS, Link
+from airflow_ray.client.connection.link import Link
+from airflow_ray.client.connection.opening import OPENERS
 from airflow_ray.client.connection.peer import details_of
 from airflow_ray.client.connection.ray_session import RaySession
 from airflow_ray.client.connection.reasons import reason_of

@@ -1,0 +1,73 @@
+"""A client of one cluster, of a connection that may lead to several."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_ray.client.checkpoints import Targets
+from airflow_ray.client.connection.link import Link
+from airflow_ray.object_uri import ObjectURI
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_ray.client.connection.clusters import Cluster
+    from airflow_ray.client.connection.settings import RaySettings
+
+Self = TypeVar("Self", bound="OfCluster")
+
+
+class OfCluster:
+    """Leads to one cluster, and from there to the others of the same connection.
+
+    Of a connection that leads to a cluster for each DAG run, or for each DAG, one that was not told which leads only to
+    the others, by :meth:`at` and :meth:`of`.
+
+    :param conn_id: Airflow connection of type ``ray``.
+    :param dag_id: DAG of the cluster, where each has one of its own, or each of its runs.
+    :param run_id: run of the cluster, likewise.
+    :param link: to that cluster, where it is another one than is made here.
+    """
+
+    def __init__(
+        self, conn_id: str, dag_id: str | None = None, run_id: str | None = None, link: Link | None = None
+    ) -> None:
+        self.conn_id = conn_id
+        self.link = link or Link(conn_id, dag_id, run_id)
+        self.targets = Targets(self.link)
+        self._others: dict[Cluster, OfCluster] = {}
+        self._held: ExitStack | None = None
+
+    @property
+    def settings(self) -> RaySettings:
+        """What the connection says."""
+        return self.link.settings
+
+    @contextmanager
+    def connect(self: Self) -> Iterator[Self]:
+        """Hold one connection for as long as the context lasts; or where it may be several, those that come to be."""
+        if self.link.is_of_one_cluster:
+            with self.link.connect():
+                yield self
+            return
+        with ExitStack() as held:
+            outer, self._held = self._held, held
+            try:
+                yield self
+            finally:
+                self._held = outer
+
+    def of(self: Self, uri: ObjectURI | str) -> Self:
+        """Return the client of the cluster that an object belongs to."""
+        parsed = ObjectURI.parse(uri)
+        return self.at(parsed.dag_id, parsed.run_id)
+
+    def at(self: Self, dag_id: str | None, run_id: str | None) -> Self:
+        """Return the client of the cluster of a DAG run: this one, unless the connection leads to several."""
+        link = self.link.at(dag_id, run_id)
+        if link is self.link:
+            return self
+        other = self._others.setdefault(link.settings.cluster, type(self)(self.conn_id, link=link))
+        other.link.holder = self._held
+        return other  # type: ignore[return-value]  # of the same class
