@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -83,9 +84,9 @@ def kubernetes(head, other_head, monkeypatch, tmp_path) -> Iterator[RayClusters]
 
 
 @pytest.fixture
-def heads(head, other_head) -> dict[str, str]:
-    """The address of the control service of each run's cluster."""
-    return {"one": f"127.0.0.1:{head.ports[0]}", "two": f"127.0.0.1:{other_head.ports[0]}"}
+def heads(head, other_head) -> dict[str, int]:
+    """The port of the control service of each run's cluster, which tells one from the other."""
+    return {"one": head.ports[0], "two": other_head.ports[0]}
 
 
 @pytest.fixture(autouse=True)
@@ -98,23 +99,15 @@ def uri_of(run: str, task_id: str = "make") -> ObjectURI:
     return ObjectURI(CONN_ID, "sales", run, f"{task_id}_{uuid.uuid4().hex}")
 
 
-def own_head():
-    import ray
-
-    return ray.get_runtime_context().gcs_address
-
-
-def slow_head(seconds):
+def own_head(gate=None):
+    import os
     import time
 
-    time.sleep(seconds)
-    return own_head_of_slow()
-
-
-def own_head_of_slow():
     import ray
 
-    return ray.get_runtime_context().gcs_address
+    while gate is not None and not os.path.exists(gate):
+        time.sleep(0.05)
+    return int(ray.get_runtime_context().gcs_address.rpartition(":")[2])
 
 
 # The hook
@@ -171,27 +164,34 @@ def test_doctor_checks_the_cluster_of_a_run(kubernetes):
 # Triggers
 
 
-def test_two_runs_wait_at_once_in_one_triggerer(kubernetes, heads):
-    hook = RayHook(CONN_ID)
+def test_two_runs_wait_at_once_in_one_triggerer(kubernetes, heads, tmp_path):
+    hook, gate = RayHook(CONN_ID), tmp_path / "gate"
     uris = {run: uri_of(run) for run in WHERE}
     for uri in uris.values():
-        hook.submit(slow_head, 1.0, uri=uri)
+        hook.submit(own_head, str(gate), uri=uri)
+    kubernetes.asked.clear()
+
+    def open_gate():
+        while len(kubernetes.asked) < 2:
+            time.sleep(0.05)
+        gate.touch()
 
     async def events():
-        waiting = [RayObjectTrigger([str(uri)], poll_interval=0.5) for uri in uris.values()]
-        both = RayObjectTrigger([str(uri) for uri in uris.values()], poll_interval=0.5)
-        return await asyncio.gather(*(anext(trigger.run()) for trigger in [*waiting, both]))
+        waiting = [RayObjectTrigger([str(uri)], holder="me") for uri in uris.values()]
+        waiting.append(RayObjectTrigger([str(uri) for uri in uris.values()]))
+        all_events = [asyncio.ensure_future(anext(trigger.run())) for trigger in waiting]
+        await asyncio.to_thread(open_gate)
+        return await asyncio.gather(*all_events)
 
     assert [event.payload["status"] for event in asyncio.run(events())] == ["ended"] * 3
-    assert {cluster.run_id for cluster in watcher._watchers} == {"one", "two"}
     assert {run: hook.get(uri) for run, uri in uris.items()} == heads
 
 
-def test_kill_of_a_deferred_task_cancels_the_work_in_the_cluster_of_its_run(kubernetes):
+def test_kill_of_a_deferred_task_cancels_the_work_in_the_cluster_of_its_run(kubernetes, tmp_path):
     hook = RayHook(CONN_ID)
     uris = {run: uri_of(run) for run in WHERE}
     for uri in uris.values():
-        hook.submit(slow_head, 600, uri=uri, holder="me")
+        hook.submit(own_head, str(tmp_path / "never"), uri=uri, holder="me")
     asyncio.run(RayObjectTrigger([str(uris["two"])], holder="me").on_kill())
     assert hook.status(uris["two"]) == "CANCELLED"
     assert hook.status(uris["one"]) in ("PENDING", "RUNNING")
@@ -219,7 +219,7 @@ def run_at(kubernetes: RayClusters, dag: DAG, address: str):
 def same(head):
     import ray
 
-    assert head == ray.get_runtime_context().gcs_address
+    assert head == int(ray.get_runtime_context().gcs_address.rpartition(":")[2])
     return head
 
 
