@@ -233,7 +233,7 @@ def total(frame):
     return int(frame["a"].sum())
 
 
-@pytest.mark.parametrize("run", WHERE)
+@pytest.mark.parametrize("run", ["two", pytest.param("one", marks=pytest.mark.slow)])
 def test_all_parts_of_a_dag_run_find_its_cluster(kubernetes, heads, monkeypatch, run):
     for module in (xcom_of_airflow, task_runner):
         monkeypatch.setattr(module, "XCom", RayXComBackend)
@@ -323,6 +323,7 @@ def test_release_of_a_cluster_that_is_gone_has_nothing_to_do(kubernetes, capfd):
     assert capfd.readouterr().out.count("There is nothing to release. There is no RayCluster") == 2
 
 
+@pytest.mark.slow
 def test_cluster_that_does_not_answer_is_told_and_its_checkpoint_serves(kubernetes):
     hook, uri = RayHook(CONN_ID), uri_of("two")
     hook.submit(make_frame, 10, uri=uri, checkpoint=True)
