@@ -171,7 +171,7 @@ def renewed_after(error: Exception, credentials: dict[str, Any]) -> None:
     async def wait() -> None:
         trigger = RayObjectTrigger([str(URI)], credentials=credentials)
         watcher = FakeWatcher(error)
-        keeping = asyncio.create_task(trigger._keep_credentials({URI.conn_id: watcher}))
+        keeping = asyncio.create_task(trigger._keep_credentials({URI.run: watcher}))
         seen = asyncio.create_task(watcher.renewed.wait())
         await asyncio.wait([keeping, seen], return_when=asyncio.FIRST_COMPLETED, timeout=60)
         assert seen.done(), "the trigger has stopped renewing"
