@@ -29,14 +29,16 @@ class Authority:
         made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         self.certificate.write_bytes(_pem(made.sign(self._key, hashes.SHA256())))
 
-    def sign(self, name: str, days: int = 1, host: str = "127.0.0.1") -> tuple[Path, Path]:
+    def sign(self, name: str, days: int = 1, host: str = "127.0.0.1", *more: str) -> tuple[Path, Path]:
         """Return the files of a new certificate and its private key.
 
         :param days: how long it is good; negative for one that has expired.
         :param host: what else it is for than this machine's own address.
+        :param more: further names, of name servers.
         """
         key = _new_key()
-        names = [x509.IPAddress(ipaddress.ip_address(each)) for each in (host, get_node_ip_address())]
+        names: list[x509.GeneralName] = [x509.DNSName(each) for each in more]
+        names += [x509.IPAddress(ipaddress.ip_address(each)) for each in (host, get_node_ip_address())]
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         made = _builder(subject, self._name, key, days)
         made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
@@ -53,7 +55,7 @@ class Authority:
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables of a cluster that speaks TLS."""
-        certificate, key = self.sign("cluster")
+        certificate, key = self.sign("cluster", 1, "127.0.0.1", "*.ray.svc")
         return {
             "RAY_USE_TLS": "1",
             "RAY_TLS_CA_CERT": str(self.certificate),

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from airflow_ray.client.connection import link as link_module
+from airflow_ray.client.connection import opening
 from airflow_ray.client.connection.threads import start_in_thread
 from airflow_ray.exceptions import RayConnectionError
 from airflow_ray.object_uri import ObjectURI
@@ -57,7 +57,7 @@ def new_session(monkeypatch):
             raise session.error
         yield session
 
-    monkeypatch.setattr(link_module, "open_session", open_session)
+    monkeypatch.setattr(opening, "open_session", open_session)
     return session
 
 

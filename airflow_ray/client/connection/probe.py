@@ -130,6 +130,8 @@ def _tls_problem(address: str, tls: Tls | None, details: str) -> str | None:
         # An older Arrow Flight does not say why.
         words += _plain(_verification_problem(address, tls))
     told = next((problem for sign, problem in _TLS_PROBLEMS.items() if _plain(sign) in words), None)
+    if told is _OTHER_HOST and tls is not None and tls.name is not None:
+        return f"its certificate is not for {tls.name}, which the host of the connection says"
     # A server that refuses a client closes the connection after the handshake, without a word.
     is_refused = "closed" in details or "reset" in details
     # A Unix socket has no port, and no TLS.

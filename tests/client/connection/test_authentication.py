@@ -18,6 +18,7 @@ from airflow_ray.hooks.ray import RayHook
 from tests.certificates import Authority
 from tests.conftest import new_uri
 from tests.ray_head import RayHead
+from tests.rayclusters import RayClusters
 
 TOKEN = "a-token-of-the-tests-3f6c2b1a9d8e7f60"
 OTHER_TOKEN = "another-token-of-the-tests-0a1b2c3d4e5f"
@@ -78,11 +79,11 @@ def port_of(head, mode):
 def connection(monkeypatch):
     """Return a function that sets a connection to a head, and returns its id."""
 
-    def set_connection(head, mode="client", token=None, conn_id="ray_safe", **extra):
+    def set_connection(head, mode="client", token=None, conn_id="ray_safe", host="127.0.0.1", **extra):
         port = head if isinstance(head, int) else port_of(head, mode)
         fields = {
             "conn_type": "ray",
-            "host": "127.0.0.1",
+            "host": host,
             "port": port,
             "password": TOKEN if mode == "gateway" else token,
         }
@@ -124,6 +125,27 @@ each_mode = pytest.mark.parametrize("mode", ["gateway", "client", pytest.param("
 @both_modes
 def test_work_runs_on_a_head_that_asks_for_a_token(token_head, connection, mode):
     assert work_on(connection(token_head, mode, TOKEN)) == 6
+
+
+@pytest.fixture
+def kubernetes(monkeypatch):
+    """Knows a RayCluster named sales, in two namespaces."""
+    server = RayClusters()
+    for namespace in ("ray", "other"):
+        server.set_address("sales", "127.0.0.1", namespace)
+    monkeypatch.setenv("AIRFLOW_CONN_KUBE", server.connection())
+    yield server
+    server.close()
+
+
+def test_certificate_is_checked_for_the_name_of_a_cluster_whose_address_kubernetes_tells(
+    tls_head, connection, refusal, tls_fields, kubernetes
+):
+    named = {**tls_fields, "kubernetes_conn_id": "kube"}
+    assert work_on(connection(tls_head, "gateway", host="sales-head-svc.ray.svc", **named)) == 6
+    error = refusal(tls_head, "gateway", host="sales-head-svc.other.svc", **named)
+    assert isinstance(error, RayTLSError)
+    assert "its certificate is not for sales-head-svc.other.svc, which the host of the connection says" in str(error)
 
 
 @each_mode
