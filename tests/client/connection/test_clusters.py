@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +16,8 @@ from airflow_ray.client.connection.clusters import Cluster, cluster_of, settings
 from airflow_ray.client.connection.kubernetes_address import name_and_namespace
 from airflow_ray.client.connection.link import Link
 from airflow_ray.client.connection.settings import RaySettings, settings_of
+from airflow_ray.client.jobs import jobs
+from airflow_ray.client.jobs.jobs import open_dashboard
 from airflow_ray.client.run_cluster import dag_name, run_name
 from airflow_ray.exceptions import (
     RayClusterGoneError,
@@ -21,6 +25,7 @@ from airflow_ray.exceptions import (
     RayConfigurationError,
     RayConnectionError,
 )
+from airflow_ray.triggers import RayJobTrigger
 from tests.client.connection.test_settings import Fields
 from tests.rayclusters import RayClusters
 
@@ -215,6 +220,30 @@ def test_address_is_asked_for_again_for_each_connection(kubernetes):
     for address in ("10.0.0.7", "10.0.0.8"):
         kubernetes.set_address("sales", address)
         assert settings.located().host == address
+
+
+def test_dashboard_of_jobs_is_at_the_address_unless_the_connection_says_where(kubernetes):
+    kubernetes.set_address("sales", "10.0.0.7")
+    settings = of("sales", kubernetes_conn_id="kube")
+    assert open_dashboard(settings).url == "http://10.0.0.7:8265"
+    told = of("sales", kubernetes_conn_id="kube", dashboard_url="https://ray.example.com")
+    assert open_dashboard(told).url == "https://ray.example.com"
+
+
+@pytest.mark.parametrize("of_task", [True, False], ids=["of_the_task", "told"])
+def test_trigger_of_a_job_finds_the_cluster_of_its_run(runs, monkeypatch, of_task):
+    followed = []
+
+    async def follow(settings, *_):
+        followed.append(settings.cluster)
+
+    monkeypatch.setattr(jobs, "follow_in_triggerer", follow)
+    run = {} if of_task else {"run": ["sales", "one"]}
+    trigger = RayJobTrigger(runs, "job", resume={"settle_seconds": 0.0, **run})
+    if of_task:
+        trigger.task_instance = SimpleNamespace(dag_id="sales", run_id="one", task_id="job")
+    event = asyncio.run(anext(trigger.run()))
+    assert (event.payload["status"], followed) == ("ended", [Cluster(runs, "sales", "one")])
 
 
 def test_namespace_is_that_of_the_kubernetes_connection_unless_the_host_names_one(kubernetes, monkeypatch):
