@@ -151,6 +151,9 @@ def peer_at(where: str, settings: RaySettings) -> Peer:
 
     scheme = flight.Location.for_grpc_tls if settings.authentication.tls else flight.Location.for_grpc_tcp
     host, _, port = where.rpartition(":")
+    if ":" in host:
+        # As an address of version 6 stands in a URI.
+        host = f"[{host.strip('[]')}]"
     return Peer(FlightClient(scheme(host, int(port)), settings.authentication), where, settings.namespace)
 
 

@@ -13,6 +13,7 @@ import pytest
 from airflow_ray.client.client import RayClient
 from airflow_ray.client.connection import clusters
 from airflow_ray.client.connection.clusters import Cluster, cluster_of, settings_at
+from airflow_ray.client.connection.gateway_session import peer_at
 from airflow_ray.client.connection.kubernetes_address import name_and_namespace
 from airflow_ray.client.connection.link import Link
 from airflow_ray.client.connection.settings import RaySettings, settings_of
@@ -316,3 +317,9 @@ def test_connection_without_kubernetes_is_told(monkeypatch, tmp_path):
     monkeypatch.setenv("AIRFLOW_CONN_KUBE", json.dumps({"conn_type": "kubernetes", "extra": extra}))
     with pytest.raises(RayConfigurationError, match="'kube', which kubernetes_conn_id names, leads to no"):
         of("sales", kubernetes_conn_id="kube")
+
+
+@pytest.mark.parametrize("host", ["fd00::7", "[fd00::7]"])
+def test_address_of_version_6_is_one_that_arrow_flight_takes(host):
+    peer = peer_at(of(host).address, of(host))
+    assert peer.client._location.uri == b"grpc+tcp://[fd00::7]:8815"
