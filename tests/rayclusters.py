@@ -7,8 +7,11 @@ import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
-PATH = re.compile(r"/apis/ray\.io/v1/namespaces/(?P<namespace>[^/]+)/rayclusters/(?P<name>[^/]+)")
+from airflow_ray.client.run_cluster import installation
+
+PATH = re.compile(r"/apis/ray\.io/v1/namespaces/(?P<namespace>[^/]+)/rayclusters(/(?P<name>[^/]+))?")
 
 
 class RayClusters:
@@ -16,6 +19,8 @@ class RayClusters:
 
     def __init__(self) -> None:
         self.statuses: dict[tuple[str, str], dict[str, Any]] = {}
+        #: Of those that this Airflow has made.
+        self.annotations: dict[tuple[str, str], dict[str, str]] = {}
         #: The address of all others.
         self.elsewhere: str | None = None
         #: What it answers instead, status and body.
@@ -26,10 +31,11 @@ class RayClusters:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                found = PATH.fullmatch(self.path)
-                place = (found["namespace"], found["name"]) if found else ("", "")
+                url = urlsplit(self.path)
+                found = PATH.fullmatch(url.path)
+                place = (found["namespace"], found["name"] or "") if found else ("", "")
                 clusters.asked.append(place)
-                status, body = clusters.answer or clusters._found(*place)
+                status, body = clusters.answer or (clusters._found(*place) if place[1] else clusters._listed(url.query))
                 text = json.dumps(body).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
@@ -55,14 +61,30 @@ class RayClusters:
         }
         return json.dumps({"conn_type": "kubernetes", "extra": {"kube_config": kube_config, **extra}})
 
-    def set_address(self, name: str, address: str, namespace: str = "default") -> None:
-        """Say where the head of a RayCluster is."""
+    def set_address(self, name: str, address: str, namespace: str = "default", **annotations: str) -> None:
+        """Say where the head of a RayCluster is, and for which ids this Airflow has made it."""
         self.statuses[namespace, name] = {"state": "ready", "head": {"serviceIP": address, "podIP": address}}
+        self.annotations[namespace, name] = annotations
 
     def close(self) -> None:
         """Answer no more."""
         self._server.shutdown()
         self._server.server_close()
+
+    def _listed(self, query: str) -> tuple[int, dict[str, Any]]:
+        """Return those of this Airflow, which are those with annotations."""
+        assert parse_qs(query)["labelSelector"] == [f"airflow-ray/installation={installation()}"]
+        items = [
+            {
+                "metadata": {
+                    "name": name,
+                    "annotations": {f"airflow-ray/{key.replace('_', '-')}": notes[key] for key in notes},
+                }
+            }
+            for (_, name), notes in self.annotations.items()
+            if notes
+        ]
+        return 200, {"items": items}
 
     def _found(self, namespace: str, name: str) -> tuple[int, dict[str, Any]]:
         status = self.statuses.get((namespace, name))

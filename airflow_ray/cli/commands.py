@@ -68,7 +68,8 @@ def _errors_only() -> Iterator[None]:
 @_command
 def objects(args: Namespace) -> None:
     """List what the cluster holds."""
-    found = RayClient(args.conn_id, args.dag_id, args.run_id).list_objects(args.dag_id, args.run_id)
+    clients = RayClient(args.conn_id).each(args.dag_id, args.run_id)
+    found = [each for client in clients for each in client.list_objects(args.dag_id, args.run_id)]
     show(found, args.output, list(map(object_row, found)))
 
 
@@ -154,11 +155,12 @@ def _free_named(uris: list[ObjectURI]) -> None:
 
 
 def _free_run(args: Namespace) -> None:
-    client = RayClient(args.conn_id, args.dag_id, args.run_id)
-    with client.connect():
-        entries = client.list_objects(args.dag_id, args.run_id)
+    with RayClient(args.conn_id).connect() as connected:
+        clients = connected.each(args.dag_id, args.run_id)
+        entries = [each for client in clients for each in client.list_objects(args.dag_id, args.run_id)]
         if entries and (args.yes or _user_agrees(entries)):
-            client.release(dag_id=args.dag_id, run_id=args.run_id)
+            for client in clients:
+                client.release(dag_id=args.dag_id, run_id=args.run_id)
             _print_freed(entries)
         else:
             say("Nothing was freed")

@@ -63,6 +63,23 @@ class OfCluster:
         parsed = ObjectURI.parse(uri)
         return self.at(parsed.dag_id, parsed.run_id)
 
+    def each(self: Self, dag_id: str | None, run_id: str | None) -> list[Self]:
+        """Return the clients of all clusters that hold something of a DAG or a run; None stands for any.
+
+        Where the connection leads to several, Kubernetes tells which there are.
+
+        :raises RayClusterNotNamedError: it leads to several, and nobody tells which.
+        """
+        if self.link.is_told(dag_id, run_id):
+            return [self.at(dag_id, run_id)]
+        runs = self.link.connection.runs()
+        if runs is None:
+            # Which says what to name.
+            return [self.at(dag_id, run_id)]
+        of_dag = [run for run in runs if dag_id in (None, run[0])]
+        # The same one may have been made for several runs.
+        return list(dict.fromkeys(self.at(*run) for run in of_dag if self.link.is_told(*run)))
+
     def at(self: Self, dag_id: str | None, run_id: str | None) -> Self:
         """Return the client of the cluster of a DAG run: this one, unless the connection leads to several."""
         link = self.link.at(dag_id, run_id)

@@ -12,6 +12,9 @@ from airflow_ray.exceptions import RayClusterNotNamedError
 
 #: What stands for the name of a run's cluster, and of a DAG's, in the host of a connection.
 RUN, DAG = "{run}", "{dag}"
+#: What Kubernetes keeps with a cluster: the label tells which Airflow has made it, the annotations for which ids.
+INSTALLATION_LABEL = "airflow-ray/installation"
+DAG_ANNOTATION, RUN_ANNOTATION = "airflow-ray/dag-id", "airflow-ray/run-id"
 # Kubernetes takes 63 for a label, and KubeRay makes names of services and pods from that of a cluster.
 MAX_LENGTH = 40
 # 60 bits, in hexadecimal.

@@ -166,10 +166,13 @@ class RayHook(BaseHook):
         :param run_id: free those of all tasks of a run of it.
         :returns: the objects that were freed, in the order in which they were made.
         :raises RayConfigurationError: neither a URI nor a DAG is named.
-        :raises RayClusterNotNamedError: the connection leads to a cluster for each run, and no run is named.
+        :raises RayClusterNotNamedError: the connection leads to a cluster for each run, no run is named, and Kubernetes
+            is not asked which there are.
         """
-        client = self.client.at(dag_id, run_id) if uri is None else self.client.of(uri)
-        return client.release(uri, dag_id=dag_id, run_id=run_id)
+        if uri is not None:
+            return self.client.of(uri).release(uri)
+        clients = self.client.each(dag_id, run_id) if dag_id is not None else [self.client]
+        return [freed for client in clients for freed in client.release(dag_id=dag_id, run_id=run_id)]
 
     def list_objects(self, dag_id: str | None = None, run_id: str | None = None) -> list[dict[str, Any]]:
         """Return what the cluster holds, oldest first, as plain data.
@@ -180,9 +183,11 @@ class RayHook(BaseHook):
 
         :param dag_id: only those of a DAG.
         :param run_id: only those of this run.
-        :raises RayClusterNotNamedError: the connection leads to a cluster for each run, and no run is named.
+        :raises RayClusterNotNamedError: the connection leads to a cluster for each run, no run is named, and Kubernetes
+            is not asked which there are.
         """
-        return self.client.at(dag_id, run_id).list_objects(dag_id, run_id)
+        clients = self.client.each(dag_id, run_id)
+        return [found for client in clients for found in client.list_objects(dag_id, run_id)]
 
     def test_connection(self) -> tuple[bool, str]:
         """Check the connection step by step; called by the Test button of Airflow's UI.

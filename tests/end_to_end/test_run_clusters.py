@@ -25,7 +25,6 @@ from airflow_ray.client.run_cluster import run_name
 from airflow_ray.decorators import ray_task
 from airflow_ray.exceptions import (
     RayClusterGoneError,
-    RayClusterNotNamedError,
     RayConnectionError,
     RayObjectLostError,
 )
@@ -65,7 +64,7 @@ def kubernetes(head, other_head, monkeypatch, tmp_path) -> Iterator[RayClusters]
     """Knows the clusters of the runs ``one`` and ``two`` of the DAG ``sales``."""
     server = RayClusters()
     for run, address in WHERE.items():
-        server.set_address(run_name("sales", run), address)
+        server.set_address(run_name("sales", run), address, dag_id="sales", run_id=run)
     port, token = head.gateway
     extra = {
         "mode": "gateway",
@@ -142,11 +141,14 @@ def test_value_is_put_into_the_cluster_of_the_run(kubernetes):
         assert hook.status(uri) == "LOST"
 
 
-def test_verb_without_a_run_asks_for_one(kubernetes):
-    with pytest.raises(RayClusterNotNamedError, match="name dag_id and run_id"):
-        RayHook(CONN_ID).list_objects()
-    with pytest.raises(RayClusterNotNamedError, match="name dag_id and run_id"):
-        RayHook(CONN_ID).release(dag_id="sales")
+def test_verb_without_a_run_is_for_all_clusters_that_kubernetes_knows(kubernetes):
+    hook = RayHook(CONN_ID)
+    uris = {str(hook.put(1, uri=uri_of(run))) for run in WHERE}
+    assert uris <= {each["uri"] for each in hook.list_objects()}
+    assert uris <= {each["uri"] for each in hook.list_objects("sales")}
+    assert hook.list_objects("another") == []
+    assert uris <= set(map(str, hook.release(dag_id="sales")))
+    assert hook.list_objects() == []
 
 
 def test_test_button_says_what_checks_the_cluster_of_a_run(kubernetes):
@@ -400,4 +402,4 @@ def test_command_line_finds_the_cluster_of_the_run(kubernetes):
         assert str(uri) in output_of("describe", str(uri)).stdout
     freed = output_of("release", *map(str, uris.values())).stdout
     assert all(str(uri) in freed for uri in uris.values())
-    assert "name dag_id and run_id" in output_of("objects", "--conn-id", CONN_ID).stderr
+    assert output_of("objects", "--conn-id", CONN_ID, "--output", "json").stdout.strip() == "[]"

@@ -79,6 +79,15 @@ def port(value: Any) -> Any:
     return value
 
 
+def tls(value: Any) -> bool:
+    """Return whether a text says yes, as a form or a URI has it."""
+    flags = {"none": False, "false": False, "0": False, "true": True, "1": True}
+    flag = flags.get(str(value).strip().lower())
+    if flag is None:
+        raise must_be("tls", "true or false", value)
+    return flag
+
+
 def pem_of(name: str, value: Any) -> bytes:
     """Return what is PEM itself, or the name of a file with it; a field of a form has no line breaks."""
     text = str(value).replace("\\n", "\n").strip()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow_ray.client.run_cluster import DAG_ANNOTATION, INSTALLATION_LABEL, RUN_ANNOTATION, installation
 from airflow_ray.exceptions import (
     RayClusterGoneError,
     RayConfigurationError,
@@ -12,6 +14,8 @@ from airflow_ray.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kubernetes.client import ApiException
 
 GROUP, VERSION, PLURAL = "ray.io", "v1", "rayclusters"
@@ -73,14 +77,39 @@ class KubernetesLookup:
             )
         return str(address)
 
+    def runs(self, host: str, seconds: float) -> list[tuple[str, str | None]]:
+        """Return the ids of DAG and run of each RayCluster that this Airflow has made for them, the oldest first.
+
+        :param host: as it is written in the connection, ``{run}`` and ``{dag}`` in it; tells the namespace.
+        :param seconds: in which Kubernetes must answer.
+        :raises RayConnectionError: Kubernetes does not tell.
+        """
+        _, namespace = name_and_namespace(host, self._namespace)
+        where = f"RayClusters in namespace {namespace!r}"
+        made_here = {"label_selector": f"{INSTALLATION_LABEL}={installation()}"}
+        with self._words_for_errors(where):
+            found = self._api.list_namespaced_custom_object(
+                GROUP, VERSION, namespace, PLURAL, _request_timeout=min(REQUEST_SECONDS, seconds), **made_here
+            )
+        clusters = [each["metadata"] for each in found["items"]]
+        clusters.sort(key=lambda each: str(each.get("creationTimestamp")))
+        told = [each.get("annotations") or {} for each in clusters]
+        return [(each[DAG_ANNOTATION], each.get(RUN_ANNOTATION)) for each in told if DAG_ANNOTATION in each]
+
     def _get(self, name: str, namespace: str, where: str, seconds: float) -> dict[str, Any]:
+        with self._words_for_errors(where):
+            found: dict[str, Any] = self._api.get_namespaced_custom_object(
+                GROUP, VERSION, namespace, PLURAL, name, _request_timeout=seconds
+            )
+        return found
+
+    @contextmanager
+    def _words_for_errors(self, where: str) -> Iterator[None]:
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
         try:
-            found: dict[str, Any] = self._api.get_namespaced_custom_object(
-                GROUP, VERSION, namespace, PLURAL, name, _request_timeout=seconds
-            )
+            yield
         except ApiException as error:
             self._raise_refusal(error, where)
         except (HTTPError, OSError) as error:
@@ -88,7 +117,6 @@ class KubernetesLookup:
                 f"Kubernetes, which the connection {self._conn_id!r} leads to, does not tell the address of the "
                 f"{where}: {error}"
             ) from error
-        return found
 
     def _raise_refusal(self, error: ApiException, where: str) -> NoReturn:
         said = message_of(error)
@@ -104,8 +132,8 @@ class KubernetesLookup:
             ) from error
         if error.status in (401, 403):
             raise RayConfigurationError(
-                f"The connection {self._conn_id!r} may not read the {where}. Give its account the right to get "
-                f"{PLURAL} of the group {GROUP} in that namespace. Kubernetes says: {said}"
+                f"The connection {self._conn_id!r} may not read the {where}. Give its account the right to get and "
+                f"list {PLURAL} of the group {GROUP} in that namespace. Kubernetes says: {said}"
             ) from error
         raise RayConnectionError(f"Kubernetes does not tell the address of the {where}: {said}") from error
 

@@ -15,7 +15,7 @@ from airflow_ray.client.connection.opening import call_from_aside, open_persiste
 from airflow_ray.client.connection.retrying import is_passing
 from airflow_ray.client.connection.settings import settings_of
 from airflow_ray.client.connection.threads import await_result
-from airflow_ray.client.run_cluster import has_placeholder
+from airflow_ray.client.run_cluster import DAG, RUN
 from airflow_ray.exceptions import RayConnectionError
 
 if TYPE_CHECKING:
@@ -76,7 +76,12 @@ class Link:
     @property
     def is_of_one_cluster(self) -> bool:
         """Whether it is known which cluster this leads to."""
-        return not has_placeholder(self.connection.host or "") or self._dag_id is not None
+        return self.is_told(self._dag_id, self._run_id)
+
+    def is_told(self, dag_id: str | None, run_id: str | None) -> bool:
+        """Whether these ids, as far as they are known, tell one cluster."""
+        host = self.connection.host or ""
+        return (RUN not in host or None not in (dag_id, run_id)) and (DAG not in host or dag_id is not None)
 
     def at(self, dag_id: str | None, run_id: str | None) -> Link:
         """Return a link to the cluster of a DAG run, which is not connected; this one where that leads there."""

@@ -145,14 +145,6 @@ def _seconds(name: str, at_most: float = math.inf) -> BeforeValidator:
     return BeforeValidator(seconds)
 
 
-def _flag(value: Any) -> bool:
-    flags = {"none": False, "false": False, "0": False, "true": True, "1": True}
-    flag = flags.get(str(value).strip().lower())
-    if flag is None:
-        raise must_be("tls", "true or false", value)
-    return flag
-
-
 def _require_known(names: AbstractSet[str], known: AbstractSet[str]) -> None:
     """Refuse a field of which its writer expects what it cannot have here."""
     for name in names - known:
@@ -211,7 +203,7 @@ class RaySettings(BaseModel):
     dashboard_verify: Annotated[bool | bytes, BeforeValidator(fields.verify)] = True
     object_ttl: Annotated[float, _seconds("object_ttl")] | None = None
     kubernetes_conn_id: str | None = None
-    tls: Annotated[bool, BeforeValidator(_flag)] = False
+    tls: Annotated[bool, BeforeValidator(fields.tls)] = False
     tls_ca_cert: Annotated[bytes, _pem("tls_ca_cert")] | None = Field(default=None, repr=False)
     tls_cert: Annotated[bytes, _pem("tls_cert")] | None = Field(default=None, repr=False)
     tls_key: Annotated[bytes, _pem("tls_key")] | None = Field(default=None, repr=False)
@@ -277,6 +269,13 @@ class RaySettings(BaseModel):
         copy = self.model_copy()
         copy._lookup = lookup
         return copy
+
+    def runs(self) -> list[tuple[str, str | None]] | None:
+        """Return the ids of DAG and run of each cluster of the connection, or None where nobody tells.
+
+        :raises RayConnectionError: Kubernetes does not tell.
+        """
+        return None if self._lookup is None else self._lookup.runs(self.host or "", self.connect_timeout)
 
     def located(self) -> RaySettings:
         """Return the same with the address of the head as its host, asked of Kubernetes where the connection says so.

@@ -247,6 +247,31 @@ def test_trigger_of_a_job_finds_the_cluster_of_its_run(runs, monkeypatch, of_tas
     assert (event.payload["status"], followed) == ("ended", [Cluster(runs, "sales", "one")])
 
 
+@pytest.mark.parametrize(
+    ("host", "clusters"),
+    [
+        ("{run}", [("a", "one"), ("b", "one")]),
+        ("{dag}", [("a", None), ("b", None), ("c", None)]),
+        ("{dag}.ray", [("a", None), ("b", None), ("c", None)]),
+    ],
+)
+def test_kubernetes_tells_which_clusters_there_are(kubernetes, monkeypatch, host, clusters):
+    fields = {"conn_type": "ray", "host": host, "password": TOKEN, "extra": {"mode": "gateway"}}
+    fields["extra"]["kubernetes_conn_id"] = "kube"
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_MANY", json.dumps(fields))
+    for name, ids in {
+        "1": {"dag_id": "a", "run_id": "one"},
+        "2": {"dag_id": "b", "run_id": "one"},
+        "3": {"dag_id": "c"},
+        "4": {},
+    }.items():
+        kubernetes.set_address(name, "10.0.0.7", **ids)
+    client = RayClient("ray_many")
+    assert [tuple(each.settings.cluster)[1:] for each in client.each(None, None)] == clusters
+    assert [tuple(each.settings.cluster)[1:] for each in client.each("a", None)] == clusters[:1]
+    assert client.each("d", "one") == [client.at("d", "one")]
+
+
 def test_namespace_is_that_of_the_kubernetes_connection_unless_the_host_names_one(kubernetes, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_KUBE", kubernetes.connection(namespace="team"))
     kubernetes.set_address("sales", "10.0.0.7", "team")
