@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import time
@@ -88,8 +89,11 @@ class Link:
         cluster = cluster_of(self.connection, dag_id, run_id)
         if cluster == cluster_of(self.connection, self._dag_id, self._run_id):
             return self
-        link = Link(self.conn_id, dag_id, run_id)
-        link.connection = self.connection
+        # Of the same kind, and with what the connection says.
+        link = copy.copy(self)
+        link.__dict__.pop("settings", None)
+        link._dag_id, link._run_id = dag_id, run_id
+        link._session, link._connection, link.holder = None, ExitStack(), None
         return link
 
     @property
