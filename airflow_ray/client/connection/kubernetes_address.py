@@ -120,7 +120,8 @@ class KubernetesLookup:
 
     def _raise_refusal(self, error: ApiException, where: str) -> NoReturn:
         said = message_of(error)
-        if error.status == 404 and "could not find the requested resource" in said:
+        # Of a kind that it does not know, the API server says no more than 404 page not found.
+        if error.status == 404 and '" not found' not in said:
             raise RayConfigurationError(
                 f"The Kubernetes of the connection {self._conn_id!r} knows no RayClusters. Install KubeRay's operator "
                 "there, with its custom resource definitions"

@@ -310,7 +310,7 @@ def test_cluster_without_an_address_yet_is_told(kubernetes, status, words):
         ),
         ((401, {"message": "Unauthorized"}), RayConfigurationError, "may not read.*Unauthorized"),
         (
-            (404, {"message": "the server could not find the requested resource"}),
+            (404, {"message": "404 page not found"}),
             RayConfigurationError,
             "knows no RayClusters. Install KubeRay",
         ),
