@@ -7,6 +7,7 @@ import logging
 import shutil
 import sys
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +69,7 @@ def _errors_only() -> Iterator[None]:
 @_command
 def objects(args: Namespace) -> None:
     """List what the cluster holds."""
-    clients = RayClient(args.conn_id).each(args.dag_id, args.run_id)
-    found = [each for client in clients for each in client.list_objects(args.dag_id, args.run_id)]
+    found = list(chain.from_iterable(_objects_by_client(RayClient(args.conn_id), args).values()))
     show(found, args.output, list(map(object_row, found)))
 
 
@@ -134,6 +134,13 @@ def bundle(args: Namespace) -> None:
     say(f"Wrote {path}, {readable_bytes(len(content()))}")
 
 
+def _objects_by_client(client: RayClient, args: Namespace) -> dict[RayClient, list[dict[str, Any]]]:
+    def tell(text: str) -> None:
+        print(printable(text), file=sys.stderr)
+
+    return client.ask_each(args.dag_id, args.run_id, lambda each: each.list_objects(args.dag_id, args.run_id), tell)
+
+
 def _free_named(uris: list[ObjectURI]) -> None:
     clients = {conn_id: RayClient(conn_id) for conn_id in sorted({uri.conn_id for uri in uris})}
     freed: list[dict[str, Any]] = []
@@ -156,10 +163,10 @@ def _free_named(uris: list[ObjectURI]) -> None:
 
 def _free_run(args: Namespace) -> None:
     with RayClient(args.conn_id).connect() as connected:
-        clients = connected.each(args.dag_id, args.run_id)
-        entries = [each for client in clients for each in client.list_objects(args.dag_id, args.run_id)]
+        held = _objects_by_client(connected, args)
+        entries = list(chain.from_iterable(held.values()))
         if entries and (args.yes or _user_agrees(entries)):
-            for client in clients:
+            for client in held:
                 client.release(dag_id=args.dag_id, run_id=args.run_id)
             _print_freed(entries)
         else:

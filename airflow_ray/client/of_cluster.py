@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_ray.client.checkpoints import Targets
 from airflow_ray.client.connection.link import Link
+from airflow_ray.exceptions import RayConnectionError
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow_ray.client.connection.clusters import Cluster
     from airflow_ray.client.connection.settings import RaySettings
 
 Self = TypeVar("Self", bound="OfCluster")
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class OfCluster:
@@ -79,6 +84,28 @@ class OfCluster:
         of_dag = [run for run in runs if dag_id in (None, run[0])]
         # The same one may have been made for several runs.
         return list(dict.fromkeys(self.at(*run) for run in of_dag if self.link.is_told(*run)))
+
+    def ask_each(
+        self: Self,
+        dag_id: str | None,
+        run_id: str | None,
+        question: Callable[[Self], T],
+        tell: Callable[[str], object] = log.warning,
+    ) -> dict[Self, T]:
+        """Return what all clusters answer that hold something of a DAG or a run, by their clients.
+
+        :param tell: is told of a cluster that cannot be reached, where there are others: it is left out.
+        :raises RayConnectionError: the only one cannot be reached.
+        """
+        clients, answers = self.each(dag_id, run_id), {}
+        for client in clients:
+            try:
+                answers[client] = question(client)
+            except RayConnectionError as error:
+                if self.link.is_told(dag_id, run_id):
+                    raise
+                tell(f"Left out: {error}")
+        return answers
 
     def at(self: Self, dag_id: str | None, run_id: str | None) -> Self:
         """Return the client of the cluster of a DAG run: this one, unless the connection leads to several."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import BaseHook
@@ -171,8 +172,10 @@ class RayHook(BaseHook):
         """
         if uri is not None:
             return self.client.of(uri).release(uri)
-        clients = self.client.each(dag_id, run_id) if dag_id is not None else [self.client]
-        return [freed for client in clients for freed in client.release(dag_id=dag_id, run_id=run_id)]
+        if dag_id is None:
+            return self.client.release()
+        freed = self.client.ask_each(dag_id, run_id, lambda client: client.release(dag_id=dag_id, run_id=run_id))
+        return list(chain.from_iterable(freed.values()))
 
     def list_objects(self, dag_id: str | None = None, run_id: str | None = None) -> list[dict[str, Any]]:
         """Return what the cluster holds, oldest first, as plain data.
@@ -186,8 +189,8 @@ class RayHook(BaseHook):
         :raises RayClusterNotNamedError: the connection leads to a cluster for each run, no run is named, and Kubernetes
             is not asked which there are.
         """
-        clients = self.client.each(dag_id, run_id)
-        return [found for client in clients for found in client.list_objects(dag_id, run_id)]
+        found = self.client.ask_each(dag_id, run_id, lambda client: client.list_objects(dag_id, run_id))
+        return list(chain.from_iterable(found.values()))
 
     def test_connection(self) -> tuple[bool, str]:
         """Check the connection step by step; called by the Test button of Airflow's UI.

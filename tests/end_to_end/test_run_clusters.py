@@ -151,6 +151,15 @@ def test_verb_without_a_run_is_for_all_clusters_that_kubernetes_knows(kubernetes
     assert hook.list_objects("sales") == []
 
 
+def test_cluster_that_cannot_be_reached_is_left_out_of_the_list(kubernetes, caplog):
+    uri = RayHook(CONN_ID).put(1, uri=uri_of("one"))
+    kubernetes.statuses["default", run_name("sales", "two")] = {"state": "suspended"}
+    assert str(uri) in {each["uri"] for each in RayHook(CONN_ID).list_objects()}
+    assert f"Left out: The head of the RayCluster '{run_name('sales', 'two')}'" in caplog.text
+    with pytest.raises(RayConnectionError, match="has no address yet: suspended"):
+        RayHook(CONN_ID).list_objects("sales", "two")
+
+
 def test_test_button_says_what_checks_the_cluster_of_a_run(kubernetes):
     is_good, text = RayHook(CONN_ID).test_connection()
     assert is_good
