@@ -48,6 +48,7 @@ __all__ = [
     "functions_of_maps",
     "in_task",
     "in_test_mode",
+    "is_run_unfinished",
     "on_changed_sources",
     "pull_xcom",
     "task_decorator_factory",
@@ -120,6 +121,22 @@ def pull_xcom(key: str, *, dag_id: str, run_id: str, task_id: str, map_index: in
     from airflow.sdk.execution_time.xcom import XCom
 
     return XCom.get_one(key=key, dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
+
+
+def is_run_unfinished(dag_id: str, run_id: str) -> bool:
+    """Return whether a DAG run is there and has not ended, from a task or from a process with Airflow's database."""
+    states = ["queued", "running"]
+    if in_task():
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        return RuntimeTaskInstance.get_dr_count(dag_id=dag_id, run_ids=[run_id], states=states) > 0
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        of_run = select(DagRun.state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
+        return session.scalar(of_run) in states
 
 
 def region_of(instance: Any) -> str:

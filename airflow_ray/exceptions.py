@@ -153,6 +153,50 @@ class RayJobResultError(RayJobError):
     """A job has succeeded and left no result that can be read."""
 
 
+class RayClusterError(AirflowRayError):
+    """A Ray cluster on Kubernetes cannot be made, used or taken away."""
+
+
+class RayClusterManifestError(RayClusterError, RayConfigurationError):
+    """What was given as the manifest of a Ray cluster is none, or Kubernetes or KubeRay refuses it."""
+
+
+class RayClusterPermissionError(RayClusterError):
+    """Kubernetes does not allow it to whom the connection names."""
+
+
+class RayClusterQuotaError(RayClusterError):
+    """A quota of Kubernetes leaves no room for the cluster."""
+
+
+class RayClusterForeignError(RayClusterError):
+    """A cluster of that name is there, which this Airflow installation has not made: it is left alone."""
+
+
+class RayClusterImageError(RayClusterError):
+    """An image of the cluster cannot be pulled."""
+
+
+class RayClusterCrashedError(RayClusterError):
+    """The head of the cluster dies while it starts."""
+
+
+class RayClusterDeletedError(RayClusterError):
+    """Somebody has deleted the cluster while it was waited for."""
+
+
+class RayClusterTimeoutError(RayClusterError, TimeoutError):
+    """The cluster could not run work, or was not gone, within ``timeout``."""
+
+
+class KubeRayMissingError(RayClusterError):
+    """Kubernetes does not know what a RayCluster is: KubeRay is not installed there."""
+
+
+class KubernetesUnreachableError(RayClusterError):
+    """The API server of Kubernetes cannot be reached, or does not answer as one."""
+
+
 class RayOwnerDiedError(AirflowRayError):
     """What keeps work and objects on the head of the cluster died, and with it the work it ran and the objects."""
 

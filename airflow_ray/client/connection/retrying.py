@@ -70,4 +70,4 @@ def tries(
 
 def _tell(state: tenacity.RetryCallState) -> None:
     error = state.outcome and state.outcome.exception()
-    log.warning("%s Trying again in %.1f s.", error, state.upcoming_sleep)
+    log.warning("%s. Trying again in %.1f s.", str(error).rstrip("."), state.upcoming_sleep)

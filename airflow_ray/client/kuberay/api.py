@@ -1,0 +1,158 @@
+"""Calls of Kubernetes' API: what goes and comes is plain data, and each refusal is an error in words."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.client.connection.retrying import tries
+from airflow_ray.client.kuberay.refusals import ConflictError, NotThereError, error_of
+from airflow_ray.exceptions import KubernetesUnreachableError, RayConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+# An API server that is upgraded, or a network that is mended, comes back.
+AWAY_SECONDS = 300.0
+# To connect, and to answer.
+REQUEST_SECONDS = (5.0, 30.0)
+APPLY = "application/apply-patch+yaml"
+
+
+class KubernetesApi:
+    """The few calls that this package makes.
+
+    :param client: an ``ApiClient`` of the package kubernetes.
+    :param conn_id: the Airflow connection that it was made from, for error texts.
+    """
+
+    def __init__(self, client: Any, conn_id: str) -> None:
+        self._client = client
+        self._conn_id = conn_id
+
+    def get(self, path: str) -> dict[str, Any] | None:
+        """Return an object, or None if there is none of that name.
+
+        :raises RayClusterError: as :func:`~airflow_ray.client.kuberay.refusals.error_of` says.
+        """
+        try:
+            found: dict[str, Any] = json.loads(self._call("GET", path))
+        except NotThereError:
+            return None
+        return found
+
+    def items(self, path: str, **query: str) -> list[dict[str, Any]]:
+        """Return the objects of a list.
+
+        :param query: ``labelSelector`` or ``fieldSelector``.
+        :raises RayClusterError: as :func:`~airflow_ray.client.kuberay.refusals.error_of` says.
+        """
+        found: list[dict[str, Any]] = json.loads(self._call("GET", path, query.items()))["items"]
+        return found
+
+    def apply(self, path: str, manifest: dict[str, Any], manager: str) -> dict[str, Any]:
+        """Make an object as a manifest says, or change it where it is there and says otherwise, and return it.
+
+        :param manager: in whose name; what others have changed since is not changed back.
+        :raises ConflictError: others have.
+        :raises RayClusterError: as :func:`~airflow_ray.client.kuberay.refusals.error_of` says.
+        """
+        # As strict as kubectl: a field that is misspelt is an error.
+        query = (("fieldManager", manager), ("fieldValidation", "Strict"))
+        applied: dict[str, Any] = json.loads(self._call("PATCH", path, query, manifest, APPLY))
+        return applied
+
+    def delete(self, path: str, uid: str) -> bool:
+        """Delete an object, and return whether it was there.
+
+        :param uid: of the one that is meant; one that has taken its name since stays.
+        :raises RayClusterError: as :func:`~airflow_ray.client.kuberay.refusals.error_of` says.
+        """
+        options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        try:
+            self._call("DELETE", path, body=options)
+        except ConflictError:
+            return False
+        return True
+
+    def text(self, path: str, **query: str) -> str:
+        """Return what is no JSON, such as a log.
+
+        :raises RayClusterError: as :func:`~airflow_ray.client.kuberay.refusals.error_of` says.
+        """
+        return self._call("GET", path, query.items()).decode(errors="replace")
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        query: Iterable[tuple[str, str]] = (),
+        body: dict[str, Any] | None = None,
+        content_type: str = "application/json",
+    ) -> bytes:
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        headers = {"Accept": "application/json, */*", "Content-Type": content_type}
+        try:
+            # Its typed methods differ between releases, and know no RayCluster.
+            response = self._client.call_api(
+                path,
+                method,
+                query_params=list(query),
+                header_params=headers,
+                body=body,
+                auth_settings=["BearerToken"],
+                _preload_content=False,
+                _request_timeout=REQUEST_SECONDS,
+            )
+            data: bytes = response.data
+        except ApiException as error:
+            raise error_of(error.status or 0, error.body or str(error.reason), self._conn_id) from error
+        except (HTTPError, OSError) as error:
+            raise KubernetesUnreachableError(
+                f"The API server of Kubernetes at {self._client.configuration.host} cannot be reached: {error}"
+            ) from error
+        return data
+
+
+def patiently(function: Callable[..., T], *args: Any, seconds: float = AWAY_SECONDS) -> T:
+    """Return what a function returns, which is called again as long as the API server is away.
+
+    :param seconds: for how long; then its error is raised.
+    """
+    return tries(seconds, is_away)(function, *args)
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an error says that Kubernetes does not answer at the moment."""
+    return isinstance(error, KubernetesUnreachableError)
+
+
+def open_api(kubernetes_conn_id: str, namespace: str | None = None) -> tuple[KubernetesApi, str]:
+    """Return the API of a connection, and the namespace where nothing else says one.
+
+    :param kubernetes_conn_id: Airflow connection of type ``kubernetes``: a kubeconfig, or the cluster that this process
+        runs in.
+    :param namespace: None for that of the connection, or else ``default``.
+    :raises RayConfigurationError: the package for it is missing, or the connection does not lead anywhere.
+    """
+    try:
+        from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
+        from kubernetes.config import ConfigException
+    except ImportError as error:
+        raise RayConfigurationError(
+            f"Clusters on Kubernetes need the extra kuberay of this package, which is not installed here ({error}): "
+            "pip install 'airflow-ray[kuberay]'"
+        ) from error
+    hook = KubernetesHook(kubernetes_conn_id=kubernetes_conn_id)
+    try:
+        client = hook.api_client
+    except ConfigException as error:
+        raise RayConfigurationError(
+            f"Connection {kubernetes_conn_id!r} leads to no Kubernetes: {error}. Set in_cluster, or give a kubeconfig"
+        ) from error
+    return KubernetesApi(client, kubernetes_conn_id), namespace or hook.get_namespace() or hook.DEFAULT_NAMESPACE

@@ -1,0 +1,167 @@
+"""The Ray clusters in a namespace of Kubernetes: made, looked at, deleted."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from airflow_ray.client.kuberay.api import KubernetesApi, open_api, patiently
+from airflow_ray.client.kuberay.completion import TOKEN_KEY, secret_name
+from airflow_ray.client.kuberay.manifest import API_VERSION, KIND
+from airflow_ray.client.kuberay.origin import name_of, own_clusters, require_own, uid_of
+from airflow_ray.client.kuberay.pods import belongs_to, is_head
+from airflow_ray.client.kuberay.refusals import ConflictError, NotThereError
+from airflow_ray.client.run_cluster import installation
+from airflow_ray.exceptions import AirflowRayError, KubeRayMissingError, RayClusterPermissionError
+
+if TYPE_CHECKING:
+    from airflow_ray.client.kuberay.pods import Crash
+
+CLUSTER_LABEL = "ray.io/cluster"
+KUEUE = "kueue.x-k8s.io/v1beta1"
+LAST_LINES = 15
+LONGEST_LINES = 4000
+
+log = logging.getLogger(__name__)
+
+
+class Clusters:
+    """The Ray clusters in one namespace.
+
+    :param api: of Kubernetes.
+    :param namespace: the namespace.
+    """
+
+    def __init__(self, api: KubernetesApi, namespace: str) -> None:
+        self._api = api
+        self.namespace = namespace
+        self._unreadable: set[str] = set()
+
+    @classmethod
+    def of(cls, kubernetes_conn_id: str, namespace: str | None = None) -> Clusters:
+        """Return those that a connection leads to.
+
+        :param namespace: None for that of the connection, or else ``default``.
+        :raises RayConfigurationError: the package for it is missing, or the connection does not lead anywhere.
+        """
+        return cls(*open_api(kubernetes_conn_id, namespace))
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        """Return a cluster, or None if there is none of that name."""
+        return self._api.get(self._path(name))
+
+    def own(self) -> list[dict[str, Any]]:
+        """Return the clusters that this Airflow installation has made, the oldest first."""
+        found = patiently(lambda: self._api.items(self._path(), labelSelector=own_clusters()))
+        return sorted(found, key=lambda each: str(each["metadata"]["creationTimestamp"]))
+
+    def apply(self, manifest: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        """Make a cluster, or bring one that this Airflow installation has made to what the manifest says.
+
+        :param manifest: with name, namespace and labels.
+        :returns: the cluster, and whether it was not there before.
+        :raises RayClusterForeignError: one of its name is there, which somebody else has made.
+        :raises RayClusterError: Kubernetes refuses; the subclass tells why.
+        """
+        name = name_of(manifest)
+        before = patiently(self.get, name)
+        if before is not None:
+            require_own(before)
+        try:
+            return patiently(self._api.apply, self._path(name), manifest, _manager()), before is None
+        except ConflictError as error:
+            there = patiently(self.get, name)
+            if there is None:
+                raise
+            require_own(there)
+            log.warning("The cluster %s stays as others have changed it since: %s", name, error)
+            return there, False
+
+    def apply_token(self, cluster: dict[str, Any], token: str) -> None:
+        """Write a token into the Secret of a cluster, with which it is deleted.
+
+        :raises RayClusterError: Kubernetes refuses; the subclass tells why.
+        """
+        metadata = cluster["metadata"]
+        owner = {"apiVersion": API_VERSION, "kind": KIND, "name": metadata["name"], "uid": metadata["uid"]}
+        name = secret_name(metadata["name"])
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "namespace": self.namespace, "ownerReferences": [owner]},
+            "type": "Opaque",
+            "data": {TOKEN_KEY: base64.b64encode(token.encode()).decode()},
+        }
+        patiently(self._api.apply, f"{self._core('secrets')}/{name}", secret, _manager())
+
+    def delete(self, cluster: dict[str, Any]) -> bool:
+        """Delete a cluster that this Airflow installation has made, and return whether it was there.
+
+        :raises RayClusterForeignError: somebody else has made it.
+        :raises RayClusterError: Kubernetes refuses; the subclass tells why.
+        """
+        require_own(cluster)
+        return patiently(self._api.delete, self._path(name_of(cluster)), uid_of(cluster))
+
+    def delete_at_once(self, name: str, uid: str) -> bool:
+        """Delete a cluster that was made by whoever knows its uid, with one call, and return whether it was there."""
+        return self._api.delete(self._path(name), uid)
+
+    def pods(self, name: str) -> list[dict[str, Any]] | None:
+        """Return the pods of a cluster, or None where they may not be read."""
+        return self._readable("pods", labelSelector=f"{CLUSTER_LABEL}={name}")
+
+    def events(self, name: str, pods: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
+        """Return what Kubernetes tells of a cluster and of the pod of its head, as far as that may be read."""
+        heads = [pod["metadata"]["name"] for pod in pods or () if is_head(pod)]
+        about = [f"involvedObject.name={each}" for each in (name, *heads)]
+        return [event for field in about for event in self._readable("events", fieldSelector=field) or ()]
+
+    def why_queued(self, cluster: dict[str, Any]) -> str | None:
+        """Return what Kueue says of a cluster that it has not admitted, as far as that may be read."""
+        path = f"/apis/{KUEUE}/namespaces/{quote(self.namespace, safe='')}/workloads"
+        try:
+            workloads = self._api.items(path)
+        except (RayClusterPermissionError, KubeRayMissingError):
+            return None
+        owned = [each for each in workloads if belongs_to(each, uid_of(cluster))]
+        conditions = [each for workload in owned for each in (workload.get("status") or {}).get("conditions") or ()]
+        return next((each.get("message") for each in conditions if each["status"] == "False"), None)
+
+    def last_lines(self, crash: Crash) -> str:
+        """Return what a process has written last that has died, as a text to be appended, if that can be read."""
+        query = {"tailLines": str(LAST_LINES), "previous": str(crash.has_begun_anew).lower()}
+        if crash.container is not None:
+            query["container"] = crash.container
+        try:
+            text = self._api.text(f"{self._core('pods')}/{quote(crash.pod)}/log", **query)
+        except AirflowRayError as error:
+            return f". What it has written cannot be read: {error}"
+        lines = text.rstrip()[-LONGEST_LINES:]
+        return f". It has written at last:\n{lines}" if lines else ". It has written nothing"
+
+    def _readable(self, kind: str, **query: str) -> list[dict[str, Any]] | None:
+        if kind in self._unreadable:
+            return None
+        try:
+            return self._api.items(self._core(kind), **query)
+        except RayClusterPermissionError as error:
+            self._unreadable.add(kind)
+            log.warning("Less can be told of the cluster, since its %s may not be read. %s", kind, error)
+        except NotThereError:
+            pass
+        return None
+
+    def _path(self, name: str | None = None) -> str:
+        path = f"/apis/{API_VERSION}/namespaces/{quote(self.namespace, safe='')}/rayclusters"
+        return path if name is None else f"{path}/{quote(name, safe='')}"
+
+    def _core(self, kind: str) -> str:
+        return f"/api/v1/namespaces/{quote(self.namespace, safe='')}/{kind}"
+
+
+def _manager() -> str:
+    """Return in whose name things are applied: of two installations that make a cluster at once, one is refused."""
+    return f"airflow-ray-{installation()}"

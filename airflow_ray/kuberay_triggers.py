@@ -1,0 +1,103 @@
+"""The trigger that waits for a Ray cluster on Kubernetes in Airflow's triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+
+from airflow_ray.client.deferral import seconds_to_settle
+from airflow_ray.client.kuberay.telling import WAITING
+from airflow_ray.exceptions import AirflowRayError
+from airflow_ray.triggers import ENDED, ERROR
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from airflow_ray.client.kuberay.clusters import Clusters
+    from airflow_ray.client.kuberay.waiting import Goal
+
+
+class RayClusterTrigger(BaseTrigger):
+    """Waits until a Ray cluster on Kubernetes can run work, or is gone.
+
+    The event's payload is a dict: ``status`` is ``ended``, or ``error`` with ``type`` and ``message``; ``text`` is what
+    the cluster has; ``resume`` is what was given here.
+
+    :param kubernetes_conn_id: Airflow connection of type ``kubernetes``.
+    :param namespace: of the cluster.
+    :param name: of the cluster.
+    :param uid: tells it from others that have had, or will have, its name.
+    :param goal: ``ready`` to run work, or ``gone`` with all its pods.
+    :param deadline: when to give up, in seconds since 1970.
+    :param poll_interval: seconds between two looks.
+    :param delete_on_kill: whether a person who ends the task ends the cluster.
+    :param resume: plain data for the task that goes on, and ``settle_seconds`` as for
+        :class:`~airflow_ray.triggers.RayObjectTrigger`.
+    """
+
+    def __init__(
+        self,
+        kubernetes_conn_id: str,
+        namespace: str,
+        name: str,
+        uid: str,
+        goal: Goal,
+        deadline: float,
+        poll_interval: float = 5.0,
+        delete_on_kill: bool = False,
+        resume: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.kubernetes_conn_id = kubernetes_conn_id
+        self.namespace = namespace
+        self.name = name
+        self.uid = uid
+        self.goal: Goal = goal
+        self.deadline = deadline
+        self.poll_interval = poll_interval
+        self.delete_on_kill = delete_on_kill
+        self.resume = resume
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class and the arguments, as Airflow keeps them."""
+        of_cluster = "kubernetes_conn_id", "namespace", "name", "uid"
+        names = *of_cluster, "goal", "deadline", "poll_interval", "delete_on_kill", "resume"
+        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield the one event."""
+        seconds = (self.resume or {}).get("settle_seconds")
+        settled = asyncio.create_task(asyncio.sleep(seconds_to_settle() if seconds is None else seconds))
+        try:
+            event = {"status": ENDED, "text": await self._waited()}
+        except AirflowRayError as error:
+            event = {"status": ERROR, "type": type(error).__name__, "message": str(error)}
+        await settled
+        yield TriggerEvent({**event, "resume": self.resume})  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """Delete the cluster when a person ends the task that makes it; Airflow calls this from version 3.3 on."""
+        if not self.delete_on_kill:
+            return
+        self.log.info("Deleting the Ray cluster %s", self.name)
+        try:
+            await asyncio.to_thread((await self._clusters()).delete_at_once, self.name, self.uid)
+        except AirflowRayError as error:
+            self.log.warning(
+                "The Ray cluster %s is not deleted, and airflow ray clusters prune will: %s", self.name, error
+            )
+
+    async def _waited(self) -> str:
+        from airflow_ray.client.kuberay.waiting import ClusterWait
+
+        wait = ClusterWait(await self._clusters(), self.name, self.uid, self.goal, self.deadline)
+        return await wait.run(self.poll_interval, lambda text: self.log.info(WAITING, self.name, text))
+
+    async def _clusters(self) -> Clusters:
+        from airflow_ray.client.kuberay.clusters import Clusters
+
+        # Airflow tells connections only to threads of this kind.
+        return await sync_to_async(Clusters.of)(self.kubernetes_conn_id, self.namespace)

@@ -1,0 +1,276 @@
+"""The operators that make a Ray cluster on Kubernetes for a DAG run, and take it away again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.client.connection.retrying import is_passing, tries
+from airflow_ray.client.connection.threads import await_result, start_in_thread
+from airflow_ray.client.deferral import seconds_of_start
+from airflow_ray.client.kuberay.manifest import is_file_name
+from airflow_ray.client.kuberay.telling import NOT_DELETED
+from airflow_ray.cluster.protocol import State
+from airflow_ray.exceptions import AirflowRayError, RayClusterGoneError, RayClusterManifestError, RayConfigurationError
+from airflow_ray.object_uri import ObjectURI
+from airflow_ray.operators.kuberay_arguments import RayClusterOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from airflow.sdk import Context
+    from jinja2 import Environment
+
+    from airflow_ray.client.kuberay.completion import Access
+    from airflow_ray.client.kuberay.origin import Origin
+
+# A task that is killed has 5 seconds before SIGKILL.
+KILL_SECONDS = 4.0
+# In which a head that is ready comes to be known to name servers and routes.
+REACH_SECONDS = 120.0
+
+
+class CreateRayClusterOperator(RayClusterOperator):
+    """Makes a Ray cluster on Kubernetes, and waits until it can run work; its return value is the cluster's name.
+
+    It can be repeated: a cluster that it finds is brought to what the manifest says. One that another Airflow
+    installation has made, or a person, is not touched. Made to be a setup, with :class:`DeleteRayClusterOperator` as
+    its teardown. Where it fails or is killed, it deletes what it has made.
+
+    What the head needs so that Airflow reaches it is added where the manifest lacks it: ports, ``dashboard-host``, and
+    the token of the connection in a Secret. The log says what.
+
+    :param manifest: a RayCluster as a dict, as YAML text, or the name of a file with that, which ends with ``.yaml``,
+        ``.yml`` or ``.json`` and is relative to the folder of the DAG's file (templated, and so is what is in the
+        file). The name in it is replaced.
+    :param labels: further labels of the cluster, such as ``kueue.x-k8s.io/queue-name`` (templated).
+    :param kwargs: arguments of :class:`~airflow_ray.operators.kuberay_arguments.RayClusterOperator`: connections, name
+        and namespace of the cluster, waiting.
+    :raises RayClusterManifestError: the manifest is none, or Kubernetes or KubeRay refuses it.
+    :raises RayClusterError: the cluster cannot run work; the subclass and the text say why.
+
+    >>> cluster = CreateRayClusterOperator(task_id="cluster", manifest="ray_cluster.yaml").as_setup()
+    """
+
+    template_fields: Sequence[str] = ("manifest", "labels", *RayClusterOperator.template_fields)
+    template_fields_renderers = {"manifest": "yaml", "labels": "json"}
+
+    # Name and uid of the cluster that has to go when this task fails.
+    _made: tuple[str, str] | None = None
+
+    def __init__(
+        self, *, manifest: Mapping[str, Any] | str, labels: Mapping[str, str] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.manifest = manifest
+        self.labels = labels
+
+    def execute(self, context: Context) -> str:
+        """Make the cluster and wait for it."""
+        from airflow_ray.client.kuberay.completion import sets_token
+        from airflow_ray.client.kuberay.origin import Origin, uid_of
+
+        start_seconds, deadline = seconds_of_start(context), time.time() + self.timeout
+        ti, name = context["ti"], self._name_for(context)
+        origin = Origin.of(self.name, ti.dag_id, ti.run_id, ti.task_id)
+        access, clusters = self._access(context), self._open()
+        manifest = self._completed(name, origin, access)
+        self._await_end_of_earlier(name, deadline)
+        cluster, is_new = clusters.apply(manifest)
+        uid = uid_of(cluster)
+        # One that several runs share may be in use.
+        self._made = (name, uid) if is_new or origin.run_id is not None else None
+        self.log.info("%s the Ray cluster %s, namespace %s", "Made" if is_new else "Found", name, clusters.namespace)
+        try:
+            if access is not None and access.token is not None and sets_token(manifest):
+                clusters.apply_token(cluster, access.token)
+            if not self.deferrable:
+                self._wait(name, uid, "ready", deadline)
+                return self._reached(context, deadline)
+        except BaseException:
+            self._remove()
+            raise
+        resume = {"deadline": deadline, "start_seconds": start_seconds, "made": self._made}
+        self._defer(name, uid, "ready", resume, "cluster_ready", delete_on_kill=self._made is not None)
+
+    def cluster_ready(self, context: Context, event: dict[str, Any]) -> str:
+        """Go on when :class:`~airflow_ray.kuberay_triggers.RayClusterTrigger` has waited for the cluster.
+
+        :param event: what the trigger tells.
+        """
+        self._open()
+        self._made = tuple(event["resume"]["made"]) if event["resume"]["made"] else None
+        try:
+            self._require_ended(event)
+            return self._reached(context, event["resume"]["deadline"])
+        except BaseException:
+            self._remove()
+            raise
+
+    def on_kill(self) -> None:
+        """Delete the cluster that is not ready yet."""
+        self._remove()
+
+    def _access(self, context: Context) -> Access | None:
+        """Return how the connection reaches the cluster, before anything is made."""
+        from airflow_ray.client.kuberay.completion import access_of
+
+        return None if self.ray_conn_id is None else access_of(self._client(context).settings)
+
+    def _completed(self, name: str, origin: Origin, access: Access | None) -> dict[str, Any]:
+        """Return the manifest with all that it needs."""
+        from airflow_ray.client.kuberay.completion import completed, named
+        from airflow_ray.client.kuberay.manifest import read_manifest
+
+        manifest, namespace = read_manifest(self.manifest), self._clusters.namespace
+        given = manifest["metadata"]
+        if given.get("name") not in (None, name):
+            self.log.info("The cluster is called %s, and not %s, as the manifest says", name, given["name"])
+        if given.get("namespace") not in (None, namespace):
+            raise RayClusterManifestError(
+                f"The manifest names the namespace {given['namespace']!r}, and the cluster is to be made in "
+                f"{namespace!r}. Give that one as the namespace of the operators that make and delete it, or in the "
+                f"connection {self.kubernetes_conn_id!r}, or take it out of the manifest"
+            )
+        labels = {str(key): str(text) for key, text in (self.labels or {}).items()}
+        named(manifest, name, namespace, {**labels, **origin.labels}, origin.annotations)
+        for added in completed(manifest, access) if access is not None else ():
+            self.log.info("Added to the manifest, which lacks it: %s", added)
+        return manifest
+
+    def _await_end_of_earlier(self, name: str, deadline: float) -> None:
+        """Wait for the end of a cluster of the same name that is being deleted."""
+        from airflow_ray.client.kuberay.api import patiently
+        from airflow_ray.client.kuberay.origin import require_own, uid_of
+
+        earlier = patiently(self._clusters.get, name)
+        if earlier is not None and earlier["metadata"].get("deletionTimestamp"):
+            require_own(earlier)
+            self._wait(name, uid_of(earlier), "gone", deadline)
+
+    def _reached(self, context: Context, deadline: float) -> str:
+        """Return the name of the cluster when the connection leads to it."""
+        name = self._name_for(context)
+        if self.ray_conn_id is not None:
+            self.log.info("Connecting to the Ray cluster %s by the connection %s", name, self.ray_conn_id)
+            client = self._client(context)
+            seconds = min(REACH_SECONDS, max(1.0, deadline - time.time()))
+            for attempt in tries(seconds, _may_pass):
+                with attempt, client.connect():
+                    pass
+        self._made = None
+        self.log.info("The Ray cluster %s can run work", name)
+        return name
+
+    def _remove(self) -> None:
+        """Delete what this task has made, and say so in the log if that could not be done."""
+        made, self._made = self._made, None
+        if made is None:
+            return
+        self.log.info("Deleting the Ray cluster %s", made[0])
+        # Kubernetes that does not answer must not hold up the end of the task.
+        deleted = start_in_thread(lambda: self._clusters.delete_at_once(*made))
+        try:
+            await_result(deleted, KILL_SECONDS)
+        except Exception as error:
+            reason = f"no answer within {KILL_SECONDS:g} seconds" if isinstance(error, TimeoutError) else error
+            self.log.warning(NOT_DELETED, made[0], reason)
+            # Airflow may call once more.
+            self._made = made
+
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Environment, seen_oids: set[int]
+    ) -> None:
+        dag = self.get_dag()
+        if parent is self and isinstance(self.manifest, str) and is_file_name(self.manifest):
+            path = Path(dag.folder if dag is not None else ".", self.manifest.strip())
+            try:
+                self.manifest = path.read_text()
+            except OSError as error:
+                raise RayClusterManifestError(f"The manifest {path} cannot be read: {error.strerror}") from error
+        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
+
+
+class DeleteRayClusterOperator(RayClusterOperator):
+    """Deletes a Ray cluster on Kubernetes with what it holds, and waits until it is gone.
+
+    Made to be the teardown of :class:`CreateRayClusterOperator`:
+    ``DeleteRayClusterOperator(task_id="delete").as_teardown(setups=cluster)`` also deletes it when a task in between
+    has failed. It succeeds where the cluster is gone already. One that this Airflow installation has not made stays.
+
+    :param checkpoint: write the checkpoint of each object that has none, where the connection says, before the cluster
+        goes; it stays where one could not be written. False warns of such objects.
+    :param kwargs: arguments of :class:`~airflow_ray.operators.kuberay_arguments.RayClusterOperator`: connections, name
+        and namespace of the cluster, waiting.
+    :raises RayClusterForeignError: somebody else has made the cluster.
+    :raises RayClusterError: the cluster cannot be deleted; the subclass and the text say why.
+
+    >>> delete = DeleteRayClusterOperator(task_id="delete")
+    """
+
+    def __init__(self, *, checkpoint: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if checkpoint and self.ray_conn_id is None:
+            raise RayConfigurationError("checkpoint=True needs a connection to the Ray cluster: set ray_conn_id")
+        self.checkpoint = checkpoint
+
+    def execute(self, context: Context) -> None:
+        """Delete the cluster and wait for its end."""
+        from airflow_ray.client.kuberay.api import patiently
+        from airflow_ray.client.kuberay.origin import require_own, uid_of
+
+        start_seconds, deadline = seconds_of_start(context), time.time() + self.timeout
+        name, clusters = self._name_for(context), self._open()
+        cluster = patiently(clusters.get, name)
+        if cluster is None:
+            self.log.info("The Ray cluster %s in the namespace %s is gone already", name, clusters.namespace)
+            return
+        require_own(cluster)
+        if not cluster["metadata"].get("deletionTimestamp"):
+            self._keep_objects(context, cluster)
+            clusters.delete(cluster)
+            self.log.info("Deleting the Ray cluster %s in the namespace %s", name, clusters.namespace)
+        if self.deferrable:
+            resume = {"deadline": deadline, "start_seconds": start_seconds}
+            self._defer(name, uid_of(cluster), "gone", resume, "cluster_gone", delete_on_kill=False)
+        self._wait(name, uid_of(cluster), "gone", deadline)
+        self.log.info("The Ray cluster %s is gone", name)
+
+    def cluster_gone(self, context: Context, event: dict[str, Any]) -> None:
+        """Go on when :class:`~airflow_ray.kuberay_triggers.RayClusterTrigger` has waited for the end of the cluster.
+
+        :param event: what the trigger tells.
+        """
+        self._require_ended(event)
+        self.log.info("The Ray cluster %s is gone", self._name_for(context))
+
+    def _keep_objects(self, context: Context, cluster: Mapping[str, Any]) -> None:
+        """Write checkpoints, or warn of what has none."""
+        from airflow_ray.client.errand import checkpoint
+        from airflow_ray.client.kuberay.state import look_at
+
+        name = cluster["metadata"]["name"]
+        if self.ray_conn_id is None or not look_at(cluster, self._clusters.pods(name), ()).is_ready:
+            self.log.info("What the Ray cluster %s holds is not looked at, since it runs no work", name)
+            return
+        try:
+            with self._client(context).connect() as client:
+                held = client.list_objects()
+                lost = [each["uri"] for each in held if each["state"] == State.SUCCEEDED and each["checkpoint"] is None]
+                for uri in lost if self.checkpoint else ():
+                    self.log.info("The checkpoint of %s is at %s", uri, checkpoint(client, ObjectURI.parse(uri)))
+        except AirflowRayError as error:
+            if self.checkpoint:
+                self.log.error("The Ray cluster %s stays, since not all of its objects may have a checkpoint", name)
+                raise
+            self.log.warning("What goes with the Ray cluster %s is not known: %s", name, error)
+            return
+        if lost and not self.checkpoint:
+            text = "With the Ray cluster %s go %d objects that have no checkpoint:\n%s"
+            self.log.warning(text, name, len(lost), "\n".join(lost))
+
+
+def _may_pass(error: BaseException) -> bool:
+    # The name servers may have been asked for the head before it was there.
+    return is_passing(error) or isinstance(error, RayClusterGoneError)
