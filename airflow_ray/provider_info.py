@@ -142,7 +142,9 @@ def get_provider_info() -> dict[str, Any]:
         # Read by Airflow from 3.2 on.
         "cli": ["airflow_ray.cli.get_cli_commands"],
         "extra-links": ["airflow_ray.operators.dashboard_link.RayDashboardLink"],
-        "triggers": [{"integration-name": "Ray", "python-modules": ["airflow_ray.triggers"]}],
+        "triggers": [
+            {"integration-name": "Ray", "python-modules": ["airflow_ray.triggers", "airflow_ray.kuberay_triggers"]}
+        ],
         "config": {
             "airflow_ray": {
                 "description": "Settings of the Ray provider.",

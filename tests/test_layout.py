@@ -36,7 +36,7 @@ IN_FRONT = ["client", "cluster.protocol", "object_uri", "exceptions", "_compat"]
 ALLOWED = {
     # What a callable may import of the package itself, on the cluster too.
     "": ["cluster.airflow_exceptions"],
-    "operators": ["hooks", "triggers", "xcom", *IN_FRONT],
+    "operators": ["hooks", "triggers", "kuberay_triggers", "xcom", *IN_FRONT],
     "sensors": ["hooks", "triggers", "xcom", *IN_FRONT],
     "cli": ["hooks", "triggers", "xcom", *IN_FRONT],
     "ui": ["hooks", "triggers", "xcom", *IN_FRONT],
@@ -44,6 +44,7 @@ ALLOWED = {
     "__main__": ["cli"],
     "hooks": ["provider_info", *IN_FRONT],
     "triggers": IN_FRONT,
+    "kuberay_triggers": ["triggers", *IN_FRONT],
     "xcom": IN_FRONT,
     "client": ["cluster", "object_uri", "exceptions", "_compat"],
     "cluster": [],
@@ -122,9 +123,9 @@ def test_importing_what_a_dag_file_names_loads_nothing_heavy():
     script = (
         "import sys, json\n"
         "import airflow_ray.operators.python, airflow_ray.operators.tune, airflow_ray.operators.release\n"
-        "import airflow_ray.operators.job\n"
+        "import airflow_ray.operators.job, airflow_ray.operators.kuberay, airflow_ray.hooks.kuberay\n"
         "import airflow_ray.decorators, airflow_ray.sensors.object, airflow_ray.hooks.ray\n"
-        "heavy = ('ray', 'boto3', 'pandas', 'numpy', 'pyarrow', 'polars')\n"
+        "heavy = ('ray', 'boto3', 'kubernetes', 'pandas', 'numpy', 'pyarrow', 'polars')\n"
         "print(json.dumps([name for name in heavy if name in sys.modules]))\n"
     )
     assert json.loads(output_of(script).splitlines()[-1]) == []

@@ -41,9 +41,15 @@ def get_cli_commands() -> list[GroupCommand]:
 
     path = Arg(("path",), metavar="PATH", nargs="?", default=BUNDLE_NAME, help=f"Where it goes ({BUNDLE_NAME})")
 
-    def command(name: str, text: str, *args: Arg, more: str = "") -> ActionCommand:
-        function = lazy_load_command(f"airflow_ray.cli.commands.{name}")
-        return ActionCommand(name, text, function, args, description=f"{text}. {more}".strip())
+    of_kubernetes = (
+        Arg(("--kubernetes-conn-id",), default="kubernetes_default", help="Airflow connection (kubernetes_default)"),
+        Arg(("--namespace",), help="Namespace of the clusters (that of the connection, or else default)"),
+        Arg(("--older-than",), metavar="HOURS", type=float, help="Nobody needs a cluster of this age either"),
+    )
+
+    def command(name: str, text: str, *args: Arg, more: str = "", function: str = "") -> ActionCommand:
+        does = lazy_load_command(f"airflow_ray.cli.{function or f'commands.{name}'}")
+        return ActionCommand(name, text, does, args, description=f"{text}. {more}".strip())
 
     gateway = (
         command(
@@ -51,6 +57,24 @@ def get_cli_commands() -> list[GroupCommand]:
             "Write the file that starts the gateway on a cluster",
             path,
             more="It needs Ray and pyarrow where it runs: python airflow_ray_gateway.pyz start --help",
+        ),
+    )
+    needless = "That are those whose DAG run has ended, or is not there any more."
+    clusters = (
+        command(
+            "list",
+            "List the clusters of this Airflow",
+            *of_kubernetes,
+            ARG_OUTPUT,
+            function="clusters.list_clusters",
+        ),
+        command(
+            "prune",
+            "Delete the clusters of this Airflow that nobody needs any more",
+            *of_kubernetes,
+            ARG_YES,
+            more=f"{needless} A cluster that several runs share is deleted by its age alone.",
+            function="clusters.prune",
         ),
     )
     commands: tuple[ActionCommand | GroupCommand, ...] = (
@@ -75,6 +99,7 @@ def get_cli_commands() -> list[GroupCommand]:
             "that has not ended is cancelled. Checkpoints stay.",
         ),
         GroupCommand("gateway", "The gateway of a cluster, for those who start it with the cluster", gateway),
+        GroupCommand("clusters", "The Ray clusters on Kubernetes that DAG runs have made", clusters),
         command("doctor", "Find out step by step whether a connection works", conn_id, *of_cluster),
     )
     return [GroupCommand("ray", "See and free what tasks have left on a Ray cluster", commands)]

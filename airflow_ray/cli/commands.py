@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 import shutil
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray._compat import AirflowException, connections_of_database
-from airflow_ray.cli.output import object_row, printable, record_rows, say, show, summary
+from airflow_ray.cli.framing import command
+from airflow_ray.cli.output import object_row, record_rows, say, show, summary
 from airflow_ray.client.client import RayClient
-from airflow_ray.client.doctor import diagnose, first_lines, quantity, readable_bytes
+from airflow_ray.client.doctor import diagnose, quantity, readable_bytes
 from airflow_ray.client.errand import head_of
 from airflow_ray.client.errors import exception_for
 from airflow_ray.cluster.protocol import State
@@ -23,57 +21,18 @@ from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Iterator
 
 DEFAULT_WIDTH = 120
 
 
-def _command(function: Callable[[Namespace], None]) -> Callable[[Namespace], None]:
-    """Tell errors in one line and by exit status 1."""
-
-    @functools.wraps(function)
-    def run(args: Namespace) -> None:
-        try:
-            with connections_of_database(), _errors_only():
-                function(args)
-        except AirflowException as error:
-            raise SystemExit(printable(first_lines(error))) from error
-        except KeyboardInterrupt:
-            raise SystemExit(130) from None
-
-    return run
-
-
-@contextmanager
-def _errors_only() -> Iterator[None]:
-    """Keep what Airflow logs, on stdout, out of the output."""
-    import structlog
-
-    earlier = structlog.get_config()
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )
-    handlers = [(handler, handler.level) for handler in logging.getLogger().handlers]
-    for handler, _ in handlers:
-        handler.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        structlog.configure(**earlier)
-        for handler, level in handlers:
-            handler.setLevel(level)
-
-
-@_command
+@command
 def objects(args: Namespace) -> None:
     """List what the cluster holds."""
     found = list(chain.from_iterable(_objects_by_client(RayClient(args.conn_id), args).values()))
     show(found, args.output, list(map(object_row, found)))
 
 
-@_command
+@command
 def describe(args: Namespace) -> None:
     """Show the record of the work that made an object."""
     uri = ObjectURI.parse(args.uri)
@@ -85,7 +44,7 @@ def describe(args: Namespace) -> None:
         say(record["error"]["traceback"])
 
 
-@_command
+@command
 def get(args: Namespace) -> None:
     """Show the first rows of an object."""
     uri = ObjectURI.parse(args.uri)
@@ -96,7 +55,7 @@ def get(args: Namespace) -> None:
     say(head)
 
 
-@_command
+@command
 def release(args: Namespace) -> None:
     """Free objects by their URIs, or those of a DAG or of a run of it."""
     if bool(args.uri) == bool(args.dag_id) or (args.run_id and not args.dag_id):
@@ -107,7 +66,7 @@ def release(args: Namespace) -> None:
         _free_run(args)
 
 
-@_command
+@command
 def doctor(args: Namespace) -> None:
     """Check a connection."""
     failed = 0
@@ -120,7 +79,7 @@ def doctor(args: Namespace) -> None:
         sys.exit(1)
 
 
-@_command
+@command
 def bundle(args: Namespace) -> None:
     """Write the file that starts the gateway on a cluster."""
     from airflow_ray.client.connection.bundle import bundle as content
