@@ -1,8 +1,8 @@
 """A Ray cluster on Kubernetes for each DAG run: made, used by three tasks, and taken away, also when one of them fails.
 
 It needs KubeRay, the extra ``kuberay``, and two connections: ``kubernetes_default`` to Kubernetes, and ``ray_run``, of
-type ``ray`` and mode ``gateway``, with the host ``{run}-head-svc.default.svc`` and a token as its password. The image has
-to have the Python minor version of Airflow.
+type ``ray`` and mode ``gateway``, with the host ``{run}-head-svc.default.svc`` and a token as its password. The image
+has to have the Python minor version of Airflow.
 """
 
 from __future__ import annotations
