@@ -17,7 +17,7 @@ from airflow_ray.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     Resource = Mapping[str, Any]
 
@@ -43,7 +43,7 @@ class Look(NamedTuple):
     is_queued: bool = False
 
 
-def look_at(cluster: Resource, pods: list[Resource] | None, events: Iterable[Resource]) -> Look:
+def look_at(cluster: Resource, pods: Sequence[Resource] | None, events: Iterable[Resource]) -> Look:
     """Return what a cluster is like.
 
     :param cluster: the RayCluster.
