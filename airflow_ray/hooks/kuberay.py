@@ -60,7 +60,7 @@ class KubeRayHook(BaseHook):
 
         :raises RayClusterError: Kubernetes does not tell; the subclass and the text say why.
         """
-        return self.clusters.get(name)
+        return self.clusters.find(name)
 
     def apply(self, manifest: Mapping[str, Any] | str, *, dag_id: str, run_id: str | None, task_id: str) -> str:
         """Make a cluster, or bring one that is there to what the manifest says, without waiting; return its uid.

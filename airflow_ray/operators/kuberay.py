@@ -12,7 +12,13 @@ from airflow_ray.client.deferral import seconds_of_start
 from airflow_ray.client.kuberay.manifest import is_file_name
 from airflow_ray.client.kuberay.telling import NOT_DELETED
 from airflow_ray.cluster.protocol import State
-from airflow_ray.exceptions import AirflowRayError, RayClusterGoneError, RayClusterManifestError, RayConfigurationError
+from airflow_ray.exceptions import (
+    AirflowRayError,
+    RayClusterGoneError,
+    RayClusterManifestError,
+    RayConfigurationError,
+    RayConnectionError,
+)
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.kuberay_arguments import RayClusterOperator
 
@@ -86,8 +92,7 @@ class CreateRayClusterOperator(RayClusterOperator):
             if access is not None and access.token is not None and sets_token(manifest):
                 clusters.apply_token(cluster, access.token)
             if not self.deferrable:
-                self._wait(name, uid, "ready", deadline)
-                return self._reached(context, deadline)
+                return self._reached(context, self._wait(name, uid, "ready", deadline), deadline)
         except BaseException:
             self._remove()
             raise
@@ -102,8 +107,7 @@ class CreateRayClusterOperator(RayClusterOperator):
         self._open()
         self._made = tuple(event["resume"]["made"]) if event["resume"]["made"] else None
         try:
-            self._require_ended(event)
-            return self._reached(context, event["resume"]["deadline"])
+            return self._reached(context, self._require_ended(event), event["resume"]["deadline"])
         except BaseException:
             self._remove()
             raise
@@ -141,24 +145,30 @@ class CreateRayClusterOperator(RayClusterOperator):
 
     def _await_end_of_earlier(self, name: str, deadline: float) -> None:
         """Wait for the end of a cluster of the same name that is being deleted."""
-        from airflow_ray.client.kuberay.api import patiently
         from airflow_ray.client.kuberay.origin import require_own, uid_of
 
-        earlier = patiently(self._clusters.get, name)
+        earlier = self._clusters.find(name)
         if earlier is not None and earlier["metadata"].get("deletionTimestamp"):
             require_own(earlier)
             self._wait(name, uid_of(earlier), "gone", deadline)
 
-    def _reached(self, context: Context, deadline: float) -> str:
+    def _reached(self, context: Context, text: str, deadline: float) -> str:
         """Return the name of the cluster when the connection leads to it."""
         name = self._name_for(context)
+        self.log.info("The head of the Ray cluster %s is ready; %s", name, text)
         if self.ray_conn_id is not None:
             self.log.info("Connecting to the Ray cluster %s by the connection %s", name, self.ray_conn_id)
             client = self._client(context)
             seconds = min(REACH_SECONDS, max(1.0, deadline - time.time()))
-            for attempt in tries(seconds, _may_pass):
-                with attempt, client.connect():
-                    pass
+            try:
+                for attempt in tries(seconds, _may_pass):
+                    with attempt, client.connect():
+                        pass
+            except RayClusterGoneError as error:
+                raise RayConnectionError(
+                    f"The Ray cluster {name} can run work, and the connection {self.ray_conn_id!r} does not lead to "
+                    f"its head: is its host made of this name, namespace {self._clusters.namespace}? {error}"
+                ) from error
         self._made = None
         self.log.info("The Ray cluster %s can run work", name)
         return name
@@ -217,12 +227,11 @@ class DeleteRayClusterOperator(RayClusterOperator):
 
     def execute(self, context: Context) -> None:
         """Delete the cluster and wait for its end."""
-        from airflow_ray.client.kuberay.api import patiently
         from airflow_ray.client.kuberay.origin import require_own, uid_of
 
         start_seconds, deadline = seconds_of_start(context), time.time() + self.timeout
         name, clusters = self._name_for(context), self._open()
-        cluster = patiently(clusters.get, name)
+        cluster = clusters.find(name)
         if cluster is None:
             self.log.info("The Ray cluster %s in the namespace %s is gone already", name, clusters.namespace)
             return
@@ -250,8 +259,10 @@ class DeleteRayClusterOperator(RayClusterOperator):
         from airflow_ray.client.errand import checkpoint
         from airflow_ray.client.kuberay.state import look_at
 
+        if self.ray_conn_id is None:
+            return
         name = cluster["metadata"]["name"]
-        if self.ray_conn_id is None or not look_at(cluster, self._clusters.pods(name), ()).is_ready:
+        if not look_at(cluster, self._clusters.pods(name), ()).is_ready:
             self.log.info("What the Ray cluster %s holds is not looked at, since it runs no work", name)
             return
         try:

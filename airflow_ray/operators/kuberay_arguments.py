@@ -88,15 +88,15 @@ class RayClusterOperator(BaseOperator):
         """Return the clusters of the namespace, which are kept for what comes later."""
         from airflow_ray.client.kuberay.clusters import Clusters
 
-        self._clusters = Clusters.of(self.kubernetes_conn_id, self.namespace)
+        self._clusters = Clusters.of(self.kubernetes_conn_id, self.namespace, self.timeout)
         return self._clusters
 
-    def _wait(self, name: str, uid: str, goal: Goal, deadline: float) -> None:
+    def _wait(self, name: str, uid: str, goal: Goal, deadline: float) -> str:
+        """Wait until the cluster is as it shall be, and return what it has then."""
         from airflow_ray.client.kuberay.waiting import ClusterWait
 
         wait = ClusterWait(self._clusters, name, uid, goal, deadline)
-        text = asyncio.run(wait.run(self.poll_interval, lambda text: self.log.info(WAITING, name, text)))
-        self.log.info("The Ray cluster %s: %s", name, text)
+        return asyncio.run(wait.run(self.poll_interval, lambda text: self.log.info(WAITING, name, text)))
 
     def _defer(
         self, name: str, uid: str, goal: Goal, resume: dict[str, Any], method_name: str, delete_on_kill: bool
@@ -117,13 +117,13 @@ class RayClusterOperator(BaseOperator):
         )
         self.defer(trigger=trigger, method_name=method_name)
 
-    def _require_ended(self, event: dict[str, Any]) -> None:
-        """Raise what an event tells that is none of success."""
+    def _require_ended(self, event: dict[str, Any]) -> str:
+        """Return what the cluster has, as an event tells, or raise what that tells else."""
         from airflow_ray import triggers
 
         if event["status"] == triggers.ERROR:
             raise triggers.error_of(event)
-        self.log.info("The Ray cluster: %s", event["text"])
+        return str(event["text"])
 
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Environment, seen_oids: set[int]

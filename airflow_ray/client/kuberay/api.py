@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.client.connection.retrying import tries
 from airflow_ray.client.kuberay.refusals import ConflictError, NotThereError, error_of
 from airflow_ray.exceptions import KubernetesUnreachableError, RayConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import TypeVar
-
-    T = TypeVar("T")
+    from collections.abc import Iterable
 
 # An API server that is upgraded, or a network that is mended, comes back.
 AWAY_SECONDS = 300.0
@@ -117,14 +113,6 @@ class KubernetesApi:
                 f"The API server of Kubernetes at {self._client.configuration.host} cannot be reached: {error}"
             ) from error
         return data
-
-
-def patiently(function: Callable[..., T], *args: Any, seconds: float = AWAY_SECONDS) -> T:
-    """Return what a function returns, which is called again as long as the API server is away.
-
-    :param seconds: for how long; then its error is raised.
-    """
-    return tries(seconds, is_away)(function, *args)
 
 
 def is_away(error: BaseException) -> bool:

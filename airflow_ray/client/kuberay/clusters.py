@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from airflow_ray.client.kuberay.api import KubernetesApi, open_api, patiently
+from airflow_ray.client.connection.retrying import tries
+from airflow_ray.client.kuberay.api import AWAY_SECONDS, KubernetesApi, is_away, open_api
 from airflow_ray.client.kuberay.completion import TOKEN_KEY, secret_name
 from airflow_ray.client.kuberay.manifest import API_VERSION, KIND
 from airflow_ray.client.kuberay.origin import name_of, own_clusters, require_own, uid_of
@@ -17,12 +18,16 @@ from airflow_ray.client.run_cluster import installation
 from airflow_ray.exceptions import AirflowRayError, KubeRayMissingError, RayClusterPermissionError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_ray.client.kuberay.pods import Crash
 
 CLUSTER_LABEL = "ray.io/cluster"
 KUEUE = "kueue.x-k8s.io/v1beta1"
 LAST_LINES = 15
 LONGEST_LINES = 4000
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -32,29 +37,35 @@ class Clusters:
 
     :param api: of Kubernetes.
     :param namespace: the namespace.
+    :param patience: seconds in which an API server that is away must come back.
     """
 
-    def __init__(self, api: KubernetesApi, namespace: str) -> None:
+    def __init__(self, api: KubernetesApi, namespace: str, patience: float = AWAY_SECONDS) -> None:
         self._api = api
         self.namespace = namespace
+        self._patience = patience
         self._unreadable: set[str] = set()
 
     @classmethod
-    def of(cls, kubernetes_conn_id: str, namespace: str | None = None) -> Clusters:
+    def of(cls, kubernetes_conn_id: str, namespace: str | None = None, patience: float = AWAY_SECONDS) -> Clusters:
         """Return those that a connection leads to.
 
         :param namespace: None for that of the connection, or else ``default``.
         :raises RayConfigurationError: the package for it is missing, or the connection does not lead anywhere.
         """
-        return cls(*open_api(kubernetes_conn_id, namespace))
+        return cls(*open_api(kubernetes_conn_id, namespace), min(patience, AWAY_SECONDS))
 
-    def get(self, name: str) -> dict[str, Any] | None:
+    def find(self, name: str) -> dict[str, Any] | None:
         """Return a cluster, or None if there is none of that name."""
+        return self._patiently(lambda: self.look_up(name))
+
+    def look_up(self, name: str) -> dict[str, Any] | None:
+        """Return a cluster likewise, with one call to an API server that may be away."""
         return self._api.get(self._path(name))
 
     def own(self) -> list[dict[str, Any]]:
         """Return the clusters that this Airflow installation has made, the oldest first."""
-        found = patiently(lambda: self._api.items(self._path(), labelSelector=own_clusters()))
+        found = self._patiently(lambda: self._api.items(self._path(), labelSelector=own_clusters()))
         return sorted(found, key=lambda each: str(each["metadata"]["creationTimestamp"]))
 
     def apply(self, manifest: dict[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -66,13 +77,13 @@ class Clusters:
         :raises RayClusterError: Kubernetes refuses; the subclass tells why.
         """
         name = name_of(manifest)
-        before = patiently(self.get, name)
+        before = self.find(name)
         if before is not None:
             require_own(before)
         try:
-            return patiently(self._api.apply, self._path(name), manifest, _manager()), before is None
+            return self._patiently(lambda: self._api.apply(self._path(name), manifest, _manager())), before is None
         except ConflictError as error:
-            there = patiently(self.get, name)
+            there = self.find(name)
             if there is None:
                 raise
             require_own(there)
@@ -94,7 +105,7 @@ class Clusters:
             "type": "Opaque",
             "data": {TOKEN_KEY: base64.b64encode(token.encode()).decode()},
         }
-        patiently(self._api.apply, f"{self._core('secrets')}/{name}", secret, _manager())
+        self._patiently(lambda: self._api.apply(f"{self._core('secrets')}/{name}", secret, _manager()))
 
     def delete(self, cluster: dict[str, Any]) -> bool:
         """Delete a cluster that this Airflow installation has made, and return whether it was there.
@@ -103,7 +114,7 @@ class Clusters:
         :raises RayClusterError: Kubernetes refuses; the subclass tells why.
         """
         require_own(cluster)
-        return patiently(self._api.delete, self._path(name_of(cluster)), uid_of(cluster))
+        return self._patiently(lambda: self._api.delete(self._path(name_of(cluster)), uid_of(cluster)))
 
     def delete_at_once(self, name: str, uid: str) -> bool:
         """Delete a cluster that was made by whoever knows its uid, with one call, and return whether it was there."""
@@ -141,6 +152,10 @@ class Clusters:
             return f". What it has written cannot be read: {error}"
         lines = text.rstrip()[-LONGEST_LINES:]
         return f". It has written at last:\n{lines}" if lines else ". It has written nothing"
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Return what a call returns, which is made again as long as the API server is away."""
+        return tries(self._patience, is_away)(call)
 
     def _readable(self, kind: str, **query: str) -> list[dict[str, Any]] | None:
         if kind in self._unreadable:

@@ -62,6 +62,9 @@ def error_of(status: int, body: str, conn_id: str) -> AirflowRayError:
         )
     if status == 403 and QUOTA in message:
         return RayClusterQuotaError(f"A quota of Kubernetes leaves no room: {message}")
+    # Of a field that it does not know, the API server says that as an error of its own.
+    if status == 500 and "typed patch object" in message:
+        status = 422
     kind, text = _REFUSALS.get(status, (KubernetesUnreachableError, "Kubernetes cannot answer at the moment: {}"))
     if status < 500 and status not in _REFUSALS:
         kind, text = RayClusterError, "Kubernetes refuses: {}"

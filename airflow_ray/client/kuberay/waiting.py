@@ -97,7 +97,7 @@ class ClusterWait:
         return look
 
     def _look_for_start(self) -> Look:
-        cluster = self._clusters.get(self._name)
+        cluster = self._clusters.look_up(self._name)
         if cluster is None or uid_of(cluster) != self._uid:
             raise RayClusterDeletedError(
                 f"The Ray cluster {self._name} in the namespace {self._clusters.namespace} is not there any more: "
@@ -115,7 +115,7 @@ class ClusterWait:
         return look._replace(text=f"{look.text}{self._lines}")
 
     def _look_for_end(self) -> Look:
-        cluster = self._clusters.get(self._name)
+        cluster = self._clusters.look_up(self._name)
         if cluster is not None and uid_of(cluster) == self._uid:
             finalizers = cluster["metadata"].get("finalizers")
             held = f", which {', '.join(finalizers)} has to allow" if finalizers else ""
