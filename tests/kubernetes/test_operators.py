@@ -1,0 +1,429 @@
+"""The operators that make and delete Ray clusters, against an API server and a KubeRay whose pods run nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import TaskDeferred
+
+from airflow_ray import kuberay_triggers
+from airflow_ray.client.client import RayClient
+from airflow_ray.client.kuberay import origin
+from airflow_ray.client.run_cluster import dag_name, installation, run_name
+from airflow_ray.exceptions import (
+    RayClusterDeletedError,
+    RayClusterForeignError,
+    RayClusterManifestError,
+    RayClusterTimeoutError,
+    RayConfigurationError,
+    RayConnectionError,
+)
+from airflow_ray.operators import kuberay_arguments
+from airflow_ray.operators.kuberay import CreateRayClusterOperator, DeleteRayClusterOperator
+from tests.dag_runs import TaskInstance, context_of
+from tests.kubernetes.kubelet import Fate, Trouble
+from tests.kubernetes.manifests import ray_cluster, workers
+from tests.kubernetes.store import PODS, RAY_CLUSTERS, SECRETS, SERVICES, Write
+
+TOKEN = "0123456789abcdef"
+DAG_ID = "my_dag"
+NAME = run_name(DAG_ID, TaskInstance.run_id)
+
+
+@pytest.fixture(autouse=True)
+def connections(api, kuberay, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", api.connection())
+    to_ray = {"conn_type": "ray", "host": "{run}-head-svc.default.svc", "password": TOKEN, "extra": {"mode": "gateway"}}
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_RUN", json.dumps(to_ray))
+    monkeypatch.setattr(kuberay_arguments, "seconds_to_settle", lambda *_: 0.0)
+
+
+def creation(**arguments: Any) -> CreateRayClusterOperator:
+    standard = {"task_id": "make", "manifest": ray_cluster(), "ray_conn_id": None, "timeout": 60, "poll_interval": 0.1}
+    return CreateRayClusterOperator(**{**standard, **arguments})
+
+
+def deletion(**arguments: Any) -> DeleteRayClusterOperator:
+    standard = {"task_id": "delete", "ray_conn_id": None, "timeout": 60, "poll_interval": 0.1}
+    return DeleteRayClusterOperator(**{**standard, **arguments})
+
+
+def context() -> Any:
+    return context_of(DAG_ID)
+
+
+def names_in(api, resource=RAY_CLUSTERS):
+    """Return the names of all that is not being deleted."""
+    found = [each["metadata"] for each in api.store.list(resource)]
+    return [metadata["name"] for metadata in found if "deletionTimestamp" not in metadata]
+
+
+def deferred_by(operator: Any) -> TaskDeferred:
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context())
+    return deferred.value
+
+
+def event_of(trigger: Any) -> dict[str, Any]:
+    async def first() -> dict[str, Any]:
+        async for event in trigger.run():
+            return event.payload
+        raise AssertionError("the trigger has no event")
+
+    return asyncio.run(first())
+
+
+def resumed(operator: Any, deferred: TaskDeferred) -> Any:
+    return getattr(operator, deferred.method_name)(context(), event_of(deferred.trigger))
+
+
+def test_cluster_is_made_with_workers_and_labels_and_can_run_work(api):
+    manifest = ray_cluster("its-own-name", workerGroupSpecs=[workers(2)])
+    made = creation(manifest=manifest, labels={"team": "a"}).execute(context())
+    assert made == NAME
+    (cluster,) = api.store.list(RAY_CLUSTERS)
+    labels = cluster["metadata"]["labels"]
+    assert cluster["status"]["readyWorkerReplicas"] == 2
+    assert labels["team"] == "a"
+    assert labels["airflow-ray/installation"] == installation()
+    assert labels["airflow-ray/run"] == NAME
+
+
+def test_name_with_a_placeholder_for_the_dag_is_one_for_its_runs(api):
+    creation(name="shared-{dag}").execute(context())
+    (cluster,) = api.store.list(RAY_CLUSTERS)
+    assert cluster["metadata"]["name"] == f"shared-{dag_name(DAG_ID)}"
+    assert "airflow-ray/run-id" not in cluster["metadata"]["annotations"]
+
+
+def test_making_it_again_changes_nothing(api):
+    creation().execute(context())
+    (first,) = api.store.list(RAY_CLUSTERS)
+    creation().execute(context())
+    (second,) = api.store.list(RAY_CLUSTERS)
+    assert second["metadata"]["uid"] == first["metadata"]["uid"]
+    assert second["metadata"]["generation"] == first["metadata"]["generation"]
+
+
+def test_changed_manifest_changes_the_cluster(api):
+    creation().execute(context())
+    creation(manifest=ray_cluster(workerGroupSpecs=[workers()])).execute(context())
+    (cluster,) = api.store.list(RAY_CLUSTERS)
+    assert [each["groupName"] for each in cluster["spec"]["workerGroupSpecs"]] == ["small"]
+
+
+def test_what_others_have_changed_stays(api, capfd):
+    manifest = ray_cluster(workerGroupSpecs=[workers()])
+    creation(manifest=manifest).execute(context())
+    scaled = {"spec": {"workerGroupSpecs": [workers(3)]}}
+    api.store.merge(RAY_CLUSTERS, "default", NAME, scaled, Write("autoscaler"))
+    creation(manifest=manifest).execute(context())
+    assert api.store.get(RAY_CLUSTERS, "default", NAME)["spec"]["workerGroupSpecs"][0]["replicas"] == 3
+    assert "stays as others have changed it" in capfd.readouterr().out
+
+
+def test_of_two_who_make_it_at_once_both_have_it(api):
+    with ThreadPoolExecutor() as threads:
+        made = list(threads.map(lambda _: creation().execute(context()), range(2)))
+    assert made == [NAME, NAME]
+    assert names_in(api) == [NAME]
+
+
+def test_head_is_given_what_it_lacks_and_the_token_in_a_secret(api, monkeypatch):
+    monkeypatch.setattr(RayClient, "connect", lambda client: ConnectedTo(client))
+    creation(ray_conn_id="ray_run").execute(context())
+    (secret,) = api.store.list(SECRETS)
+    (cluster,) = api.store.list(RAY_CLUSTERS)
+    (head,) = api.store.list(PODS)
+    (service,) = api.store.list(SERVICES)
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == cluster["metadata"]["uid"]
+    assert 8815 in [port["port"] for port in service["spec"]["ports"]]
+    assert TOKEN not in json.dumps([cluster, head])
+    # The pod of a head whose Secret is not there does not start.
+    assert head["status"]["phase"] == "Running"
+    assert ConnectedTo.cluster == f"{NAME}-head-svc.default.svc"
+    deletion().execute(context())
+    assert api.store.list(SECRETS) == []
+
+
+class ConnectedTo:
+    """A connection that is always there."""
+
+    cluster = None
+
+    def __init__(self, client):
+        ConnectedTo.cluster = client.settings.host
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, *_):
+        pass
+
+
+def test_cluster_that_the_connection_does_not_reach_is_an_error_and_deleted(api, mocker):
+    refusal = RayConnectionError("No gateway answers")
+    mocker.patch.object(RayClient, "connect", side_effect=refusal)
+    with pytest.raises(RayConnectionError, match="No gateway answers"):
+        creation(ray_conn_id="ray_run", timeout=3).execute(context())
+    assert names_in(api) == []
+
+
+def test_connection_without_a_token_is_refused_before_anything_is_made(api, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_OPEN", '{"conn_type": "ray", "host": "x", "extra": {"mode": "gateway"}}')
+    with pytest.raises(RayConfigurationError, match="token"):
+        creation(ray_conn_id="ray_open").execute(context())
+    assert api.asked_for("patch", "rayclusters") == []
+
+
+def test_cluster_of_somebody_else_is_neither_used_nor_deleted(api):
+    api.store.create(RAY_CLUSTERS, "default", ray_cluster("theirs"), Write("kubectl"))
+    before = api.store.get(RAY_CLUSTERS, "default", "theirs")["metadata"]["generation"]
+    for operator in (creation(name="theirs"), deletion(name="theirs")):
+        with pytest.raises(RayClusterForeignError, match="somebody else has made it"):
+            operator.execute(context())
+    assert api.store.get(RAY_CLUSTERS, "default", "theirs")["metadata"]["generation"] == before
+
+
+def test_cluster_of_another_installation_is_neither_used_nor_deleted(api, monkeypatch):
+    creation().execute(context())
+    monkeypatch.setattr(origin, "installation", lambda: "another")
+    for operator in (creation(name=NAME), deletion(name=NAME)):
+        with pytest.raises(RayClusterForeignError, match="another Airflow installation"):
+            operator.execute(context())
+    assert names_in(api) == [NAME]
+
+
+def test_cluster_that_is_being_deleted_is_waited_for_and_made_anew(api, kuberay):
+    creation().execute(context())
+    (first,) = api.store.list(RAY_CLUSTERS)
+    held = {"metadata": {"finalizers": ["tests/held"]}}
+    api.store.merge(RAY_CLUSTERS, "default", NAME, held, Write("tests"))
+    with ThreadPoolExecutor() as threads:
+        deleting = threads.submit(deletion().execute, context())
+        await_that(lambda: names_in(api) == [])
+        making = threads.submit(creation().execute, context())
+        api.store.merge(RAY_CLUSTERS, "default", NAME, {"metadata": {"finalizers": []}}, Write("tests"))
+        deleting.result(60)
+        making.result(60)
+    (second,) = api.store.list(RAY_CLUSTERS)
+    assert second["metadata"]["uid"] != first["metadata"]["uid"]
+
+
+def test_cluster_that_cannot_run_work_in_time_is_deleted(api, kuberay):
+    kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
+    with pytest.raises(RayClusterTimeoutError, match="Insufficient cpu"):
+        creation(timeout=1).execute(context())
+    assert names_in(api) == []
+
+
+def test_cluster_that_several_runs_share_stays_when_it_cannot_be_found_ready_again(api, kuberay):
+    creation(name="{dag}").execute(context())
+    (cluster,) = api.store.list(RAY_CLUSTERS)
+    kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
+    await_that(lambda: "Unschedulable" in json.dumps(api.store.list(PODS)))
+    with pytest.raises(RayClusterTimeoutError):
+        creation(name="{dag}", timeout=1).execute(context())
+    assert names_in(api) == [cluster["metadata"]["name"]]
+
+
+def test_kill_deletes_what_is_not_ready(api, kuberay):
+    kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
+    operator = creation()
+    with ThreadPoolExecutor() as threads:
+        making = threads.submit(operator.execute, context())
+        await_that(lambda: names_in(api, PODS) != [])
+        operator.on_kill()
+        with pytest.raises(RayClusterDeletedError):
+            making.result(60)
+    assert names_in(api) == []
+
+
+def test_kill_after_the_cluster_is_ready_leaves_it(api):
+    operator = creation()
+    operator.execute(context())
+    operator.on_kill()
+    assert names_in(api) == [NAME]
+
+
+def test_kill_with_an_api_server_that_is_away_says_what_is_left(api, kuberay, capfd):
+    kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
+    operator = creation()
+    with ThreadPoolExecutor() as threads:
+        making = threads.submit(operator.execute, context())
+        await_that(lambda: names_in(api, PODS) != [])
+        with api.away():
+            operator.on_kill()
+        assert "airflow ray clusters prune" in capfd.readouterr().out
+        operator.on_kill()
+        with pytest.raises(RayClusterDeletedError):
+            making.result(60)
+
+
+def test_deferred_creation_goes_on_when_the_cluster_can_run_work(api):
+    operator = creation(deferrable=True)
+    assert resumed(operator, deferred_by(operator)) == NAME
+
+
+def test_deferred_creation_that_fails_deletes_the_cluster(api, kuberay):
+    kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
+    operator = creation(deferrable=True, timeout=1)
+    deferred = deferred_by(operator)
+    with pytest.raises(RayClusterTimeoutError, match="Insufficient cpu"):
+        resumed(operator, deferred)
+    assert names_in(api) == []
+
+
+def test_kill_while_deferred_deletes_the_cluster_and_a_restart_does_not(api, kuberay):
+    kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
+    trigger = deferred_by(creation(deferrable=True)).trigger
+    asyncio.run(trigger.cleanup())
+    assert names_in(api) == [NAME]
+    asyncio.run(trigger.on_kill())
+    assert names_in(api) == []
+
+
+def test_trigger_is_kept_as_it_is():
+    trigger = kuberay_triggers.RayClusterTrigger("k8s", "ray", "x", "uid", "gone", 1.5, 2.5, True, {"a": 1})
+    path, arguments = trigger.serialize()
+    assert path == "airflow_ray.kuberay_triggers.RayClusterTrigger"
+    assert kuberay_triggers.RayClusterTrigger(**arguments).serialize() == (path, arguments)
+    assert [*arguments.values()] == ["k8s", "ray", "x", "uid", "gone", 1.5, 2.5, True, {"a": 1}]
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_deletion_waits_until_all_pods_are_gone(api, deferrable):
+    creation(manifest=ray_cluster(workerGroupSpecs=[workers()])).execute(context())
+    operator = deletion(deferrable=deferrable)
+    if deferrable:
+        resumed(operator, deferred_by(operator))
+    else:
+        operator.execute(context())
+    assert api.store.list(RAY_CLUSTERS) == api.store.list(PODS) == []
+
+
+def test_deletion_of_what_is_gone_already_succeeds(capfd):
+    deletion(deferrable=True).execute(context())
+    assert "is gone already" in capfd.readouterr().out
+
+
+def test_deletion_goes_on_without_a_cluster_that_cannot_be_asked(api, mocker, capfd):
+    creation().execute(context())
+    mocker.patch.object(RayClient, "connect", side_effect=RayConnectionError("No gateway answers"))
+    deletion(ray_conn_id="ray_run").execute(context())
+    assert "is not known: No gateway answers" in capfd.readouterr().out
+    assert names_in(api) == []
+
+
+def test_deletion_that_is_to_write_checkpoints_leaves_a_cluster_that_cannot_be_asked(api, mocker):
+    creation().execute(context())
+    mocker.patch.object(RayClient, "connect", side_effect=RayConnectionError("No gateway answers"))
+    with pytest.raises(RayConnectionError):
+        deletion(ray_conn_id="ray_run", checkpoint=True).execute(context())
+    assert names_in(api) == [NAME]
+
+
+def test_deletion_of_a_cluster_whose_head_is_dead_writes_no_checkpoints(api, kuberay):
+    kuberay.kubelet.fates[NAME] = Fate()
+    creation().execute(context())
+    kuberay.kubelet.fates[NAME] = Fate(trouble=Trouble.CRASH)
+    await_that(lambda: "CrashLoopBackOff" in json.dumps(api.store.list(PODS)))
+    deletion(ray_conn_id="ray_run", checkpoint=True).execute(context())
+    assert names_in(api) == []
+
+
+def test_checkpoints_need_a_connection():
+    with pytest.raises(RayConfigurationError, match="ray_conn_id"):
+        deletion(checkpoint=True)
+
+
+@pytest.mark.parametrize("argument", ["timeout", "poll_interval"])
+def test_times_must_be_over_0(argument):
+    with pytest.raises(RayConfigurationError, match=argument):
+        creation(**{argument: 0})
+
+
+def test_manifest_of_another_namespace_is_refused(api):
+    manifest = ray_cluster()
+    manifest["metadata"]["namespace"] = "elsewhere"
+    with pytest.raises(RayClusterManifestError, match="elsewhere"):
+        creation(manifest=manifest).execute(context())
+    assert api.asked_for("patch", "rayclusters") == []
+
+
+def test_connections_may_be_the_machine_s_own_cluster(api, tmp_path, monkeypatch):
+    from kubernetes.config import incluster_config
+
+    folder = tmp_path / "account"
+    for name, value in api.in_cluster(folder).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(folder / "token"))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(folder / "ca.crt"))
+    in_cluster = {"conn_type": "kubernetes", "extra": {"in_cluster": True, "namespace": "default"}}
+    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps(in_cluster))
+    creation().execute(context())
+    assert names_in(api) == [NAME]
+
+
+class Rendered:
+    """A DAG with an operator whose templates are rendered."""
+
+    def __init__(self, tmp_path, **arguments: Any) -> None:
+        self.dag = DAG("rendered", schedule=None, params={"image": "ray:1"})
+        self.dag.fileloc = str(tmp_path / "dag.py")
+        arguments["manifest"] = arguments.get("manifest", ray_cluster())
+        self.operator = creation(dag=self.dag, **arguments)
+        self.operator.render_template_fields({"params": {"image": "ray:1", "team": "a"}, "ds_nodash": "20260501"})
+
+
+def test_manifest_of_a_file_beside_the_dag_is_a_template(tmp_path):
+    (tmp_path / "clusters").mkdir()
+    (tmp_path / "clusters" / "ray.yaml").write_text("image: {{ params.image }}\nname: '{run}'\n")
+    assert Rendered(tmp_path, manifest="clusters/ray.yaml").operator.manifest == "image: ray:1\nname: '{run}'"
+
+
+def test_manifest_of_a_file_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(RayClusterManifestError, match=r"nowhere\.yaml"):
+        Rendered(tmp_path, manifest="nowhere.yaml")
+
+
+def test_fields_are_templates_and_texts_in_a_mapping_that_look_like_files_stay(tmp_path):
+    manifest = {"image": "{{ params.image }}", "args": ["/etc/ray/config.yaml"]}
+    labels = {"team": "{{ params.team }}"}
+    operator = Rendered(tmp_path, manifest=manifest, name="{{ ds_nodash }}", labels=labels).operator
+    assert operator.manifest == {"image": "ray:1", "args": ["/etc/ray/config.yaml"]}
+    assert (operator.name, operator.labels) == ("20260501", {"team": "a"})
+
+
+def test_operators_are_setup_and_teardown():
+    with DAG("dag", schedule=None) as dag:
+        made, deleted = creation().as_setup(), deletion()
+        deleted.as_teardown(setups=made)
+    assert dag.get_task("make").is_setup
+    assert dag.get_task("delete").is_teardown
+
+
+def test_execution_timeout_deletes_what_is_not_ready(api, kuberay):
+    from airflow.sdk.execution_time.timeout import timeout
+
+    kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
+    operator = creation(execution_timeout=timedelta(seconds=1))
+    with pytest.raises(BaseException, match=r"[Tt]imeout"), timeout(1):
+        operator.execute(context())
+    assert names_in(api) == []
+
+
+def await_that(is_so) -> None:
+    stopped = threading.Event()
+    for _ in range(600):
+        if is_so():
+            return
+        stopped.wait(0.1)
+    raise AssertionError("it did not become so")
