@@ -91,11 +91,9 @@ class KubeRay:
         if spec.get("suspend"):
             self._suspend(cluster)
             return
-        if not spec["headGroupSpec"]["template"]["spec"].get("containers"):
-            told = (
-                f"The RayCluster spec is invalid {meta['namespace']}/{meta['name']}: headGroupSpec should have at least"
-            )
-            self.kubelet.event(cluster, "InvalidRayClusterSpec", f"{told} one container")
+        if told := _refusal(spec):
+            place = f"{meta['namespace']}/{meta['name']}"
+            self.kubelet.event(cluster, "InvalidRayClusterSpec", f"The RayCluster spec is invalid {place}: {told}")
             return
         self._create(SERVICES, _service(cluster), cluster)
         failure = self._make_pods(cluster)
@@ -207,6 +205,17 @@ class KubeRay:
         pods = self.api.store.list(PODS, cluster["metadata"]["namespace"])
         uid = cluster["metadata"]["uid"]
         return [pod for pod in pods if uid in [each["uid"] for each in pod["metadata"].get("ownerReferences", [])]]
+
+
+def _refusal(spec: Object) -> str | None:
+    """Return what KubeRay itself has against the specification of a cluster."""
+    head = spec["headGroupSpec"]
+    if not head["template"]["spec"].get("containers"):
+        return "headGroupSpec should have at least one container"
+    if head.get("resources") and "num-cpus" in head.get("rayStartParams", {}):
+        fields = "resource fields should not be set in both rayStartParams and Resources for Head group"
+        return f"{fields}; please use only one"
+    return None
 
 
 def service_name(cluster: Object) -> str:

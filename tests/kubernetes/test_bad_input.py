@@ -1,0 +1,433 @@
+"""What goes wrong with Kubernetes around the operators is told in the user's words, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import copy
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from kubernetes import client as official
+
+from airflow_ray.client.client import RayClient
+from airflow_ray.client.run_cluster import run_name
+from airflow_ray.exceptions import (
+    KubeRayMissingError,
+    RayClusterCrashedError,
+    RayClusterDeletedError,
+    RayClusterError,
+    RayClusterForeignError,
+    RayClusterGoneError,
+    RayClusterImageError,
+    RayClusterManifestError,
+    RayClusterPermissionError,
+    RayClusterQuotaError,
+    RayClusterTimeoutError,
+    RayConfigurationError,
+)
+from airflow_ray.hooks.kuberay import KubeRayHook
+from airflow_ray.operators.kuberay import CreateRayClusterOperator, DeleteRayClusterOperator
+from tests.dag_runs import TaskInstance, context_of
+from tests.kubernetes.api_server import ApiServer
+from tests.kubernetes.errors import ApiError
+from tests.kubernetes.kubelet import Fate, Trouble
+from tests.kubernetes.manifests import ray_cluster
+from tests.kubernetes.schema import crd_file
+from tests.kubernetes.store import PODS, RAY_CLUSTERS, SECRETS, SERVICES, Write
+
+DAG = "sales"
+NAME = "cluster-of-tests"
+TOKEN = "0123456789abcdef" * 2
+# For what ends by itself; a test that waits for the end of this time takes SHORT.
+TIMEOUT, SHORT, POLL = 60.0, 1.5, 0.1
+needs_crds = pytest.mark.skipif(crd_file("rayclusters") is None, reason="KubeRay's CRDs are not on this machine")
+
+
+@pytest.fixture(autouse=True)
+def connections(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {"mode": "gateway", "kubernetes_conn_id": "double", "connect_timeout": 5}
+    of_run = {"conn_type": "ray", "host": "{run}", "password": TOKEN, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_DOUBLE", api.connection())
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_OF_RUN", json.dumps(of_run))
+
+
+def creator(manifest: Any = None, timeout: float = TIMEOUT, **more: Any) -> CreateRayClusterOperator:
+    """Return the operator; where it does not fail before, it fails to reach a head, since there is none."""
+    options = {"ray_conn_id": "ray_of_run", "kubernetes_conn_id": "double", "poll_interval": POLL, "deferrable": False}
+    made = ray_cluster() if manifest is None else manifest
+    return CreateRayClusterOperator(task_id="create", manifest=made, timeout=timeout, **{**options, **more})
+
+
+def create(manifest: Any = None, timeout: float = TIMEOUT, **more: Any) -> str:
+    return creator(manifest, timeout, **more).execute(context_of(DAG))
+
+
+def make(**more: Any) -> str:
+    """Make a cluster to which nobody connects, and return its name."""
+    return create(ray_conn_id=None, **more)
+
+
+def delete(timeout: float = TIMEOUT, **more: Any) -> None:
+    options = {"ray_conn_id": None, "kubernetes_conn_id": "double", "poll_interval": POLL, "deferrable": False}
+    DeleteRayClusterOperator(task_id="delete", timeout=timeout, **{**options, **more}).execute(context_of(DAG))
+
+
+def await_that(is_so: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def await_nothing_left(api: ApiServer) -> None:
+    await_that(lambda: not [each for kind in (RAY_CLUSTERS, PODS, SERVICES, SECRETS) for each in api.store.list(kind)])
+
+
+def text_of(error: pytest.ExceptionInfo[BaseException]) -> str:
+    return str(error.value)
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    """Return the manifest with other fields of the head's group."""
+    manifest = copy.deepcopy(ray_cluster())
+    manifest["spec"]["headGroupSpec"] |= fields
+    return manifest
+
+
+def test_what_is_not_allowed_is_told_with_the_verbs_that_are_missing(api, kuberay):
+    with api.forbidden("patch", plural="rayclusters"), pytest.raises(RayClusterPermissionError) as error:
+        create()
+    assert 'cannot patch resource "rayclusters"' in text_of(error)
+    assert "Give its role the verbs" in text_of(error)
+    await_nothing_left(api)
+
+
+def test_cluster_goes_again_if_the_secret_with_its_token_may_not_be_made(api, kuberay):
+    with api.forbidden(plural="secrets"), pytest.raises(RayClusterPermissionError, match="secrets"):
+        create()
+    await_nothing_left(api)
+
+
+def test_cluster_is_made_by_whoever_may_not_look_at_pods_and_events(api, kuberay, caplog):
+    with api.forbidden(plural="pods"), api.forbidden(plural="events"):
+        name = make()
+    assert api.store.get(RAY_CLUSTERS, "default", name)
+    assert "may not be read" in caplog.text
+
+
+def test_credentials_that_kubernetes_does_not_accept_are_told(api, kuberay, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_DOUBLE", api.connection(kube_config_path=str(api.kubeconfig(token="another"))))
+    with pytest.raises(RayClusterPermissionError, match="does not accept the credentials of the connection 'double'"):
+        create()
+
+
+def test_kubeconfig_that_is_not_there_is_told(api, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_DOUBLE", api.connection(kube_config_path="/nowhere"))
+    with pytest.raises(RayConfigurationError, match="'double' leads to no Kubernetes"):
+        create()
+
+
+def test_kubernetes_without_kuberay_is_told(api, kuberay):
+    api.uninstall(RAY_CLUSTERS)
+    for act in (create, delete, KubeRayHook("double").list):
+        with pytest.raises(KubeRayMissingError, match="Install KubeRay"):
+            act()
+
+
+def test_lookup_of_an_address_in_kubernetes_without_kuberay_is_told(api):
+    api.uninstall(RAY_CLUSTERS)
+    with pytest.raises(RayConfigurationError, match="Install KubeRay"), RayClient("ray_of_run", DAG, "one").connect():
+        pass
+
+
+def test_namespace_that_is_not_there_is_told(api, kuberay):
+    with pytest.raises(RayClusterManifestError, match='namespaces "nowhere" not found'):
+        create(namespace="nowhere")
+
+
+def test_quota_of_clusters_is_told(api, kuberay):
+    api.store.quota[RAY_CLUSTERS, "default"] = 0
+    with pytest.raises(RayClusterQuotaError, match=r"exceeded quota: .*limited: count/rayclusters\.ray\.io=0"):
+        create()
+    await_nothing_left(api)
+
+
+def test_quota_of_pods_is_told_when_the_time_is_over(api, kuberay):
+    api.store.quota[PODS, "default"] = 0
+    with pytest.raises(RayClusterQuotaError, match="exceeded quota"):
+        create(timeout=SHORT)
+    await_nothing_left(api)
+
+
+def test_quota_that_becomes_free_is_waited_for(api, kuberay, caplog):
+    api.store.quota[PODS, "default"] = 0
+
+    def make_room() -> None:
+        await_that(lambda: "exceeded quota" in caplog.text)
+        api.store.quota.clear()
+
+    thread = threading.Thread(target=make_room)
+    thread.start()
+    assert make()
+    thread.join()
+
+
+NO_MANIFESTS = {
+    "text": ("a cluster, please", "must be a mapping"),
+    "broken YAML": ("spec: [", "is not YAML"),
+    "several documents": ("a: 1\n---\nb: 2\n", "one document"),
+    "another kind": ({"apiVersion": "apps/v1", "kind": "Deployment"}, "must be of the kind RayCluster"),
+    "an older version": ({**ray_cluster(), "apiVersion": "ray.io/v1alpha1"}, "must have the apiVersion ray.io/v1"),
+    "no spec": ({"apiVersion": "ray.io/v1", "kind": "RayCluster"}, "no container"),
+    "no container": (changed(template={"spec": {"containers": []}}), "no container"),
+}
+
+
+@pytest.mark.parametrize("given", NO_MANIFESTS)
+def test_manifest_that_is_none_is_told_before_anything_is_made(api, kuberay, given):
+    manifest, text = NO_MANIFESTS[given]
+    with pytest.raises(RayClusterManifestError, match=text):
+        create(manifest)
+    assert api.asked_for("patch", "rayclusters") == []
+
+
+REFUSED = {
+    "a field that is misspelt": (
+        changed(rayStartParam={}),
+        "headGroupSpec.rayStartParam: field not declared in schema",
+    ),
+    "a value of another type": ({**ray_cluster(), "spec": {**ray_cluster()["spec"], "suspend": "no"}}, "suspend"),
+    "a field that is missing": (ray_cluster(workerGroupSpecs=[{"groupName": "a"}]), "maxReplicas"),
+}
+
+
+@needs_crds
+@pytest.mark.parametrize("given", REFUSED)
+def test_manifest_that_kubernetes_refuses_is_told_at_once(api, kuberay, given):
+    manifest, text = REFUSED[given]
+    with pytest.raises(RayClusterManifestError, match=text):
+        # Not by way of completing it: that refuses what it cannot read itself.
+        make(manifest=manifest)
+    await_nothing_left(api)
+
+
+def test_manifest_that_kuberay_refuses_is_told(api, kuberay):
+    # It says the same twice.
+    with pytest.raises(RayClusterManifestError, match="resource fields should not be set in both"):
+        create(changed(rayStartParams={"num-cpus": "2"}, resources={"CPU": "2"}))
+    await_nothing_left(api)
+
+
+def test_image_that_cannot_be_pulled_is_told(api, kuberay):
+    kuberay.kubelet.fate = Fate(Trouble.NO_IMAGE)
+    with pytest.raises(RayClusterImageError, match=r"the image rayproject/ray:2\.60\.0-py311 of its head .*Pull"):
+        create(timeout=SHORT)
+    await_nothing_left(api)
+
+
+def test_head_that_no_node_has_room_for_is_told(api, kuberay):
+    kuberay.kubelet.fate = Fate(Trouble.UNSCHEDULABLE)
+    with pytest.raises(RayClusterTimeoutError, match=r"no node has room for its head .*Insufficient cpu"):
+        create(timeout=SHORT)
+    await_nothing_left(api)
+
+
+def test_head_that_dies_again_and_again_is_told_with_its_last_lines(api, kuberay):
+    kuberay.kubelet.fate = Fate(
+        Trouble.CRASH, log="".join(f"line {number}\n" for number in range(100)) + "no such thing\n"
+    )
+    with pytest.raises(RayClusterCrashedError) as error:
+        create()
+    assert "exit code 1" in text_of(error)
+    assert text_of(error).endswith("line 99\nno such thing")
+    assert "line 50\n" not in text_of(error)
+    await_nothing_left(api)
+
+
+def test_head_that_dies_once_is_waited_for(api, kuberay, caplog):
+    kuberay.kubelet.fate = Fate(Trouble.CRASH)
+
+    def heal() -> None:
+        await_that(lambda: "has died" in caplog.text)
+        kuberay.kubelet.fate = Fate()
+
+    thread = threading.Thread(target=heal)
+    thread.start()
+    assert make()
+    thread.join()
+
+
+def test_cluster_in_a_queue_is_waited_for_and_the_log_says_why(api, kuberay, caplog):
+    def admit() -> None:
+        await_that(lambda: "insufficient unused quota" in caplog.text)
+        kuberay.admit("default", api.store.list(RAY_CLUSTERS)[0]["metadata"]["name"])
+
+    thread = threading.Thread(target=admit)
+    thread.start()
+    assert make(labels={"kueue.x-k8s.io/queue-name": "small"})
+    thread.join()
+
+
+def test_operator_of_kuberay_that_does_not_run_is_told(api):
+    with pytest.raises(RayClusterTimeoutError, match="KubeRay has not taken notice of it yet"):
+        create(timeout=SHORT)
+    await_nothing_left(api)
+
+
+@pytest.mark.parametrize("goal", ["create", "delete"])
+def test_kubernetes_that_is_away_for_a_while_is_waited_for(api, kuberay, caplog, goal):
+    kuberay.kubelet.fate = Fate(seconds=0.5)
+    begun, over = threading.Event(), threading.Event()
+
+    def go_away() -> None:
+        # In the middle of what is waited for: the pod is there, and has not begun or has not ended.
+        begun.wait(TIMEOUT)
+        with api.away():
+            over.wait(2.0)
+
+    if goal == "delete":
+        name = make()
+        api.store.merge(RAY_CLUSTERS, "default", name, {"metadata": {"finalizers": ["tests/hold"]}}, Write("tests"))
+    thread = threading.Thread(target=go_away)
+    thread.start()
+    api.store.listeners.append(lambda event: begun.set())
+    if goal == "create":
+        assert make()
+    else:
+        releasing = threading.Thread(target=release, args=(api, name, over))
+        releasing.start()
+        delete()
+        releasing.join()
+    over.set()
+    thread.join()
+    assert "cannot be reached" in caplog.text
+
+
+def release(api: ApiServer, name: str, after: threading.Event) -> None:
+    after.wait(2.5)
+    api.store.merge(RAY_CLUSTERS, "default", name, {"metadata": {"finalizers": []}}, Write("tests"))
+
+
+def test_answers_that_kubernetes_owes_to_its_load_are_asked_for_again(api, kuberay):
+    api.refusals += [
+        ApiError(503, "etcdserver: leader changed"),
+        ApiError(429, "too many requests"),
+        ApiError(500, "boom"),
+    ]
+    assert make()
+
+
+def test_airflow_that_is_killed_between_create_and_delete_leaves_a_cluster_that_prune_deletes(api, kuberay, database):
+    name = make()
+    # Its DAG run is in no database.
+    assert [each.name for each in KubeRayHook("double").prune()] == [name]
+    await_nothing_left(api)
+
+
+def test_prune_leaves_what_others_have_made(api, kuberay, database):
+    others = ray_cluster(NAME)
+    others["metadata"]["labels"] = {"airflow-ray/installation": "another"}
+    api.store.create(RAY_CLUSTERS, "default", others, Write("tests"))
+    api.store.create(RAY_CLUSTERS, "default", ray_cluster("by-hand"), Write("tests"))
+    assert KubeRayHook("double").prune() == []
+    assert len(api.store.list(RAY_CLUSTERS)) == 2
+
+
+@pytest.mark.parametrize("labels", [{"airflow-ray/installation": "another"}, {}], ids=["another Airflow", "by hand"])
+def test_cluster_of_the_same_name_that_others_have_made_is_neither_used_nor_deleted(api, kuberay, labels):
+    name = run_name(DAG, TaskInstance.run_id)
+    others = ray_cluster(name)
+    others["metadata"]["labels"] = labels
+    before = api.store.create(RAY_CLUSTERS, "default", others, Write("tests"))
+    await_that(lambda: api.store.get(RAY_CLUSTERS, "default", name).get("status"))
+    for act in (create, delete):
+        with pytest.raises(RayClusterForeignError, match="neither used nor deleted"):
+            act()
+    after = api.store.get(RAY_CLUSTERS, "default", name)
+    assert (after["metadata"]["uid"], after["spec"]) == (before["metadata"]["uid"], before["spec"])
+
+
+def test_cluster_that_somebody_deletes_while_it_starts_is_told(api, kuberay, caplog):
+    kuberay.kubelet.fate = Fate(Trouble.UNSCHEDULABLE)
+
+    def delete_by_hand() -> None:
+        await_that(lambda: "no node has room" in caplog.text)
+        api.store.delete(RAY_CLUSTERS, "default", api.store.list(RAY_CLUSTERS)[0]["metadata"]["name"])
+
+    thread = threading.Thread(target=delete_by_hand)
+    thread.start()
+    with pytest.raises(RayClusterDeletedError, match="somebody has deleted it"):
+        create()
+    thread.join()
+    await_nothing_left(api)
+
+
+def test_cluster_that_somebody_has_deleted_is_gone_for_its_tasks_and_for_its_deletion(api, kuberay):
+    name = make()
+    api.store.delete(RAY_CLUSTERS, "default", name)
+    run_id = TaskInstance.run_id
+    with (
+        pytest.raises(RayClusterGoneError, match="was deleted, or not made yet"),
+        RayClient("ray_of_run", DAG, run_id).connect(),
+    ):
+        pass
+    delete()
+
+
+def test_deletion_that_something_holds_up_is_told(api, kuberay):
+    name = make()
+    api.store.merge(RAY_CLUSTERS, "default", name, {"metadata": {"finalizers": ["tests/hold"]}}, Write("tests"))
+    with pytest.raises(RayClusterTimeoutError, match="tests/hold"):
+        delete(timeout=SHORT)
+    api.store.merge(RAY_CLUSTERS, "default", name, {"metadata": {"finalizers": []}}, Write("tests"))
+    await_nothing_left(api)
+
+
+def test_cluster_is_made_anew_when_the_one_before_has_gone(api, kuberay):
+    make()
+    before = api.store.list(RAY_CLUSTERS)[0]["metadata"]["uid"]
+    api.store.delete(RAY_CLUSTERS, "default", run_name(DAG, TaskInstance.run_id), propagation="Foreground")
+    make()
+    assert api.store.list(RAY_CLUSTERS)[0]["metadata"]["uid"] != before
+
+
+def test_making_it_again_changes_nothing(api, kuberay):
+    make()
+    before = api.store.list(RAY_CLUSTERS)[0]
+    make()
+    after = api.store.list(RAY_CLUSTERS)[0]
+    assert (after["metadata"]["uid"], after["metadata"]["generation"]) == (before["metadata"]["uid"], 1)
+
+
+def test_what_others_have_changed_stays(api, kuberay, custom, caplog):
+    name = make()
+    place = {"group": "ray.io", "version": "v1", "namespace": "default", "plural": "rayclusters", "name": name}
+    patch = {"spec": {"rayVersion": "2.59.0"}}
+    assert isinstance(custom, official.CustomObjectsApi)
+    custom.patch_namespaced_custom_object(**place, body=patch, _content_type="application/merge-patch+json")
+    make()
+    assert api.store.get(RAY_CLUSTERS, "default", name)["spec"]["rayVersion"] == "2.59.0"
+    assert "rayVersion" in caplog.text
+
+
+def test_task_that_is_killed_while_it_waits_takes_the_cluster_away(api, kuberay, caplog):
+    kuberay.kubelet.fate = Fate(Trouble.UNSCHEDULABLE)
+    operator = creator()
+    failures: list[BaseException] = []
+
+    def execute() -> None:
+        try:
+            operator.execute(context_of(DAG))
+        except RayClusterError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=execute)
+    thread.start()
+    await_that(lambda: "no node has room" in caplog.text)
+    operator.on_kill()
+    await_nothing_left(api)
+    thread.join(TIMEOUT)
+    assert [type(each) for each in failures] == [RayClusterDeletedError]
