@@ -193,7 +193,7 @@ class ApiServer:
     async def _answered(self, request: web.Request) -> web.StreamResponse:
         if self.refusals:
             raise self.refusals.pop(0)
-        user = self.users.get(request.headers.get("Authorization", "").removeprefix("Bearer "))
+        user = self.users.get(request.headers.get("Authorization", "").partition(" ")[2])
         if user is None:
             raise ApiError(401, "Unauthorized")
         asked = parsed(request.method, request.path, request.query, self.resources)
