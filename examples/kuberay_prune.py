@@ -24,6 +24,7 @@ def prune(params):
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
     max_active_runs=1,
+    is_paused_upon_creation=True,
     params={
         "namespace": Param(None, type=["null", "string"]),
         "hours": Param(48, type="number", exclusiveMinimum=0),

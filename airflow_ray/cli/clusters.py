@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 @command
 def list_clusters(args: Namespace) -> None:
     """List the clusters that this Airflow installation has made."""
-    rows = [_row(cluster, _limit(args)) for cluster in _clusters(args).own()]
+    limit = _limit(args)
+    rows = [_row(cluster, limit) for cluster in _clusters(args).own()]
     show(rows, args.output, [_readable(row) for row in rows])
 
 

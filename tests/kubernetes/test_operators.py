@@ -119,14 +119,14 @@ def test_changed_manifest_changes_the_cluster(api):
     assert [each["groupName"] for each in cluster["spec"]["workerGroupSpecs"]] == ["small"]
 
 
-def test_what_others_have_changed_stays(api, capfd):
+def test_what_others_have_changed_stays(api, caplog):
     manifest = ray_cluster(workerGroupSpecs=[workers()])
     creation(manifest=manifest).execute(context())
     scaled = {"spec": {"workerGroupSpecs": [workers(3)]}}
     api.store.merge(RAY_CLUSTERS, "default", NAME, scaled, Write("autoscaler"))
     creation(manifest=manifest).execute(context())
     assert api.store.get(RAY_CLUSTERS, "default", NAME)["spec"]["workerGroupSpecs"][0]["replicas"] == 3
-    assert "stays as others have changed it" in capfd.readouterr().out
+    assert "stays as others have changed it" in caplog.text
 
 
 def test_of_two_who_make_it_at_once_both_have_it(api):
