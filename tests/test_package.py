@@ -27,7 +27,9 @@ def output_of(script: str, *command: str) -> str:
     return subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=120, cwd="/").stdout
 
 
-@pytest.mark.parametrize("name", ["operators.python", "decorators", "sensors.object", "hooks.ray", "xcom", "triggers"])
+@pytest.mark.parametrize(
+    "name", ["operators.python", "decorators", "sensors.object", "hooks.ray", "xcom", "triggers", "operators.kuberay"]
+)
 def test_module_can_be_imported_first_where_the_backend_is_set(name):
     environment = {**os.environ, "AIRFLOW__CORE__XCOM_BACKEND": "airflow_ray.xcom.RayXComBackend"}
     command = [sys.executable, "-c", f"import airflow_ray.{name}; from airflow.sdk.execution_time.xcom import XCom"]

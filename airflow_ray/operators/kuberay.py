@@ -11,6 +11,7 @@ from airflow_ray.client.connection.threads import await_result, start_in_thread
 from airflow_ray.client.deferral import seconds_of_start
 from airflow_ray.client.kuberay.manifest import is_file_name
 from airflow_ray.client.kuberay.telling import NOT_DELETED
+from airflow_ray.client.run_cluster import RUN
 from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import (
     AirflowRayError,
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 KILL_SECONDS = 4.0
 # In which a head that is ready comes to be known to name servers and routes.
 REACH_SECONDS = 120.0
+_NOT_OF_RUN = (
+    "The connection %s leads to one cluster for all runs, at %s, and the cluster %s is that of this run alone. Write "
+    "{run} into the host of the connection, lest the tasks run elsewhere"
+)
 
 
 class CreateRayClusterOperator(RayClusterOperator):
@@ -159,6 +164,8 @@ class CreateRayClusterOperator(RayClusterOperator):
         if self.ray_conn_id is not None:
             self.log.info("Connecting to the Ray cluster %s by the connection %s", name, self.ray_conn_id)
             client = self._client(context)
+            if RUN in self.name and client.settings.cluster.is_shared:
+                self.log.warning(_NOT_OF_RUN, self.ray_conn_id, client.settings.host, name)
             seconds = min(REACH_SECONDS, max(1.0, deadline - time.time()))
             try:
                 for attempt in tries(seconds, _may_pass):

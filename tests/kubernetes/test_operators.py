@@ -15,7 +15,8 @@ from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_ray import kuberay_triggers
 from airflow_ray.client.client import RayClient
-from airflow_ray.client.kuberay import origin
+from airflow_ray.client.kuberay import clusters, origin
+from airflow_ray.client.kuberay.clusters import Clusters
 from airflow_ray.client.run_cluster import dag_name, installation, run_name
 from airflow_ray.exceptions import (
     RayClusterDeletedError,
@@ -176,6 +177,16 @@ def test_cluster_that_the_connection_does_not_reach_is_an_error_and_deleted(api,
     assert names_in(api) == []
 
 
+def test_connection_that_leads_to_one_cluster_for_all_runs_is_told_of(monkeypatch, capfd):
+    to_one = {"conn_type": "ray", "host": "one", "password": TOKEN, "extra": {"mode": "gateway"}}
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_RUN", json.dumps(to_one))
+    monkeypatch.setattr(RayClient, "connect", lambda client: ConnectedTo(client))
+    creation(ray_conn_id="ray_run").execute(context())
+    assert "Write {run} into the host of the connection" in capfd.readouterr().out
+    creation(ray_conn_id="ray_run", name="one").execute(context())
+    assert "Write {run}" not in capfd.readouterr().out
+
+
 def test_connection_without_a_token_is_refused_before_anything_is_made(api, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_RAY_OPEN", '{"conn_type": "ray", "host": "x", "extra": {"mode": "gateway"}}')
     with pytest.raises(RayConfigurationError, match="token"):
@@ -199,6 +210,18 @@ def test_cluster_of_another_installation_is_neither_used_nor_deleted(api, monkey
         with pytest.raises(RayClusterForeignError, match="another Airflow installation"):
             operator.execute(context())
     assert names_in(api) == [NAME]
+
+
+def test_of_two_installations_that_make_it_at_once_one_is_refused(api, mocker):
+    creation().execute(context())
+    theirs = api.store.get(RAY_CLUSTERS, "default", NAME)
+    mocker.patch.object(origin, "installation", return_value="another")
+    mocker.patch.object(clusters, "installation", return_value="another")
+    # Neither has seen the other's.
+    mocker.patch.object(Clusters, "find", side_effect=[None, None, theirs])
+    with pytest.raises(RayClusterForeignError):
+        creation(name=NAME).execute(context())
+    assert api.store.get(RAY_CLUSTERS, "default", NAME) == theirs
 
 
 def test_cluster_that_is_being_deleted_is_waited_for_and_made_anew(api, kuberay):

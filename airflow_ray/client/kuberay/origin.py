@@ -7,20 +7,25 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_ray.client.run_cluster import RUN, dag_name, installation, run_name
+from airflow_ray.client.run_cluster import (
+    DAG_ANNOTATION,
+    INSTALLATION_LABEL,
+    RUN,
+    RUN_ANNOTATION,
+    dag_name,
+    installation,
+    run_name,
+)
 from airflow_ray.exceptions import RayClusterForeignError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Labels, by which clusters are found. Kubernetes lets few characters be in them, so they hold names made from the ids.
-INSTALLATION_LABEL = "airflow-ray/installation"
 DAG_LABEL = "airflow-ray/dag"
 RUN_LABEL = "airflow-ray/run"
 TASK_LABEL = "airflow-ray/task"
-# Annotations, with the ids as they are.
-DAG_ANNOTATION = "airflow-ray/dag-id"
-RUN_ANNOTATION = "airflow-ray/run-id"
+# An annotation, with the id as it is.
 TASK_ANNOTATION = "airflow-ray/task-id"
 
 _LABEL_LENGTH = 63
