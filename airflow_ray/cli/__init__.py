@@ -59,7 +59,6 @@ def get_cli_commands() -> list[GroupCommand]:
             more="It needs Ray and pyarrow where it runs: python airflow_ray_gateway.pyz start --help",
         ),
     )
-    needless = "That are those whose DAG run has ended, or is not there any more."
     clusters = (
         command(
             "list",
@@ -73,7 +72,8 @@ def get_cli_commands() -> list[GroupCommand]:
             "Delete the clusters of this Airflow that nobody needs any more",
             *of_kubernetes,
             ARG_YES,
-            more=f"{needless} A cluster that several runs share is deleted by its age alone.",
+            more="Nobody needs one whose DAG run has ended, or is not there any more. One that several runs share is "
+            "deleted by its age alone.",
             function="clusters.prune",
         ),
     )
