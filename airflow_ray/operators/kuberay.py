@@ -82,7 +82,7 @@ class CreateRayClusterOperator(RayClusterOperator):
         from airflow_ray.client.kuberay.completion import sets_token
         from airflow_ray.client.kuberay.origin import Origin, uid_of
 
-        start_seconds, deadline = seconds_of_start(context), time.time() + self.timeout
+        start_seconds, deadline = seconds_of_start(context), self._deadline()
         ti, name = context["ti"], self._name_for(context)
         origin = Origin.of(self.name, ti.dag_id, ti.run_id, ti.task_id)
         access, clusters = self._access(context), self._open()
@@ -236,7 +236,7 @@ class DeleteRayClusterOperator(RayClusterOperator):
         """Delete the cluster and wait for its end."""
         from airflow_ray.client.kuberay.origin import require_own, uid_of
 
-        start_seconds, deadline = seconds_of_start(context), time.time() + self.timeout
+        start_seconds, deadline = seconds_of_start(context), self._deadline()
         name, clusters = self._name_for(context), self._open()
         cluster = clusters.find(name)
         if cluster is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_ray._compat import BaseOperator, conf
@@ -68,6 +69,14 @@ class RayClusterOperator(BaseOperator):
         self.timeout = timeout
         self.poll_interval = poll_interval
         self.deferrable = deferrable
+
+    def _deadline(self) -> float:
+        """Return until when the cluster must be as it is waited for, in seconds since 1970."""
+        seconds = self.timeout
+        if self.execution_timeout is not None:
+            # Airflow itself sees to it only while the task is not deferred.
+            seconds = min(seconds, self.execution_timeout.total_seconds())
+        return time.time() + seconds
 
     def _name_for(self, context: Context) -> str:
         from airflow_ray.client.kuberay.manifest import require_name

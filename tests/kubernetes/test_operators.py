@@ -14,6 +14,7 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_ray import kuberay_triggers
+from airflow_ray.client import errand
 from airflow_ray.client.client import RayClient
 from airflow_ray.client.kuberay import clusters, origin
 from airflow_ray.client.kuberay.clusters import Clusters
@@ -360,6 +361,64 @@ def test_deletion_of_a_cluster_whose_head_is_dead_writes_no_checkpoints(api, kub
     await_that(lambda: "CrashLoopBackOff" in json.dumps(api.store.list(PODS)))
     deletion(ray_conn_id="ray_run", checkpoint=True).execute(context())
     assert names_in(api) == []
+
+
+class Holding(ConnectedTo):
+    """A connection to a cluster that holds two objects."""
+
+    objects = [
+        {
+            "uri": f"ray-object://ray_run/{DAG_ID}/run/kept/-1/return_value",
+            "state": "SUCCEEDED",
+            "checkpoint": "s3://x",
+        },
+        {"uri": f"ray-object://ray_run/{DAG_ID}/run/lost/-1/return_value", "state": "SUCCEEDED", "checkpoint": None},
+        {"uri": f"ray-object://ray_run/{DAG_ID}/run/failed/-1/return_value", "state": "FAILED", "checkpoint": None},
+    ]
+
+    def __enter__(self):
+        return self
+
+    def list_objects(self):
+        return self.objects
+
+
+@pytest.fixture
+def held_objects(monkeypatch):
+    monkeypatch.setattr(RayClient, "connect", lambda client: Holding(client))
+    return Holding.objects
+
+
+def test_deletion_warns_of_objects_without_a_checkpoint(api, held_objects, capfd):
+    creation().execute(context())
+    deletion(ray_conn_id="ray_run").execute(context())
+    warned = capfd.readouterr().out
+    assert [each["uri"] in warned for each in held_objects] == [False, True, False]
+    assert names_in(api) == []
+
+
+def test_deletion_writes_the_checkpoints_that_are_missing(api, held_objects, mocker):
+    written = mocker.patch.object(errand, "checkpoint", return_value="s3://x")
+    creation().execute(context())
+    deletion(ray_conn_id="ray_run", checkpoint=True).execute(context())
+    assert [str(call.args[1]) for call in written.call_args_list] == [held_objects[1]["uri"]]
+    assert names_in(api) == []
+
+
+def test_cluster_stays_where_a_checkpoint_cannot_be_written(api, held_objects, mocker):
+    mocker.patch.object(errand, "checkpoint", side_effect=RayConfigurationError("no path for checkpoints is set"))
+    creation().execute(context())
+    with pytest.raises(RayConfigurationError, match="no path"):
+        deletion(ray_conn_id="ray_run", checkpoint=True).execute(context())
+    assert names_in(api) == [NAME]
+
+
+def test_deferred_creation_ends_with_the_execution_timeout(kuberay):
+    kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
+    operator = creation(deferrable=True, execution_timeout=timedelta(seconds=1))
+    deferred = deferred_by(operator)
+    with pytest.raises(RayClusterTimeoutError):
+        resumed(operator, deferred)
 
 
 def test_checkpoints_need_a_connection():

@@ -140,7 +140,8 @@ def open_api(kubernetes_conn_id: str, namespace: str | None = None) -> tuple[Kub
     try:
         client = hook.api_client
     except ConfigException as error:
+        reason = str(error).rstrip(".")
         raise RayConfigurationError(
-            f"Connection {kubernetes_conn_id!r} leads to no Kubernetes: {str(error).rstrip('.')}. Set in_cluster, or give a kubeconfig"
+            f"Connection {kubernetes_conn_id!r} leads to no Kubernetes: {reason}. Set in_cluster, or give a kubeconfig"
         ) from error
     return KubernetesApi(client, kubernetes_conn_id), namespace or hook.get_namespace() or hook.DEFAULT_NAMESPACE
