@@ -125,7 +125,7 @@ class CreateRayClusterOperator(RayClusterOperator):
         """Return how the connection reaches the cluster, before anything is made."""
         from airflow_ray.client.kuberay.completion import access_of
 
-        return None if self.ray_conn_id is None else access_of(self._client(context).settings)
+        return None if self.ray_conn_id is None else access_of(self._client(self.ray_conn_id, context).settings)
 
     def _completed(self, name: str, origin: Origin, access: Access | None) -> dict[str, Any]:
         """Return the manifest with all that it needs."""
@@ -163,7 +163,7 @@ class CreateRayClusterOperator(RayClusterOperator):
         self.log.info("The head of the Ray cluster %s is ready; %s", name, text)
         if self.ray_conn_id is not None:
             self.log.info("Connecting to the Ray cluster %s by the connection %s", name, self.ray_conn_id)
-            client = self._client(context)
+            client = self._client(self.ray_conn_id, context)
             if RUN in self.name and client.settings.cluster.is_shared:
                 self.log.warning(_NOT_OF_RUN, self.ray_conn_id, client.settings.host, name)
             seconds = min(REACH_SECONDS, max(1.0, deadline - time.time()))
@@ -273,7 +273,7 @@ class DeleteRayClusterOperator(RayClusterOperator):
             self.log.info("What the Ray cluster %s holds is not looked at, since it runs no work", name)
             return
         try:
-            with self._client(context).connect() as client:
+            with self._client(self.ray_conn_id, context).connect() as client:
                 held = client.list_objects()
                 lost = [each["uri"] for each in held if each["state"] == State.SUCCEEDED and each["checkpoint"] is None]
                 for uri in lost if self.checkpoint else ():

@@ -84,14 +84,12 @@ class RayClusterOperator(BaseOperator):
         ti = context["ti"]
         return require_name(rendered(self.name, ti.dag_id, ti.run_id))
 
-    def _client(self, context: Context) -> RayClient:
+    def _client(self, ray_conn_id: str, context: Context) -> RayClient:
         """Return what the cluster is asked by."""
         from airflow_ray.client.client import RayClient
 
-        if self.ray_conn_id is None:
-            raise RayConfigurationError("ray_conn_id is None")
         ti = context["ti"]
-        return RayClient(self.ray_conn_id, ti.dag_id, ti.run_id)
+        return RayClient(ray_conn_id, ti.dag_id, ti.run_id)
 
     def _open(self) -> Clusters:
         """Return the clusters of the namespace, which are kept for what comes later."""

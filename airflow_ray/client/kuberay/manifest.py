@@ -16,6 +16,19 @@ API_VERSION = "ray.io/v1"
 FILE_ENDINGS = (".yaml", ".yml", ".json")
 # KubeRay's own limit, so that the names that it makes of this one are none too long.
 MAX_NAME_LENGTH = 53
+_OF_KUBERNETES = frozenset(
+    {
+        "creationTimestamp",
+        "deletionGracePeriodSeconds",
+        "deletionTimestamp",
+        "generateName",
+        "generation",
+        "managedFields",
+        "resourceVersion",
+        "selfLink",
+        "uid",
+    }
+)
 
 
 def is_file_name(source: object) -> bool:
@@ -41,12 +54,7 @@ def read_manifest(source: Mapping[str, Any] | str) -> dict[str, Any]:
     if (version := manifest.get("apiVersion")) != API_VERSION:
         raise RayClusterManifestError(f"The manifest must have the apiVersion {API_VERSION}, and it has {version!r}")
     manifest = copy.deepcopy(manifest)
-    metadata = manifest.setdefault("metadata", {}) or {}
-    if not isinstance(metadata, dict):
-        raise RayClusterManifestError("The field metadata of the manifest must be a mapping")
-    # What Kubernetes itself writes, in a manifest that was read from there.
-    known = {name: metadata[name] for name in ("namespace", "labels", "annotations") if metadata.get(name)}
-    manifest["metadata"] = {**({"name": metadata["name"]} if metadata.get("name") else {}), **known}
+    manifest["metadata"] = _metadata(manifest)
     manifest.pop("status", None)
     ray_container(manifest["spec"]["headGroupSpec"] if _has_head(manifest) else None, "headGroupSpec")
     return manifest
@@ -79,6 +87,15 @@ def require_name(name: str) -> str:
             f"with a hyphen, and have {MAX_NAME_LENGTH} characters at most, got {name!r}"
         )
     return name
+
+
+def _metadata(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a manifest without what Kubernetes itself has written, if it was read from there."""
+    metadata = manifest.get("metadata") or {}
+    maps = [metadata] if not isinstance(metadata, dict) else [metadata.get("labels"), metadata.get("annotations")]
+    if not all(isinstance(each, dict) for each in maps if each):
+        raise RayClusterManifestError("The metadata of the manifest, its labels and annotations must be mappings")
+    return {name: each for name, each in metadata.items() if each and name not in _OF_KUBERNETES}
 
 
 def _has_head(manifest: dict[str, Any]) -> bool:

@@ -28,9 +28,9 @@ def test_manifest_may_be_the_text_of_json():
 
 
 def test_what_kubernetes_itself_writes_is_left_out():
-    written = {"uid": "1", "resourceVersion": "2", "managedFields": [], "labels": {"team": "a"}}
+    written = {"uid": "1", "resourceVersion": "2", "managedFields": [], "labels": {"team": "a"}, "finalizers": ["x"]}
     read = read_manifest({**ray_cluster("x"), "metadata": {"name": "x", **written}, "status": {"state": "ready"}})
-    assert read["metadata"] == {"name": "x", "labels": {"team": "a"}}
+    assert read["metadata"] == {"name": "x", "labels": {"team": "a"}, "finalizers": ["x"]}
     assert "status" not in read
 
 
@@ -46,6 +46,7 @@ def test_what_kubernetes_itself_writes_is_left_out():
         ({**ray_cluster(), "kind": "RayJob"}, "rayClusterSpec"),
         ({**ray_cluster(), "apiVersion": "ray.io/v1alpha1"}, "ray.io/v1, and it has 'ray.io/v1alpha1'"),
         ({**ray_cluster(), "metadata": "name"}, "metadata"),
+        ({**ray_cluster(), "metadata": {"labels": ["team"]}}, "labels"),
         ({**ray_cluster(), "spec": None}, "headGroupSpec"),
         ({**ray_cluster(), "spec": {"headGroupSpec": {"template": {"spec": {"containers": []}}}}}, "no container"),
         ({**ray_cluster(), "spec": {"headGroupSpec": "head"}}, "no container"),
