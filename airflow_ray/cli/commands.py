@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cli.framing import command
-from airflow_ray.cli.output import object_row, record_rows, say, show, summary
+from airflow_ray.cli.output import object_row, printable, record_rows, say, show, summary
 from airflow_ray.client.client import RayClient
 from airflow_ray.client.doctor import diagnose, quantity, readable_bytes
 from airflow_ray.client.errand import head_of
