@@ -24,8 +24,8 @@ from tools.ray_cluster import RayHead
 
 CONTROL_PORT, CLIENT_PORT, DASHBOARD_PORT = 6379, 10001, 8265
 OBJECT_STORE_BYTES = 150_000_000
-# From one death to the next.
-CRASH_SECONDS = 0.8
+# In which a container that crashes runs, and in which it is dead before it waits to run again.
+ALIVE_SECONDS, DEAD_SECONDS = 0.2, 0.2
 RUNS_NOTHING = "127.0.0.1"
 
 
@@ -46,6 +46,7 @@ class Fate:
     :param seconds: until the pods are scheduled.
     :param log: what a head writes that crashes.
     :param exit_code: of a head that crashes.
+    :param period: seconds from one crash to the next.
     """
 
     trouble: Trouble | None = None
@@ -53,6 +54,7 @@ class Fate:
     seconds: float = 0.0
     log: str = "Traceback (most recent call last):\nModuleNotFoundError: No module named 'ray.dashboard'\n"
     exit_code: int = 1
+    period: float = 0.8
 
 
 @dataclass
@@ -150,7 +152,7 @@ class Kubelet:
             self.event(pod, "Failed", f"Error: {missing}")
             return _pending(pod, "CreateContainerConfigError", missing)
         if trouble is Trouble.CRASH:
-            return self._crashing(pod, running, fate.log, fate.exit_code)
+            return self._crashing(pod, running, fate)
         if not is_head or not self._real_heads:
             return _ready(pod, RUNS_NOTHING, running.restarts)
         return self._of_head(pod, running)
@@ -163,20 +165,20 @@ class Kubelet:
             return _pending(pod, "ErrImagePull", pulled)
         return _pending(pod, "ImagePullBackOff", f'{Trouble.NO_IMAGE.value} "{image}"')
 
-    def _crashing(self, pod: Object, running: Running, log: str, exit_code: int) -> Object:
+    def _crashing(self, pod: Object, running: Running, fate: Fate) -> Object:
         """Return the status of a container that runs, dies, and waits to run again."""
         meta, container = pod["metadata"], _container(pod)["name"]
         key = meta["namespace"], meta["name"], container
-        number, seconds = divmod(time.monotonic() - running.begun, CRASH_SECONDS)
-        self._api.logs[key] = log
-        before = _ended(meta["uid"], int(number) - 1, exit_code) if number else {}
-        if seconds < CRASH_SECONDS / 4:
+        number, seconds = divmod(time.monotonic() - running.begun, fate.period)
+        self._api.logs[key] = fate.log
+        before = _ended(meta["uid"], int(number) - 1, fate.exit_code) if number else {}
+        if seconds < ALIVE_SECONDS:
             told = {"state": {"running": {}}, "lastState": before}
             return _running(pod, RUNS_NOTHING, {**told, "restartCount": int(number)})
-        ended = _ended(meta["uid"], int(number), exit_code)
-        if seconds < CRASH_SECONDS / 2:
+        ended = _ended(meta["uid"], int(number), fate.exit_code)
+        if seconds < ALIVE_SECONDS + DEAD_SECONDS:
             return _running(pod, RUNS_NOTHING, {"state": ended, "lastState": before, "restartCount": int(number)})
-        self._api.previous_logs[key] = log
+        self._api.previous_logs[key] = fate.log
         message = f"{Trouble.CRASH.value}={container} pod={meta['name']}_{meta['namespace']}({meta['uid']})"
         self.event(pod, "BackOff", message)
         waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": message}}
