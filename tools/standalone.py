@@ -137,9 +137,13 @@ class StandaloneAirflow:
         path = f"{self.url}/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
         self._http.patch(path, json={"new_state": state}, timeout=ANSWER_SECONDS).raise_for_status()
 
-    def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
-        """Clear a task instance as a person does in the UI, so that it runs again."""
+    def clear(self, dag_id: str, run_id: str, task_id: str, downstream: bool = False) -> None:
+        """Clear a task instance as a person does in the UI, so that it runs again.
+
+        :param downstream: and those after it, with the setups that they need.
+        """
         body = {"dry_run": False, "task_ids": [task_id], "dag_run_id": run_id, "only_failed": False}
+        body |= {"include_downstream": downstream}
         self._post(f"dags/{dag_id}/clearTaskInstances", body)
 
     def kill_triggerer(self) -> None:
