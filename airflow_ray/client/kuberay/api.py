@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # An API server that is upgraded, or a network that is mended, comes back.
 AWAY_SECONDS = 300.0
 # To connect, and to answer.
-REQUEST_SECONDS = (5.0, 30.0)
+REQUEST_SECONDS = (5.0, 15.0)
 APPLY = "application/apply-patch+yaml"
 
 

@@ -62,8 +62,9 @@ def error_of(status: int, body: str, conn_id: str) -> AirflowRayError:
         )
     if status == 403 and QUOTA in message:
         return RayClusterQuotaError(f"A quota of Kubernetes leaves no room: {message}")
-    # Of a field that it does not know, the API server says that as an error of its own.
-    if status == 500 and "typed patch object" in message:
+    # Of a field that it does not know, the API server says that as an error of its own; and of what a webhook does not
+    # admit, such as Kueue's, that it is forbidden.
+    if (status == 500 and "typed patch object" in message) or (status == 403 and "denied the request" in message):
         status = 422
     kind, text = _REFUSALS.get(status, (KubernetesUnreachableError, "Kubernetes cannot answer at the moment: {}"))
     if status < 500 and status not in _REFUSALS:

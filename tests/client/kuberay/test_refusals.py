@@ -38,6 +38,7 @@ def status(message: str, **details: str) -> str:
         (400, status("strict decoding error: unknown field"), RayClusterManifestError),
         (422, status("spec.headGroupSpec: Required value"), RayClusterManifestError),
         (500, status(UNTYPABLE), RayClusterManifestError),
+        (403, status('admission webhook "vraycluster.kb.io" denied the request: spec'), RayClusterManifestError),
         (500, status("etcdserver: request timed out"), KubernetesUnreachableError),
         (503, "upstream connect error", KubernetesUnreachableError),
         (429, status("too many requests"), KubernetesUnreachableError),
