@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client.doctor import quantity, readable_bytes, readable_seconds
+from airflow_ray.client.used import used_text
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ def _course(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield name.removesuffix("_at"), _moment(record[name])
     if record["seconds"] is not None:
         yield "ran for", readable_seconds(record["seconds"])
+    if text := used_text(record):
+        yield "used", text
     for name in ("node", "pid", "detail"):
         if record[name] is not None:
             yield name, str(record[name])

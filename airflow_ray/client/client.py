@@ -181,7 +181,7 @@ class RayClient(OfCluster):
         def put() -> Any:
             sent, objects = self.link.send(value)
             described = describe_value(value)
-            return self.link.call(
+            return self.link.call_same(
                 "adopt", uri.record_id, uri.key, [sent], objects, described, self.link.settings.object_ttl
             )
 

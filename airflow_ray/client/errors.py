@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray import exceptions
 from airflow_ray._compat import AirflowException, AirflowFailException, AirflowSkipException
 from airflow_ray.client.failure_details import input_of, nodes_text, resources_text
+from airflow_ray.client.memory_errors import out_of_memory
 from airflow_ray.cluster.protocol import FailureKind, State
 
 if TYPE_CHECKING:
@@ -109,14 +110,6 @@ def _callable(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
     return exceptions.RayTaskFailedError(error["type"], error["message"], error["traceback"])
 
 
-def _out_of_memory(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
-    tries = f" It was tried {error['starts']} times." if "starts" in error else ""
-    return exceptions.RayOutOfMemoryError(
-        "Ray stopped the callable because its node ran out of memory. Reserve what it needs with memory=<bytes>, "
-        f"or use a larger node.{tries} {error.get('message', '')}".rstrip()
-    )
-
-
 def _no_object(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
     reason = {None: _NOT_KNOWN, State.SUCCEEDED.value: "the task has no output of that name"}.get(
         error["state"], f"its task is {error['state']}"
@@ -183,7 +176,7 @@ _TABLE: dict[str, Callable[[Any, dict[str, Any]], AirflowException]] = {
         "the loss of its node: {message}.",
         "Give the task retries, or look at the logs of that node.",
     ),
-    FailureKind.OUT_OF_MEMORY: _out_of_memory,
+    FailureKind.OUT_OF_MEMORY: out_of_memory,
     FailureKind.INFEASIBLE: _Row(
         exceptions.RaySchedulingError,
         "No node of the Ray cluster can ever run this task: it asked for {asked}, and the nodes have {nodes}.",

@@ -117,6 +117,46 @@ class DashboardPage(TypedDict):
     task_id: str
 
 
+class Used(TypedDict):
+    """What work has used of its node.
+
+    ``seconds`` is how long it was looked at, ``cpu_seconds`` what its process and the processes that this has started
+    have used of CPUs meanwhile, ``memory`` the most that they had of memory in bytes, without Ray's object store.
+    ``gpu_memory`` is the most that was in use on its GPUs, by whomever, ``gpu_total`` what these have. What nobody
+    tells is None.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    memory: int | None
+    gpu_memory: int | None
+    gpu_total: int | None
+
+
+class ChildUsed(TypedDict):
+    """What a process has used in which tasks or actors of work run.
+
+    ``place`` is the process and its node, ``memory`` its peak in bytes and ``cpu_seconds`` what it has used of CPUs
+    since that was last told.
+    """
+
+    place: str
+    memory: int
+    cpu_seconds: float
+
+
+class ChildrenUsed(TypedDict):
+    """What the Ray tasks and actors of work have used, as far as their processes have told.
+
+    ``processes`` is in how many they ran, ``memory`` the highest peak of one of these in bytes, ``cpu_seconds`` what
+    all of them have used together.
+    """
+
+    processes: int
+    memory: int
+    cpu_seconds: float
+
+
 class SubmitAnswer(TypedDict, total=False):
     """What a submission came to.
 

@@ -18,7 +18,7 @@ from airflow_ray.cluster.protocol import State
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.arguments import RayArguments
 from airflow_ray.operators.dashboard_link import RayDashboardLink
-from airflow_ray.operators.log_lines import show_progress, show_spilling
+from airflow_ray.operators.log_lines import show_progress, show_spilling, show_used
 from airflow_ray.operators.tries import generation, task_try
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class RayOperator(RayArguments):
     The common base of the operators; what each runs is in :meth:`_remote_call`.
     """
 
+    # Whether the work on the cluster is what the task is for.
+    _tells_what_is_used = True
     # Ids of DAG and run, which tell the cluster.
     _run: tuple[str | None, str | None] = (None, None)
     # Of the work that a kill has to cancel.
@@ -172,13 +174,20 @@ class RayOperator(RayArguments):
             resume = {**resume, "submissions": resume["submissions"] + 1}
             offset, has_ended = None, False
         if progress.state != State.SUCCEEDED:
+            self._show_used(record)
             raise exception_for(uri, record)
         if self.checkpoint:
             from airflow_ray.client.checkpoints import XCOM_KEY, told
 
             context["ti"].xcom_push(XCOM_KEY, told(self._checkpoint_location(), uri))
         show_spilling(self.log, record["spilled_bytes"])
-        return self._returned(uri, progress)
+        returned = self._returned(uri, progress)
+        self._show_used(record)
+        return returned
+
+    def _show_used(self, record: dict[str, Any]) -> None:
+        if self._tells_what_is_used:
+            show_used(self.log, record)
 
     def _news_of_short_work(self, uri: ObjectURI, resume: dict[str, Any], offset: int | None) -> Iterator[Progress]:
         """Yield news of the work until it has ended, or hand the waiting to the triggerer where that lasts."""

@@ -62,6 +62,8 @@ class RaySubmitJobOperator(RayOperator):
     template_fields: Sequence[str] = ("entrypoint", "metadata", *RayOperator.template_fields)
     template_fields_renderers = {"entrypoint": "bash", "metadata": "json", **RayOperator.template_fields_renderers}
 
+    # It only reads what the job has left.
+    _tells_what_is_used = False
     # Of the job that a kill has to stop; before it is submitted, of the one that it may become.
     _job = ""
     # The job whose result is read, and the id of its node.

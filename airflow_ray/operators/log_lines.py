@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_ray.client.remote_lines import with_methods
+from airflow_ray.client.used import used_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,6 +84,12 @@ def _size(output: dict[str, Any]) -> str:
     if "shape" in output:
         return f" of shape {tuple(output['shape'])}"
     return f" of length {output['length']}" if "length" in output else ""
+
+
+def show_used(log: Logger, record: dict[str, Any]) -> None:
+    """Show what the work has used of what it had reserved, where that is known."""
+    if text := used_text(record):
+        log.info(text)
 
 
 def show_sources(log: Logger, inputs: list[dict[str, str]]) -> None:

@@ -136,6 +136,50 @@ def test_lack_of_memory_tells_how_often_it_was_tried(starts, said):
     assert ("It was tried 3 times." in text) is said
 
 
+GiB = 1024**3
+FULL = {
+    "node": "10.0.0.7",
+    "node_used": 61 * GiB // 2,
+    "node_has": 32 * GiB,
+    "reserved": 4 * GiB,
+    "used": 11 * GiB,
+    "works": [
+        {"record_id": "sales/manual__1/load/-1", "reserved": None, "used": GiB},
+        {"record_id": "sales/manual__1/join/3", "reserved": 2 * GiB, "used": 14 * GiB},
+    ],
+    "processes": [{"name": "ray::Trainer.train", "used": 3 * GiB}, {"name": "gcs_server", "used": GiB // 10}],
+    "message": "a page",
+}
+
+
+def test_lack_of_memory_tells_the_node_what_was_asked_and_who_else_was_there():
+    text = str(errors.exception_from(URI, failure(FailureKind.OUT_OF_MEMORY, **FULL)))
+    assert text == (
+        "Ray stopped the callable because its node 10.0.0.7 ran out of memory: 30.5 GiB of 32 GiB were in use there. "
+        "The task had reserved 4 GiB and used 11 GiB. Others that were there: task 'join' with map index 3 of DAG "
+        "'sales' in run 'manual__1', which had reserved 2 GiB and used 14 GiB; 'ray::Trainer.train' with 3 GiB; task "
+        "'load' of DAG 'sales' in run 'manual__1', which had reserved no memory and used 1 GiB. Reserve what it needs "
+        "with memory=<bytes>, or use a larger node."
+    )
+
+
+def test_lack_of_memory_of_which_ray_tells_little_says_what_is_known():
+    told = {"node": None, "reserved": None, "used": None, "works": [], "processes": [], "message": "it was full"}
+    text = str(errors.exception_from(URI, failure(FailureKind.OUT_OF_MEMORY, **told)))
+    assert text == (
+        "Ray stopped the callable because its node ran out of memory. The task had reserved no memory. Reserve what it "
+        "needs with memory=<bytes>, or use a larger node. it was full"
+    )
+
+
+def test_lack_of_memory_names_the_largest_of_many():
+    works = [{"record_id": f"d/r/t/{number}", "reserved": None, "used": None} for number in range(9)]
+    text = str(errors.exception_from(URI, failure(FailureKind.OUT_OF_MEMORY, **{**FULL, "works": works})))
+    assert "'ray::Trainer.train' with 3 GiB; task 't' with map index 0" in text
+    assert text.count("map index") == 4
+    assert "; and 5 more." in text
+
+
 def test_lost_object_names_its_checkpoint():
     missing = failure(FailureKind.CHECKPOINT_NOT_FOUND, where="s3://bucket/x", message="there is none")
     assert "there is no checkpoint at s3://bucket/x" in str(errors.restore_error(URI, missing))

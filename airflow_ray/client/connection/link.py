@@ -17,7 +17,7 @@ from airflow_ray.client.connection.retrying import is_passing
 from airflow_ray.client.connection.settings import settings_of
 from airflow_ray.client.connection.threads import await_result
 from airflow_ray.client.run_cluster import DAG, RUN
-from airflow_ray.exceptions import RayConnectionError
+from airflow_ray.exceptions import RayConnectionError, RayOwnerDiedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -139,28 +139,27 @@ class Link:
         :raises RayConnectionError: there was none by then.
         """
         log.warning("%s Connecting again.", broken)
-        self._session = None
-        self._connection.close()
         settings = self._settings_within(seconds)
         try:
-            self._session = self._connection.enter_context(open_persistently(settings))
+            self._open_anew(settings)
         except RayConnectionError as error:
             raise type(error)(
                 f"{broken} None came in its place within {settings.connect_timeout:.3g} seconds. {error} {_AFTER}"
             ) from error
         log.info("Connected again")
-        return self._session
+        return self.session
 
     def through_breaks(self, function: Callable[[], T]) -> T:
         """Return what a function returns, which is called again over the next connection where one breaks.
 
         :param function: what does no harm when it is done twice.
         :raises RayConnectionError: it broke again after ``connect_timeout`` seconds, or none came in its place.
+        :raises RayOwnerDiedError: the owner has died, and so has the next one.
         """
         deadline = math.inf
         while True:
             try:
-                return function()
+                return self._despite_an_end(function)
             except RayConnectionError as error:
                 deadline = min(deadline, time.monotonic() + self.settings.connect_timeout)
                 if not is_passing(error) or time.monotonic() > deadline:
@@ -168,10 +167,19 @@ class Link:
                 self.connect_again(error)
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call a method of the owner and return its answer.
+        """Call a method of the owner, or of the next one where that has ended, and return its answer.
 
         :raises RayConnectionError: there is no connection, or it broke.
-        :raises RayOwnerDiedError: the owner has died.
+        :raises RayOwnerDiedError: both have died.
+        """
+        with self.connect():
+            return self._despite_an_end(lambda: self.call_same(method, *args, **kwargs))
+
+    def call_same(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the owner that this connection has led to, and return its answer.
+
+        :raises RayConnectionError: there is no connection, or it broke.
+        :raises RayOwnerDiedError: it has died.
         """
         with self.connect():
             return self.session.call(method, *args, **kwargs)
@@ -182,7 +190,7 @@ class Link:
         :raises TimeoutError: it had not come by then.
         """
         if math.isinf(seconds):
-            return self.call(method, *args)
+            return self.call_same(method, *args)
         with self.connect():
             return await_result(self.session.begin(method, *args), seconds)
 
@@ -200,4 +208,21 @@ class Link:
 
     def fetch(self, uri: ObjectURI) -> Any:
         """Return an object of the cluster over the connection that is open, as :meth:`Session.fetch` does."""
-        return self.session.fetch(uri, self.connect_again)
+        return self._despite_an_end(lambda: self.session.fetch(uri, self.connect_again))
+
+    def _despite_an_end(self, function: Callable[[], T]) -> T:
+        """Return what a function returns, which is called once more where the owner has ended: it does so when idle."""
+        try:
+            return function()
+        except RayOwnerDiedError:
+            log.info(
+                "What keeps the objects on the Ray head is gone. It ends when it has had none for a while, and then "
+                "nothing is lost. Starting it again"
+            )
+            self._open_anew(self.settings)
+            return function()
+
+    def _open_anew(self, settings: RaySettings) -> None:
+        self._session = None
+        self._connection.close()
+        self._session = self._connection.enter_context(open_persistently(settings))

@@ -98,7 +98,7 @@ class Submitter:
         def submit() -> SubmitAnswer:
             # As a ref in a list, it stays out of the heap of the owner; a ref ends with its connection.
             payload = [self._link.send(pickled)[0]] if len(pickled) >= LARGE_PAYLOAD_BYTES else pickled
-            answer: SubmitAnswer = self._link.call("submit", self._uri.record_id, payload=payload, **work)
+            answer: SubmitAnswer = self._link.call_same("submit", self._uri.record_id, payload=payload, **work)
             return answer
 
         return self._link.through_breaks(submit)

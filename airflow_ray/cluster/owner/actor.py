@@ -11,6 +11,7 @@ import functools
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.cluster.owner.calls import Calls, counted
 from airflow_ray.cluster.owner.children import Children
 from airflow_ray.cluster.owner.dashboard import Dashboard
 from airflow_ray.cluster.owner.elders import Elders, other_owners
@@ -19,7 +20,7 @@ from airflow_ray.cluster.owner.ray_calls import RayCalls
 from airflow_ray.cluster.owner.records import Records
 from airflow_ray.cluster.owner.restoring import Restoring
 from airflow_ray.cluster.owner.retirement import Retirement
-from airflow_ray.cluster.owner.submissions import Submissions
+from airflow_ray.cluster.owner.submissions import ATTEMPT, Submissions
 from airflow_ray.cluster.owner.transfers import Transfers
 from airflow_ray.cluster.owner.waiting import Waiting
 from airflow_ray.cluster.protocol import MESSAGES_VERSION, OLDEST_MESSAGES_VERSION, Greeting, PollAnswer, SubmitAnswer
@@ -28,10 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_ray.cluster.owner.waiting import Wanted
-    from airflow_ray.cluster.protocol import Sources
-
-# What Submissions.attach takes.
-ATTEMPT = ("fingerprint", "holder", "checkpoint", "storage", "task_try")
+    from airflow_ray.cluster.protocol import ChildUsed, Sources
 
 
 def _of_record(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,6 +48,7 @@ def _of_record(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+@counted
 class Owner:
     """A desk that passes calls on to those who decide.
 
@@ -69,6 +68,7 @@ class Owner:
             "messages": MESSAGES_VERSION,
             "oldest_messages": OLDEST_MESSAGES_VERSION,
         }
+        self.calls = Calls()
         self._transfers = Transfers()
         self._ray = RayCalls(handle)
         self._records = Records(self._ray.cancel, self._ray.remove_groups, self._ray.end_actors)
@@ -79,7 +79,7 @@ class Owner:
         self._submissions = Submissions(self._records, self._outputs, self._ray)
         self._dashboard = Dashboard()
         self._elders = Elders(self._greeting, other_owners)
-        self._retirement = Retirement(self._greeting, self._elders, self._records, self._transfers.count)
+        self._retirement = Retirement(self._greeting, self._elders, self._records, self._transfers.count, self.calls)
         self._records.listen(self._waiting.notify, self._retirement.end_if_empty)
 
     # Of the owner itself
@@ -101,9 +101,9 @@ class Owner:
         """See :meth:`Retirement.retire`."""
         return self._retirement.retire(newer_release)
 
-    async def until_end(self) -> None:
-        """Return when this owner is to end; until then, whoever waits learns of its death."""
-        await self._retirement.until_end()
+    async def until_end(self) -> bool:
+        """See :meth:`Retirement.until_end`; until then, whoever waits learns of the death of this owner."""
+        return await self._retirement.until_end()
 
     # Work and objects that come
 
@@ -240,6 +240,10 @@ class Owner:
     async def note_children(self, parent: str, tasks: list[str], actors: list[str]) -> None:
         """See :meth:`Children.note`."""
         await self._children.note(parent, tasks, actors)
+
+    async def note_child_used(self, child: str, used: ChildUsed) -> None:
+        """See :meth:`Children.note_used`."""
+        await self._children.note_used(child, used)
 
     async def append_child_log(self, child: str, who: str, lines: list[str], levels: str) -> bool:
         """Keep lines of a task or actor with the work that it is of, as :meth:`Waiting.append_log` does."""

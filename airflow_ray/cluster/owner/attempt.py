@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import failure, failure_of
+from airflow_ray.cluster.owner.out_of_memory import with_surroundings
 from airflow_ray.cluster.protocol import FailureKind, State
 
 if TYPE_CHECKING:
@@ -73,11 +74,11 @@ class Attempt:
         record = self._record
         record.starts += 1
         record.state, record.detail = State.RUNNING, None
-        record.node, record.pid, record.started_at = node, pid, time.time()
         # Ray tries a task again without end when the memory monitor killed it.
         if 0 <= record.options["max_retries"] < record.starts - 1:
-            error = failure(FailureKind.OUT_OF_MEMORY, starts=record.starts - 1)
+            error = self._told(failure(FailureKind.OUT_OF_MEMORY, starts=record.starts - 1))
             await self._records.stop(record, State.FAILED, error)
+        record.node, record.pid, record.started_at = node, pid, time.time()
         # Of an earlier start, whose process died; this one has made none yet.
         await self._records.end_belongings(record)
         await self._records.notify(record)
@@ -99,7 +100,8 @@ class Attempt:
         # To iterate asynchronously would fetch and unpickle each output: Ray waits for it by awaiting it.
         refs = await asyncio.to_thread(list, generator)
         record.run_id, record.node, record.pid = header["run_id"], header["node"], header["pid"]
-        record.seconds = header["seconds"]
+        record.seconds, record.used = header["seconds"], header["used"]
+        record.read_bytes = self._read_bytes()
         # The footer; a stream that broke off has the ref of an error here, which raises.
         await refs[-1]
         self._note_lineage()
@@ -107,6 +109,17 @@ class Attempt:
             await self._fail(header["error"], has_lost_object=header["lost_object"])
         else:
             await self._succeed(header, refs, await spilled_before)
+
+    def _read_bytes(self) -> int | None:
+        """Return the sizes of the inputs together, or None where one of them is of another owner, or was released."""
+        read = 0
+        for record_id, key, _ in self._record.inputs:
+            producer = self._records.get(record_id)
+            size = None if producer is None else producer.outputs.get(key, {}).get("bytes")
+            if size is None:
+                return None
+            read += size
+        return read
 
     async def _failure_before_the_callable(self, error: Exception) -> dict[str, Any]:
         """Return why the runner came to no header: its inputs are unpickled before it begins, by code of the user's."""
@@ -152,6 +165,7 @@ class Attempt:
             if self._records.is_current(record) and not record.finished:
                 record.outputs, record.value_json = header["outputs"], header["value_json"]
                 record.spilled_bytes = spilled
+                record.written_bytes = sum(output.description["bytes"] for output in kept.values())
                 for key, output in kept.items():
                     record.take_output(key, output)
                 await self._records.finish(record, State.SUCCEEDED)
@@ -173,9 +187,14 @@ class Attempt:
                 lost = [(name, key) for name, key, _ in inputs if await self._is_lost(name, key, is_of_input)]
                 if lost:
                     error = {**error, "kind": FailureKind.INPUT_LOST.value, "lost": lost}
+            error = self._told(error)
         # Whatever Ray says of the inputs, the record must end.
         finally:
             await self._settle(State.FAILED, error)
+
+    def _told(self, error: dict[str, Any]) -> dict[str, Any]:
+        """Return a failure with what is known of who else was there, where that matters."""
+        return with_surroundings(error, self._record, self._records.of(None, None))
 
     async def _is_lost(self, record_id: str, key: str, or_released: bool) -> bool:
         """Whether an input is gone, also where another consumer has found that first.

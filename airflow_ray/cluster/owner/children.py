@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from airflow_ray.cluster.owner.record import Record
     from airflow_ray.cluster.owner.records import Records
+    from airflow_ray.cluster.protocol import ChildUsed
 
 # How long what a child writes waits to be told whose child that is: both are on their way at the same time.
 KNOWN_SECONDS = 10.0
@@ -45,6 +46,13 @@ class Children:
         # Also of work that has ended: what they write then goes nowhere, and is not waited with.
         if work is not None:
             await self._keep(work, tasks, actors)
+
+    async def note_used(self, child: str, used: ChildUsed) -> None:
+        """Take note of what the process has used in which ``child`` runs."""
+        record = await self.record_of(child)
+        # What the callable itself uses is measured in another way.
+        if record is not None and not record.finished and child != record.task_id:
+            record.take_child_used(used)
 
     async def record_of(self, child: str) -> Record | None:
         """Return the record of the work that ``child`` is of, if that is known soon."""

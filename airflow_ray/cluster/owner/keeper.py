@@ -2,7 +2,9 @@
 
 A detached actor's tasks belong to the job of whoever created it. When that job's driver is gone, Ray
 stops the job's idle workers at once and each further task starts a new process. So the creator is a
-driver that stays.
+driver that stays. It counts as use of the cluster, by which others decide whether that may go: so it and
+the owner end when the owner has had nothing to do and to keep for a while, and the next client has both
+started again.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ class Build(NamedTuple):
 
 
 def keep_owner(address: str, namespace: str, release: str, digest: str) -> None:
-    """Create the owner of ``namespace`` and return when it has ended for good; runs as a driver."""
+    """Create the owner of ``namespace`` and return when it has ended; runs as a driver."""
     import ray
     from ray.exceptions import RayActorError
 
@@ -97,10 +99,11 @@ def keep_owner(address: str, namespace: str, release: str, digest: str) -> None:
     os.dup2(silence, 1)
     os.dup2(silence, 2)
     with suppress(RayActorError):
-        ray.get(owner.until_end.remote())
-        # It has retired, and nobody of its build is left who would need another one.
+        is_replaced = ray.get(owner.until_end.remote())
         ray.kill(owner)
-        ray.kill(ray.get_actor(build.keeper_name))
+        if is_replaced:
+            # Nobody of its build is left who would need another one. Else this starts it again, and keeps the gateway.
+            ray.kill(ray.get_actor(build.keeper_name))
 
 
 class Keeper:

@@ -14,7 +14,9 @@ from airflow_ray.cluster.protocol import State
 from airflow_ray.cluster.redaction import redacted, secrets_in
 
 if TYPE_CHECKING:
-    from airflow_ray.cluster.protocol import TaskTry
+    from airflow_ray.cluster.protocol import ChildrenUsed, ChildUsed, TaskTry, Used
+
+MAX_PLACES = 10_000
 
 
 class Output(NamedTuple):
@@ -55,10 +57,12 @@ class Record:
     ``read_offset`` is how far a follower has read the log, ``read_at`` when it last asked, by the monotonic clock in
     seconds. ``placement_groups`` are those that the work has made. ``used_at`` is when the work or its outputs were
     last of use to somebody, by the same clock, ``users`` are the attempts of other work that uses them now.
-    ``spilled_bytes`` is how much Ray wrote to disk for lack of room meanwhile. ``actors`` are the states of the handles
-    of those that it has made. ``watched_details`` are the last ``detail`` that each watcher has been told, by the
-    watcher and the key that it waits for. ``repeats`` are the lines of its children of which only the number is to be
-    told.
+    ``spilled_bytes`` is how much Ray wrote to disk for lack of room meanwhile, ``used`` what the work has used, where
+    its process lived to tell, ``read_bytes`` and ``written_bytes`` the sizes of its inputs and of its outputs.
+    ``children_used`` is what its Ray tasks and actors have used, ``child_places`` are the processes that they ran in.
+    ``actors`` are the states of the handles of those that it has made. ``watched_details`` are the last ``detail`` that
+    each watcher has been told, by the watcher and the key that it waits for. ``repeats`` are the lines of its children
+    of which only the number is to be told.
     """
 
     record_id: str
@@ -105,6 +109,11 @@ class Record:
     used_at: float = field(default_factory=time.monotonic)
     users: set[str] = field(default_factory=set)
     spilled_bytes: int = 0
+    used: Used | None = None
+    read_bytes: int | None = None
+    written_bytes: int = 0
+    children_used: ChildrenUsed | None = None
+    child_places: set[str] = field(default_factory=set, repr=False)
     repeats: Repeats | None = field(default=None, repr=False)
 
     @property
@@ -124,6 +133,17 @@ class Record:
             return [f"{who} {line}" for line in lines], levels
         self.repeats = self.repeats or Repeats()
         return self.repeats.fewer(child, who, lines, levels)
+
+    def take_child_used(self, used: ChildUsed) -> None:
+        """Take note of what a process has used in which tasks or actors of the work run."""
+        known = self.children_used or {"processes": 0, "memory": 0, "cpu_seconds": 0.0}
+        # Of very many processes, the number of those that have told first.
+        if len(self.child_places) < MAX_PLACES:
+            self.child_places.add(used["place"])
+        known["processes"] = len(self.child_places)
+        known["memory"] = max(known["memory"], used["memory"])
+        known["cpu_seconds"] += used["cpu_seconds"]
+        self.children_used = known
 
     def note_rebuilt(self) -> None:
         """Take note that Ray has run the work again for an output that was lost."""
@@ -197,6 +217,11 @@ class Record:
             "fingerprint": self.fingerprint,
             "task_try": self.task_try,
             "memory": self.options.get("memory"),
+            "num_cpus": self.options.get("num_cpus"),
+            "used": self.used,
+            "children_used": self.children_used,
+            "read_bytes": self.read_bytes,
+            "written_bytes": self.written_bytes,
             "task_id": self.task_id,
             "log_lines": self.log.end,
             "ttl": self.ttl,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # What is kept of a log when its work has ended and somebody has read it, and of all logs together.
 TAIL_BYTES = 256 * 1024
 MAX_LOG_BYTES = 64 * 1024 * 1024
+# Of work that has left nothing: Airflow lets its next try wait for a day at most.
+FORGET_SECONDS = 25 * 3600.0
 # Tries that were cancelled before their submission came. None of them is expected for long.
 MAX_CANCELLED_HOLDERS = 10_000
 
@@ -122,6 +124,8 @@ class Records:
         if record.repeats is not None and not record.finished and self.is_current(record):
             self.append_log(record, *record.repeats.rest())
         record.finish(state, error)
+        if state in (State.FAILED, State.CANCELLED) and record.ttl is None and self.is_current(record):
+            self.set_ttl(record, FORGET_SECONDS)
         for producer in self.producers(record):
             producer.note_used_by(record.attempt)
         await self.notify(record)

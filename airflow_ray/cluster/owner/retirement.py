@@ -1,8 +1,9 @@
-"""The end of an owner that another build has taken the place of."""
+"""The end of an owner that another build has taken the place of, or that nobody has any use for."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import failure
@@ -11,12 +12,16 @@ from airflow_ray.cluster.protocol import FailureKind
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from airflow_ray.cluster.owner.calls import Calls
     from airflow_ray.cluster.owner.elders import Elders
     from airflow_ray.cluster.owner.records import Records
     from airflow_ray.cluster.protocol import Greeting
 
 # Between the last record and the end.
 END_SECONDS = 1.0
+# Without a record and a call. Its driver counts as use of the cluster, which may be kept for that.
+IDLE_SECONDS = 120.0
+LOOK_SECONDS = 5.0
 
 
 class Retirement:
@@ -26,15 +31,22 @@ class Retirement:
     :param elders: the owners of other builds.
     :param records: of the owner.
     :param count_transfers: returns how many values are on their way.
+    :param calls: that the owner answers.
     """
 
     def __init__(
-        self, greeting: Greeting, elders: Elders, records: Records, count_transfers: Callable[[], Awaitable[int]]
+        self,
+        greeting: Greeting,
+        elders: Elders,
+        records: Records,
+        count_transfers: Callable[[], Awaitable[int]],
+        calls: Calls,
     ) -> None:
         self._greeting = greeting
         self._elders = elders
         self._records = records
         self._count_transfers = count_transfers
+        self._calls = calls
         self._newer_release: str | None = None
         self._ends_when_empty = False
         self._may_end = asyncio.Event()
@@ -71,13 +83,16 @@ class Retirement:
         if self._ends_when_empty and not len(self._records):
             self._may_end.set()
 
-    async def until_end(self) -> None:
-        """Return when the owner is to end and has nothing left."""
+    async def until_end(self) -> bool:
+        """Return when the owner is to end and has nothing left: whether it is another build that takes new work."""
         while True:
-            await self._may_end.wait()
-            # The answer to whoever has released the last of it goes out, and work that just came begins.
-            await asyncio.sleep(END_SECONDS)
-            if not len(self._records) and not await self._count_transfers():
-                return
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._may_end.wait(), LOOK_SECONDS)
+                # The answer to whoever has released the last of it goes out, and work that just came begins.
+                await asyncio.sleep(END_SECONDS)
+            is_idle = self._calls.seconds_without() >= IDLE_SECONDS
+            is_empty = not len(self._records) and not await self._count_transfers()
+            if is_empty and (self._ends_when_empty or is_idle):
+                return self._ends_when_empty
             self._may_end.clear()
             self.end_if_empty()

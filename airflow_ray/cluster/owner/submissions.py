@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from airflow_ray.cluster.owner.records import Records
     from airflow_ray.cluster.protocol import OutputNames, Sources, TaskTry
 
+# What Submissions.attach takes.
+ATTEMPT = ("fingerprint", "holder", "checkpoint", "storage", "task_try")
+
 
 class Submissions:
     """Begins work, attaches to work that is there, and adopts objects of others.

@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_ray.cluster.log_levels import PLAIN
 from airflow_ray.cluster.own_tasks import is_own_task
 from airflow_ray.cluster.redaction import redacted, secrets_of_work
+from airflow_ray.cluster.worker.child_usage import ChildUsage
 from airflow_ray.cluster.worker.level_marks import letter_under_way, note_levels
 from airflow_ray.cluster.worker.line_assembler import LineAssembler
 from airflow_ray.cluster.worker.watched_stream import PIECE, WatchedStream, layers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from airflow_ray.cluster.protocol import ChildUsed
 
 # Between two calls to the owner. What a child writes waits there until that child was noted.
 SEND_SECONDS = 0.1
@@ -67,18 +70,21 @@ class ChildOutput(threading.Thread):
         self._unsent_bytes = 0
         self._tasks: list[str] = []
         self._actors: list[str] = []
+        self._usage = ChildUsage(self._place)
+        self._used: list[tuple[str, ChildUsed]] = []
         # Of whoever's lines nobody wants.
         self._unwanted: str | None = None
         self._is_busy = False
-        # The runner has a way of its own for what it writes.
+        # The runner has a way of its own for what it writes and uses.
         self._is_runner = False
+        self._has_used_for_others = True
         self._streams: list[WatchedStream] = []
         self._begin()
 
     @property
     def has_unsent(self) -> bool:
         """Whether something is on its way."""
-        return bool(self._unsent_bytes or self._lines.bytes or self._lines.has_partial or self._is_busy)
+        return bool(self._unsent_bytes or self._lines.bytes or self._lines.has_partial or self._used or self._is_busy)
 
     def watch_streams(self) -> None:
         """Take what is written to ``sys.stdout`` and ``sys.stderr``, and logging from INFO on as the runner does."""
@@ -106,6 +112,8 @@ class ChildOutput(threading.Thread):
             yield
         finally:
             self._is_runner = False
+            # The peak is still to be read by whoever measures what the callable has used.
+            self._has_used_for_others = True
 
     def take(self, text: str) -> None:
         """Take what the process has written; waits where more is written than can be sent."""
@@ -149,6 +157,8 @@ class ChildOutput(threading.Thread):
     def before_a_value_leaves(self) -> None:
         """Wait until what was written so far has come to the owner: a value may be all that the work waits for."""
         self._take_begun()
+        self._look()
+        self._note_usage()
         if not self.has_unsent or os.getpid() != self._pid or threading.current_thread() is self:
             return
         # Under this lock the thread unpickles arguments, and Ray reads no answer to another thread meanwhile.
@@ -159,7 +169,7 @@ class ChildOutput(threading.Thread):
             self._lines.end()
             self._pack()
             self._changed.notify_all()
-            while (self._unsent_bytes or self._is_busy) and (left := deadline - time.monotonic()) > 0:
+            while (self._unsent_bytes or self._used or self._is_busy) and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
 
     def run(self) -> None:
@@ -172,11 +182,11 @@ class ChildOutput(threading.Thread):
                 self._pack()
                 batch = self._unsent.popleft() if self._unsent else None
                 parent, tasks, actors = self._child, self._tasks, self._actors
-                self._tasks, self._actors = [], []
+                used, self._tasks, self._actors, self._used = self._used, [], [], []
                 self._is_busy = True
             # Whatever it is, the file of Ray's has these lines too.
             with suppress(Exception):
-                self._send(batch, parent, tasks, actors)
+                self._send(batch, parent, tasks, actors, used)
             with self._changed:
                 self._is_busy = False
                 self._unsent_bytes -= batch.size if batch is not None else 0
@@ -189,32 +199,47 @@ class ChildOutput(threading.Thread):
         """Let some more come together, unless somebody waits for it."""
         started = time.monotonic()
         with self._changed:
-            while not self._unsent:
+            while not self._unsent and not self._used:
                 seconds = NOTE_SECONDS if self._tasks or self._actors else SEND_SECONDS
                 if (left := started + seconds - time.monotonic()) <= 0:
                     return
                 self._changed.wait(left)
 
     def _has_news(self) -> bool:
-        return bool(self._unsent or self._lines.bytes or self._tasks or self._actors)
+        return bool(self._unsent or self._lines.bytes or self._tasks or self._actors or self._used)
 
     def _seconds_to_state(self) -> float | None:
         due = self._lines.state_is_due_at()
         return None if due == float("inf") else max(0.0, due - time.monotonic())
 
-    def _send(self, batch: _Batch | None, parent: str, tasks: list[str], actors: list[str]) -> None:
+    def _send(
+        self,
+        batch: _Batch | None,
+        parent: str,
+        tasks: list[str],
+        actors: list[str],
+        used: list[tuple[str, ChildUsed]],
+    ) -> None:
         import ray
 
         if self._owner is None:
             self._owner = ray.get_actor(self._owner_name)
         if tasks or actors:
             self._owner.note_children.remote(parent, tasks, actors)
+        for child, told in used:
+            self._owner.note_child_used.remote(child, told)
         if batch is not None:
             # An asynchronous actor warns of ray.get, in any thread.
             shown = redacted(batch.lines, self._secrets)
             call = self._owner.append_child_log.remote(batch.child, batch.who, shown, batch.levels)
             if not call.future().result(ANSWER_SECONDS):
                 self._unwanted = batch.child
+
+    def _note_usage(self) -> None:
+        if self._is_runner or self._child == self._unwanted or os.getpid() != self._pid or not self._usage.is_due():
+            return
+        with self._changed:
+            self._used.append((self._child, self._usage.read()))
 
     def _take_begun(self) -> None:
         for stream in self._streams:
@@ -232,6 +257,11 @@ class ChildOutput(threading.Thread):
     def _begin(self, text: str = "") -> None:
         """Take note that what comes is of another task or actor; Ray says so where that begins."""
         self._take_begun()
+        if self._has_used_for_others:
+            self._usage.begin()
+        else:
+            self._note_usage()
+        self._has_used_for_others = self._is_runner
         core = self._worker.core_worker
         actor, task = core.get_actor_id(), core.get_current_task_id()
         name = text.rstrip("\n").removeprefix(_TASK).removeprefix(_ACTOR) or core.get_current_task_name()

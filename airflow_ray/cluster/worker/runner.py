@@ -23,6 +23,7 @@ from airflow_ray.cluster.worker.airflow_calls import warn_of_airflow_calls
 from airflow_ray.cluster.worker.carried_code import output_of_children
 from airflow_ray.cluster.worker.context import RunContext
 from airflow_ray.cluster.worker.log_tee import tee_output
+from airflow_ray.cluster.worker.meter import Meter
 from airflow_ray.cluster.worker.modin_room import leave_room_for_modin
 from airflow_ray.cluster.worker.notebook_calls import let_notebooks_call_init
 from airflow_ray.cluster.worker.outputs import checkpoint_error, json_of, named_outputs, write_checkpoints
@@ -176,34 +177,36 @@ def run(
     let_notebooks_call_init()
     # What the callable sets of it holds for pickling what it returns, too.
     with keep_recursion_limit():
-        with (
-            output_of_children(owner_name),
-            tee_output(send, secrets),
-            importable(sources),
-            skip_importable(),
-            leave_room_for_modin(),
-            _report_belongings(owner, record_id, attempt),
-            warn_of_airflow_calls(),
-            keep_process_state(),
-        ):
-            header, outputs = _run_callable(payload, inputs, work, as_json, names)
-        # The credentials come now and not with the task, whose description Ray keeps as long as its outputs. There
-        # are none when Ray runs the work again for an output that was lost: its checkpoint is there.
-        target = ray.get(owner.checkpoint_target.remote(record_id, attempt)) if checkpointed and outputs else None
-        if target is not None:
-            write_checkpoints(target, outputs, header, lambda line: send([line], PLAIN))
-            _hide_in_checkpoint_errors(header, secrets)
-            if target["required"] and (error := checkpoint_error(header)):
-                header, outputs = {**header, "error": error}, {}
-        are_several = names[0] or names[1] is not None
-        outputs, objects, error = _take_apart(outputs, are_several)
+        with Meter(list(map(str, ray.get_gpu_ids()))) as meter:
+            with (
+                output_of_children(owner_name),
+                tee_output(send, secrets),
+                importable(sources),
+                skip_importable(),
+                leave_room_for_modin(),
+                _report_belongings(owner, record_id, attempt),
+                warn_of_airflow_calls(),
+                keep_process_state(),
+            ):
+                header, outputs = _run_callable(payload, inputs, work, as_json, names)
+            # The credentials come now and not with the task, whose description Ray keeps as long as its outputs. There
+            # are none when Ray runs the work again for an output that was lost: its checkpoint is there.
+            target = ray.get(owner.checkpoint_target.remote(record_id, attempt)) if checkpointed and outputs else None
+            if target is not None:
+                write_checkpoints(target, outputs, header, lambda line: send([line], PLAIN))
+                _hide_in_checkpoint_errors(header, secrets)
+                if target["required"] and (error := checkpoint_error(header)):
+                    header, outputs = {**header, "error": error}, {}
+            are_several = names[0] or names[1] is not None
+            outputs, objects, error = _take_apart(outputs, are_several)
         if error is not None:
             header = {**header, "error": error}
         if header["error"]:
             header["error"] = redacted(header["error"], secrets)
+        header |= {"objects": objects, "used": meter.used, "run_id": run_id, "node": node, "pid": os.getpid()}
         # Ray pickles what is yielded before it asks for more.
         with as_shown():
-            yield {**header, "objects": objects, "run_id": run_id, "node": node, "pid": os.getpid()}
+            yield header
             for key in list(outputs):
                 yield outputs.pop(key)
             yield FOOTER

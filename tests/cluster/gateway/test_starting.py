@@ -82,11 +82,12 @@ def test_start_says_where_it_is_and_a_second_one_finds_it(command):
 @pytest.mark.slow
 def test_ten_that_start_it_at_once_get_one_gateway_and_one_owner_for_each_namespace(command, head):
     command("stop")
-    owners = len(head.processes("ray::Owner"))
+    owners = {process.pid for process in head.processes("ray::Owner")}
     starts = [command.begin_start(f"--namespace={each}") for each in ["ten", "more"] * 5]
     notes = [answer_of(each) for each in starts]
     assert len({note["pid"] for note in notes}) == 1
-    assert len(head.processes("ray::Owner")) == owners + 2
+    # One that has had nothing for a while may have ended meanwhile.
+    assert len({process.pid for process in head.processes("ray::Owner")} - owners) == 2
 
 
 @pytest.mark.slow

@@ -40,6 +40,7 @@ class FakeTask:
         self._refs = [*outputs.values(), footer]
         header = {"error": error, "lost_object": lost_object, "value_json": None, "node": "n", "pid": 1, "seconds": 0.0}
         header["run_id"] = "the run that ended"
+        header["used"] = {"seconds": 2.0, "cpu_seconds": 1.0, "memory": 10, "gpu_memory": None, "gpu_total": None}
         header["outputs"] = {key: {"type": "object"} for key in outputs}
         header["objects"] = {key: [] for key in outputs}
         self._header.set_result(header)

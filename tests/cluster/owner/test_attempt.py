@@ -237,3 +237,36 @@ def test_work_that_is_cancelled_while_its_outputs_are_kept_has_none():
         assert (record.state, record.refs, record.outputs) == (State.CANCELLED, {}, {})
 
     run(test())
+
+
+def test_record_tells_what_the_work_has_used_read_and_written():
+    async def test() -> None:
+        owner = FakeOwner()
+        await _consumer_of_two(owner)
+        owner.ray.tasks[-1].end(first="ref 1", second="ref 2")
+        record = await owner.ended("d/r/c/-1")
+        assert (record["used"]["memory"], record["read_bytes"], record["written_bytes"]) == (10, 16, 16)
+
+    run(test())
+
+
+def test_work_that_fails_tells_what_it_has_used_too():
+    async def test() -> None:
+        owner = FakeOwner()
+        await _consumer_of_two(owner)
+        owner.ray.tasks[-1].end(error={"kind": "callable"})
+        record = await owner.ended("d/r/c/-1")
+        assert (record["used"]["memory"], record["read_bytes"], record["written_bytes"]) == (10, 16, 0)
+
+    run(test())
+
+
+def test_nothing_is_told_of_what_was_read_where_an_input_is_not_known_any_more():
+    async def test() -> None:
+        owner = FakeOwner()
+        await _consumer_of_two(owner)
+        await owner.records.discard("d/r/a/-1")
+        owner.ray.tasks[-1].end(return_value="ref")
+        assert (await owner.ended("d/r/c/-1"))["read_bytes"] is None
+
+    run(test())

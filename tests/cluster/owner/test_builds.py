@@ -9,10 +9,10 @@ import pytest
 
 from airflow_ray.client.connection import ray_session
 from airflow_ray.cluster.owner.keeper import Build
+from airflow_ray.cluster.protocol import OWNER_PREFIX
 from airflow_ray.exceptions import RayVersionMismatchError
 from airflow_ray.hooks.ray import RayHook
 from tests.conftest import new_uri
-from tests.ray_head import RayHead
 
 OLD, NEW = Build("0.1.0", "old"), Build("0.2.0", "new")
 
@@ -98,18 +98,21 @@ def test_work_of_the_newer_build_takes_the_place_of_what_the_older_runs(connecti
         assert both.old.status(uri) == "LOST"
 
 
-def test_older_build_ends_when_it_is_empty(connections, head):
+def test_older_build_ends_when_it_is_empty(connections):
     both, uri = connections(), new_uri("ray_builds")
     both.old.put([1], uri=uri)
     with both.new.connect():
-        owners = set(_owners(head))
+        assert _owners(both.new) == {OLD.owner_name, NEW.owner_name}
         assert both.new.release(uri) == [uri]
         deadline = time.monotonic() + 30
-        while set(_owners(head)) == owners and time.monotonic() < deadline:
+        while OLD.owner_name in _owners(both.new) and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert len(set(_owners(head))) == len(owners) - 1
+        assert _owners(both.new) == {NEW.owner_name}
         assert both.new.list_objects() == []
 
 
-def _owners(head: RayHead) -> list[int]:
-    return [process.pid for process in head.processes("ray::Owner")]
+def _owners(hook: RayHook) -> set[str]:
+    """Return the names of the owners in the namespace of a driver."""
+    import ray
+
+    return {name for name in hook.client.link.session.run(ray.util.list_named_actors) if name.startswith(OWNER_PREFIX)}

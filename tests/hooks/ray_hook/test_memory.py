@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 
 import psutil
@@ -61,6 +62,40 @@ def fill_memory_unless_reserved(wanted):
     if ray.get_runtime_context().get_assigned_resources()["memory"] < wanted:
         fill_memory()
     return "well"
+
+
+def hold_memory(size, started):
+    import pathlib
+    import time
+
+    data = b"x" * size
+    pathlib.Path(started).touch()
+    time.sleep(600)
+    return len(data)
+
+
+@pytest.mark.parametrize("max_retries", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_lack_of_memory_tells_the_node_what_was_asked_and_who_else_was_there(hook, max_retries, tmp_path):
+    neighbour, uri = new_uri("ray_small", "neighbour"), new_uri("ray_small")
+    hook.submit(hold_memory, 300_000_000, str(tmp_path / "started"), uri=neighbour, max_retries=-1)
+    while not (tmp_path / "started").exists():
+        time.sleep(0.1)
+    hook.submit(fill_memory, uri=uri, max_retries=max_retries, memory=1024**3)
+    try:
+        with pytest.raises(RayOutOfMemoryError) as raised:
+            hook.wait(uri, timeout=120)
+    finally:
+        hook.cancel(neighbour)
+    told = hook.describe(uri)["error"]
+    assert neighbour.record_id in [each["record_id"] for each in told["works"]]
+    assert f"its node {told['node']} ran out of memory" in str(raised.value)
+    assert "The task had reserved 1 GiB" in str(raised.value)
+    other = f"task 'neighbour' of DAG 'tests' in run {neighbour.run_id!r}, which had reserved no memory"
+    assert other in str(raised.value)
+    # Where Ray itself tries again, it tells nothing of the starts before.
+    if not max_retries:
+        assert told["used"] > 500_000_000
+        assert told["node_has"] > told["node_used"] > ROOM_BYTES
 
 
 @pytest.mark.slow

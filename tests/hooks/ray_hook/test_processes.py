@@ -113,7 +113,7 @@ def test_processes_that_connect_first_at_the_same_time_share_one_owner(head, con
     address = {"ray_client": head.client_uri, "ray_driver": head.driver_uri}[conn_id]
     for each in conn_ids:
         monkeypatch.setenv(f"AIRFLOW_CONN_{each.upper()}", f"{address}{'&' if '?' in address else '?'}namespace={each}")
-    owners = len(head.processes("ray::Owner"))
+    owners = {process.pid for process in head.processes("ray::Owner")}
     command = [sys.executable, "-c", CONNECTS_WHEN_TOLD, *conn_ids]
     with ExitStack() as stack:
         processes = [
@@ -127,7 +127,8 @@ def test_processes_that_connect_first_at_the_same_time_share_one_owner(head, con
             # Ray writes warnings there as well.
             answers = [next(line for line in each.stdout if "records:" in line) for each in processes]
             assert answers == 4 * ["records: 0\n"]
-    assert len(head.processes("ray::Owner")) - owners == len(conn_ids)
+    # One that has had nothing for a while may have ended meanwhile.
+    assert len({process.pid for process in head.processes("ray::Owner")} - owners) == len(conn_ids)
 
 
 def test_death_of_the_owner_is_told_and_the_next_connection_works(head, monkeypatch):

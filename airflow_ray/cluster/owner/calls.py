@@ -1,0 +1,55 @@
+"""The calls that an owner answers, by which it knows whether anybody has use for it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+# Nobody who asks for one of these needs the owner for something.
+_OF_OWNER = frozenset({"begin", "retire", "until_end"})
+
+
+class Calls:
+    """Those that are under way, and when the last one ended."""
+
+    def __init__(self) -> None:
+        self._under_way = 0
+        self._ended_at = time.monotonic()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Count a call for as long as it lasts."""
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            self._ended_at = time.monotonic()
+
+    def seconds_without(self) -> float:
+        """Return for how long there has been none."""
+        return 0.0 if self._under_way else time.monotonic() - self._ended_at
+
+
+def counted(cls: type[T]) -> type[T]:
+    """Let the public methods of a class count their calls in its attribute ``calls``."""
+    for name, method in list(vars(cls).items()):
+        if inspect.iscoroutinefunction(method) and not name.startswith("_") and name not in _OF_OWNER:
+            setattr(cls, name, _counted(method))
+    return cls
+
+
+def _counted(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with self.calls.one():
+            return await method(self, *args, **kwargs)
+
+    return call

@@ -1,0 +1,59 @@
+"""What the tasks and actors of a callable use is told with its work, apart from what the callable itself uses."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_ray.hooks.ray import RayHook
+from tests.conftest import new_uri
+
+BYTES = 200_000_000
+
+
+@pytest.fixture(scope="module")
+def hook(head):
+    with RayHook("ray_gateway").connect() as hook:
+        yield hook
+
+
+def record_of(hook, function, *args):
+    uri = new_uri(hook.ray_conn_id)
+    hook.submit(function, *args, uri=uri)
+    return hook.wait(uri, timeout=90)
+
+
+def start_children(size):
+    import time
+
+    import ray
+
+    @ray.remote(num_cpus=0)
+    class Trainer:
+        def train(self):
+            until = time.process_time() + 0.5
+            while time.process_time() < until:
+                pass
+            return len(b"x" * size)
+
+    @ray.remote(num_cpus=0)
+    def part():
+        time.sleep(0.1)
+        return len(b"x" * size)
+
+    trainers = [Trainer.remote() for _ in range(2)]
+    ray.get([*(each.train.remote() for each in trainers), part.remote()])
+
+
+def test_what_tasks_and_actors_use_is_told_apart(hook):
+    record = record_of(hook, start_children, BYTES)
+    children = record["children_used"]
+    assert children["processes"] == 3
+    assert children["memory"] > BYTES
+    assert children["cpu_seconds"] > 0.9
+    assert record["used"]["memory"] < BYTES
+
+
+def test_work_without_children_tells_of_none_though_its_process_has_run_other_work(hook):
+    record_of(hook, len, [1])
+    record = record_of(hook, lambda size: b"x" * size, 1_000_000)
+    assert record["children_used"] is None
