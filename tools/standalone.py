@@ -102,6 +102,16 @@ class StandaloneAirflow:
         answer = self._post(f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf or {}, "dag_run_id": run_id})
         return str(answer["dag_run_id"])
 
+    def first_run(self, dag_id: str, timeout: float) -> str:
+        """Return the id of the first run of a DAG that something else starts.
+
+        :param timeout: seconds to wait for it.
+        :raises RuntimeError: there was none by then.
+        """
+        path = f"dags/{dag_id}/dagRuns"
+        self._until(lambda: self._get(path)["total_entries"] > 0, f"{dag_id} does not start", timeout)
+        return str(self._get(path, order_by="id")["dag_runs"][0]["dag_run_id"])
+
     def wait(self, dag_id: str, run_id: str, timeout: float) -> str:
         """Return the final state of a run, ``success`` or ``failed``.
 

@@ -17,6 +17,7 @@ from airflow_ray.client.submission.rendered import value_or_none
 from airflow_ray.cluster.protocol import State
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.arguments import RayArguments
+from airflow_ray.operators.assets import tell_assets
 from airflow_ray.operators.dashboard_link import RayDashboardLink
 from airflow_ray.operators.log_lines import show_progress, show_spilling, show_used
 from airflow_ray.operators.tries import generation, task_try
@@ -181,6 +182,7 @@ class RayOperator(RayArguments):
 
             context["ti"].xcom_push(XCOM_KEY, told(self._checkpoint_location(), uri))
         show_spilling(self.log, record["spilled_bytes"])
+        tell_assets(context, self.outlets, uri, record["outputs"])
         returned = self._returned(uri, progress)
         self._show_used(record)
         return returned

@@ -116,6 +116,15 @@ def test_dag_of_the_readme_runs(airflow):
 
 
 @pytest.mark.slow
+def test_dag_that_is_scheduled_by_an_asset_takes_its_object(airflow):
+    run_id = airflow.trigger("asset_producer", {"rows": 1_000})
+    assert airflow.wait("asset_producer", run_id, timeout=120) == "success"
+    run_id = airflow.first_run("asset_consumer", timeout=60)
+    assert airflow.wait("asset_consumer", run_id, timeout=120) == "success"
+    assert 169 <= airflow.xcoms("asset_consumer", run_id, "average")["return_value"] <= 171
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("dag_id", ["patient", "search", "sales"])
 def test_dag_of_the_page_on_waiting_tuning_or_data_runs(airflow, dag_id):
     run_id = airflow.trigger(dag_id)
