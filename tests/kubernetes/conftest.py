@@ -10,6 +10,7 @@ from kubernetes import client, config
 
 from tests.kubernetes.api_server import ApiServer
 from tests.kubernetes.kuberay import KubeRay
+from tests.kubernetes.network import reason_against
 
 
 @pytest.fixture
@@ -22,6 +23,16 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 def kuberay(api: ApiServer) -> Iterator[KubeRay]:
     """KubeRay whose pods run nothing."""
     with closing(KubeRay(api)) as kuberay:
+        yield kuberay
+    assert kuberay.errors == []
+
+
+@pytest.fixture
+def kuberay_with_ray(api: ApiServer) -> Iterator[KubeRay]:
+    """KubeRay that runs a real head for each cluster."""
+    if reason := reason_against():
+        pytest.skip(f"A pod cannot have a network of its own: {reason}")
+    with closing(KubeRay(api, real_heads=True)) as kuberay:
         yield kuberay
     assert kuberay.errors == []
 

@@ -25,10 +25,12 @@ from airflow_ray.exceptions import (
     RayClusterQuotaError,
     RayClusterTimeoutError,
     RayConfigurationError,
+    RayOwnerDiedError,
 )
 from airflow_ray.hooks.kuberay import KubeRayHook
 from airflow_ray.operators.kuberay import CreateRayClusterOperator, DeleteRayClusterOperator
 from airflow_ray.operators.kuberay_arguments import RayClusterOperator
+from airflow_ray.operators.python import RayPythonOperator
 from tests.dag_runs import TaskInstance, context_of
 from tests.kubernetes.api_server import ApiServer
 from tests.kubernetes.errors import ApiError
@@ -42,6 +44,8 @@ NAME = "cluster-of-tests"
 TOKEN = "0123456789abcdef" * 2
 # For what ends by itself; a test that waits for the end of this time takes SHORT.
 TIMEOUT, SHORT, POLL = 60.0, 1.5, 0.1
+# For what starts a real head.
+LONG = 240.0
 needs_crds = pytest.mark.skipif(crd_file("rayclusters") is None, reason="KubeRay's CRDs are not on this machine")
 
 
@@ -69,7 +73,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
 
 @pytest.fixture(autouse=True)
 def connections(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    extra = {"mode": "gateway", "kubernetes_conn_id": "double", "connect_timeout": 5}
+    extra = {"mode": "gateway", "kubernetes_conn_id": "double", "connect_timeout": 20}
     of_run = {"conn_type": "ray", "host": "{run}", "password": TOKEN, "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_DOUBLE", api.connection())
     monkeypatch.setenv("AIRFLOW_CONN_RAY_OF_RUN", json.dumps(of_run))
@@ -381,3 +385,33 @@ def test_deletion_that_something_holds_up_is_told(api, kuberay):
         delete(timeout=SHORT)
     hold(api, name)
     await_nothing_left(api)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_cluster_that_somebody_deletes_while_a_task_runs_on_it_is_told_to_its_next_try(api, kuberay_with_ray, tmp_path):
+    begun = tmp_path / "begun"
+    name = create(timeout=LONG)
+
+    def work() -> None:
+        import time
+
+        begun.touch()
+        time.sleep(3600)
+
+    def delete_by_hand() -> None:
+        await_that(begun.exists)
+        api.store.delete(RAY_CLUSTERS, "default", name)
+
+    thread = threading.Thread(target=delete_by_hand)
+    thread.start()
+    task = RayPythonOperator(task_id="work", python_callable=work, ray_conn_id="ray_of_run", deferrable=False)
+    # A head that is told to end may still say that it does.
+    with pytest.raises((RayClusterGoneError, RayOwnerDiedError)):
+        task.execute(context_of(DAG))
+    thread.join()
+    with pytest.raises(RayClusterGoneError, match=f"There is no RayCluster '{name}'.* it was deleted"):
+        task.execute(context_of(DAG, try_number=2))
+    delete()
+    await_nothing_left(api)
+    assert kuberay_with_ray.kubelet.heads() == []

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from airflow_ray.hooks.ray import RayHook
-from tests.conftest import new_uri
 from tests.kubernetes.api_server import ApiServer
 from tests.kubernetes.kubelet import Fate, Trouble
-from tests.kubernetes.kuberay import WORKLOADS, KubeRay
+from tests.kubernetes.kuberay import WORKLOADS
 from tests.kubernetes.manifests import ray_cluster, workers
-from tests.kubernetes.network import reason_against
 from tests.kubernetes.store import EVENTS, PODS, RAY_CLUSTERS, SERVICES, Write
 
 SECONDS = 120
@@ -105,29 +101,3 @@ def test_cluster_in_a_queue_waits_until_it_is_admitted(api, kuberay):
     assert "insufficient unused quota" in api.store.list(WORKLOADS)[0]["status"]["conditions"][0]["message"]
     kuberay.admit("default", "a")
     await_that(lambda: status_of(api, "a").get("state") == "ready")
-
-
-@pytest.fixture
-def kuberay_with_ray(api: ApiServer) -> Iterator[KubeRay]:
-    if reason := reason_against():
-        pytest.skip(f"A pod cannot have a network of its own: {reason}")
-    with closing(KubeRay(api, real_heads=True)) as kuberay:
-        yield kuberay
-    assert kuberay.errors == []
-
-
-@pytest.mark.slow
-def test_head_is_a_real_one_at_its_own_address_and_ends_with_the_cluster(api, kuberay_with_ray, monkeypatch):
-    create(api, "a")
-    await_that(lambda: status_of(api, "a").get("state") == "ready")
-    address = status_of(api, "a")["head"]["serviceIP"]
-    monkeypatch.setenv("AIRFLOW_CONN_OF_POD", f"ray://:{'0' * 32}@{address}?mode=gateway&connect_timeout=120")
-    with RayHook("of_pod").connect() as hook:
-        uri = new_uri("of_pod")
-        hook.submit(lambda: 41 + 1, uri=uri)
-        hook.wait(uri, timeout=SECONDS)
-        assert hook.get(uri) == 42
-    head = kuberay_with_ray.head_of("a")
-    api.store.delete(RAY_CLUSTERS, "default", "a")
-    await_that(lambda: not api.store.list(PODS))
-    assert head.process.poll() is not None
