@@ -88,6 +88,15 @@ def heads(head, other_head) -> dict[str, int]:
     return {"one": head.ports[0], "two": other_head.ports[0]}
 
 
+@pytest.fixture
+def backend(monkeypatch) -> Iterator[None]:
+    """Let XComs go through the backend, as if the setting had been there when Airflow was imported."""
+    for module in (xcom_of_airflow, task_runner):
+        monkeypatch.setattr(module, "XCom", RayXComBackend)
+    yield
+    xcom._inner_backend.cache_clear()
+
+
 @pytest.fixture(autouse=True)
 def no_scheduler_to_wait_for(monkeypatch):
     monkeypatch.setattr(triggers, "seconds_to_settle", lambda *_: 0.0)
@@ -245,9 +254,7 @@ def total(frame):
 
 
 @pytest.mark.parametrize("run", ["two", pytest.param("one", marks=pytest.mark.slow)])
-def test_all_parts_of_a_dag_run_find_its_cluster(kubernetes, heads, monkeypatch, run):
-    for module in (xcom_of_airflow, task_runner):
-        monkeypatch.setattr(module, "XCom", RayXComBackend)
+def test_all_parts_of_a_dag_run_find_its_cluster(kubernetes, heads, backend, run):
     dag = new_dag()
     with dag:
         made = RayPythonOperator(task_id="make", python_callable=own_head, ray_conn_id=CONN_ID, deferrable=True)
@@ -262,7 +269,6 @@ def test_all_parts_of_a_dag_run_find_its_cluster(kubernetes, heads, monkeypatch,
         release = RayReleaseOperator(task_id="release", ray_conn_id=CONN_ID).as_teardown(setups=made)
         made >> seen >> taken >> frame >> [count, plain] >> release
     finished = run_at(kubernetes, dag, WHERE[run])
-    xcom._inner_backend.cache_clear()
     assert finished.state == "success"
     assert finished.xcom("take") == heads[run]
     assert finished.xcom("count") == finished.xcom("plain") == 45
@@ -346,14 +352,14 @@ def test_cluster_that_does_not_answer_is_told_and_its_checkpoint_serves(kubernet
 
 
 @pytest.mark.parametrize("how", [{"mode": "poke"}, {"deferrable": True}], ids=["poke", "deferred"])
-def test_tasks_take_the_checkpoint_of_a_cluster_that_is_gone(kubernetes, how):
+def test_tasks_take_the_checkpoint_of_a_cluster_that_is_gone(kubernetes, backend, how):
     first, second = new_dag(), new_dag()
     with first:
         RayPythonOperator(
             task_id="make", python_callable=make_frame, op_args=[10], ray_conn_id=CONN_ID, checkpoint=True
         )  # fmt: skip
     run = run_at(kubernetes, first, WHERE["two"])
-    made = run.xcom("make")
+    made, run_id = run.xcom("make"), run.run_id
     del kubernetes.statuses["default", run_name(first.dag_id, run.run_id)]
     with second:
 
@@ -361,12 +367,17 @@ def test_tasks_take_the_checkpoint_of_a_cluster_that_is_gone(kubernetes, how):
         def read():
             return total(RayHook(CONN_ID).get(made))
 
+        @task
+        def pull(ti=None):
+            return total(ti.xcom_pull(task_ids="make", dag_id=first.dag_id, run_id=run_id, map_indexes=-1))
+
         read()
+        pull()
         RayObjectSensor(task_id="see", object_uri=made, poke_interval=0.5, timeout=60, **how)
         lost = str(uri_of("three"))
         RayObjectSensor(task_id="see_lost", object_uri=lost, poke_interval=0.5, timeout=60, **how)
     run = run_dag(second)
-    assert run.xcom("read") == 45
+    assert run.xcom("read") == run.xcom("pull") == 45
     assert (run.task_states("see"), run.task_states("see_lost")) == (["success"], ["failed"])
 
 
