@@ -1,0 +1,100 @@
+"""What Airflow's database knows of Ray: the connections, which of them a run has used, and where the dashboard is."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from airflow.models.connection import Connection
+from airflow.models.renderedtifields import RenderedTaskInstanceFields
+from airflow.models.xcom import XComModel
+from airflow.utils.session import create_session
+from sqlalchemy import Text, cast, select
+
+from airflow_ray._compat import conf
+from airflow_ray.client.connection.settings import CONN_TYPE
+from airflow_ray.exceptions import ObjectURIError
+from airflow_ray.object_uri import SCHEME, ObjectURI
+
+ENVIRONMENT_PREFIX = "AIRFLOW_CONN_"
+XCOM_BACKEND = "airflow_ray.xcom.RayXComBackend"
+# Under which the operators tell the address.
+DASHBOARD_KEY = "_link_RayDashboardLink"
+
+
+class RayConnection(NamedTuple):
+    """An Airflow connection of type ``ray``."""
+
+    conn_id: str
+    team_name: str | None = None
+
+
+def ray_connections() -> list[RayConnection]:
+    """Return the connections of type ``ray`` that Airflow can list: those of its database and of the environment."""
+    found = {each.conn_id: each for each in _of_environment()}
+    with create_session() as session:
+        for connection in session.scalars(select(Connection).where(Connection.conn_type == CONN_TYPE)):
+            team = getattr(connection, "team_name", None)
+            found.setdefault(connection.conn_id, RayConnection(connection.conn_id, team))
+    return [found[conn_id] for conn_id in sorted(found)]
+
+
+def connections_of(dag_id: str, run_id: str, task_id: str | None = None, map_index: int = -1) -> list[str]:
+    """Return the ids of the connections that a run, or one task instance of it, has used.
+
+    That tell the rendered fields of its tasks, of which Airflow keeps those of the latest runs, and the object URIs
+    among its XComs.
+    """
+    found = set()
+    with create_session() as session:
+        for model, column in ((RenderedTaskInstanceFields, "rendered_fields"), (XComModel, "value")):
+            query: Any = select(getattr(model, column)).where(model.dag_id == dag_id, model.run_id == run_id)
+            if task_id is not None:
+                query = query.where(model.task_id == task_id, model.map_index == map_index)
+            if model is XComModel:
+                query = query.where(cast(XComModel.value, Text).like(f'%"{SCHEME}%'))
+            for value in session.scalars(query):
+                found |= _connections_in(value)
+    if conf.get("core", "xcom_backend", fallback="") == XCOM_BACKEND:
+        found.add(conf.get("airflow_ray", "xcom_conn_id", fallback="ray_default"))
+    return sorted(found)
+
+
+def dashboard_url(dag_id: str, run_id: str, task_id: str, map_index: int) -> str | None:
+    """Return where a task has told that the Ray dashboard shows its work."""
+    where = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+    with create_session() as session:
+        value = session.scalar(select(XComModel.value).filter_by(**where, key=DASHBOARD_KEY))
+    text = str(value or "").strip('"')
+    # Whoever may write an XCom must not choose what a browser runs.
+    return text if text.startswith(("http://", "https://")) else None
+
+
+def _of_environment() -> list[RayConnection]:
+    names = [name.removeprefix(ENVIRONMENT_PREFIX) for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)]
+    found = []
+    for name in names:
+        # Somebody else's may be malformed.
+        with suppress(Exception):
+            connection = Connection.get_connection_from_secrets(name.lower())
+            if connection.conn_type == CONN_TYPE:
+                found.append(RayConnection(name.lower()))
+    return found
+
+
+def _connections_in(value: Any) -> set[str]:
+    """Return the connection that rendered fields name, or those of the object URIs in an XCom."""
+    if isinstance(value, dict) and isinstance(value.get("ray_conn_id"), str):
+        return {value["ray_conn_id"]}
+    if isinstance(value, str):
+        if value.startswith(SCHEME):
+            with suppress(ObjectURIError):
+                return {ObjectURI.parse(value).conn_id}
+        # What a task itself has set is JSON inside the JSON of the column.
+        with suppress(ValueError):
+            return _connections_in(json.loads(value)) if value[:1] in ('"', "{", "[") else set()
+        return set()
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return set().union(*map(_connections_in, parts)) if parts else set()
