@@ -19,25 +19,28 @@ DAG_ID = "xgboost_breast_cancer"
 RUN_ID = "manual__2026-11-02"
 RUN_SECONDS = 300.0
 SEEN_MILLISECONDS = 60_000
-SIZE = {"width": 1280, "height": 720}
+WIDTH, HEIGHT = 1280, 720
 
 
 def main() -> None:
     """Write each page in light and in dark."""
     from playwright.sync_api import sync_playwright
 
-    with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
-        with StandaloneAirflow(Path(home), EXAMPLES, {"AIRFLOW_CONN_RAY_DEFAULT": LOCAL_CONNECTION}) as airflow:
-            airflow.wait(DAG_ID, airflow.trigger(DAG_ID, run_id=RUN_ID), RUN_SECONDS)
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-            for theme in ("light", "dark"):
-                page = browser.new_page(viewport=SIZE, color_scheme=theme)
-                page.set_default_timeout(SEEN_MILLISECONDS)
-                for name in _shown(page, airflow.url):
-                    path = IMAGES / f"page-{name}-{theme}.png"
-                    page.screenshot(path=path)
-                    print(path.relative_to(ROOT))
-            browser.close()
+    with (
+        tempfile.TemporaryDirectory() as home,
+        sync_playwright() as playwright,
+        StandaloneAirflow(Path(home), EXAMPLES, {"AIRFLOW_CONN_RAY_DEFAULT": LOCAL_CONNECTION}) as airflow,
+    ):
+        airflow.wait(DAG_ID, airflow.trigger(DAG_ID, run_id=RUN_ID), RUN_SECONDS)
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        for theme in ("light", "dark"):
+            page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=theme)
+            page.set_default_timeout(SEEN_MILLISECONDS)
+            for name in _shown(page, airflow.url):
+                path = IMAGES / f"page-{name}-{theme}.png"
+                page.screenshot(path=path)
+                print(path.relative_to(ROOT))
+        browser.close()
 
 
 def _shown(page: Any, url: str) -> Iterator[str]:

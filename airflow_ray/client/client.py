@@ -228,7 +228,7 @@ class RayClient(OfCluster):
         return objects
 
     def survey(self) -> dict[str, Any]:
-        """Return the versions of the cluster, how many nodes it has, and its resources in all and those that are free."""
+        """Return the versions of the cluster, its nodes, and its resources in all and those that are free."""
         seen: dict[str, Any] = self.link.call("survey")
         return seen
 

@@ -30,7 +30,7 @@ def told_of(outputs: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _told(output: dict[str, Any], max_columns: int | None) -> dict[str, Any]:
-    told = {name: output[name] for name in ("type", "shape", "length", "bytes") if name in output}
+    told: dict[str, Any] = {name: output[name] for name in ("type", "shape", "length", "bytes") if name in output}
     if columns := output.get("columns"):
         told["columns"] = [f"{name}: {type}" if type else name for name, type in columns[:max_columns]]
     return told

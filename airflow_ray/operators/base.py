@@ -182,8 +182,8 @@ class RayOperator(RayArguments):
             from airflow_ray.client.checkpoints import XCOM_KEY, told
 
             context["ti"].xcom_push(XCOM_KEY, told(self._checkpoint_location(), uri))
-        if told := object_xcom.told_of(record["outputs"]):
-            context["ti"].xcom_push(object_xcom.XCOM_KEY, told)
+        if described := object_xcom.told_of(record["outputs"]):
+            context["ti"].xcom_push(object_xcom.XCOM_KEY, described)
         show_spilling(self.log, record["spilled_bytes"])
         tell_assets(context, self.outlets, uri, record["outputs"])
         returned = self._returned(uri, progress)

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import ConnectionDetails, DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
+from airflow.models.connection import Connection
 from airflow.models.dag import DagModel
 from fastapi import Depends, HTTPException, Request
 
@@ -52,9 +53,9 @@ def may_see_logs(user: Any, dag_id: str) -> bool:
     return may(user, "GET", DagAccessEntity.TASK_LOGS, dag_id)
 
 
-def may_see_connection(user: Any, conn_id: str, team_name: str | None) -> bool:
+def may_see_connection(user: Any, conn_id: str) -> bool:
     """Whether a person may see a connection."""
-    details = ConnectionDetails(conn_id=conn_id, team_name=team_name)
+    details = ConnectionDetails(conn_id=conn_id, team_name=Connection.get_team_name(conn_id))
     return get_auth_manager().is_authorized_connection(method="GET", details=details, user=user)
 
 

@@ -26,4 +26,4 @@ async def show_clusters(request: Request, user: Any = access.USER) -> HTMLRespon
 
 
 def _visible(user: Any) -> list[str]:
-    return [each.conn_id for each in records.ray_connections() if access.may_see_connection(user, *each)]
+    return [conn_id for conn_id in records.ray_connections() if access.may_see_connection(user, conn_id)]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from airflow.models.connection import Connection
+from airflow.models.dagrun import DagRun
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
+from airflow.utils.state import State
 from sqlalchemy import Text, cast, select
 
 from airflow_ray._compat import conf
@@ -24,21 +26,11 @@ XCOM_BACKEND = "airflow_ray.xcom.RayXComBackend"
 DASHBOARD_KEY = "_link_RayDashboardLink"
 
 
-class RayConnection(NamedTuple):
-    """An Airflow connection of type ``ray``."""
-
-    conn_id: str
-    team_name: str | None = None
-
-
-def ray_connections() -> list[RayConnection]:
-    """Return the connections of type ``ray`` that Airflow can list: those of its database and of the environment."""
-    found = {each.conn_id: each for each in _of_environment()}
+def ray_connections() -> list[str]:
+    """Return the ids of the connections of type ``ray`` that Airflow can list: of its database and the environment."""
     with create_session() as session:
-        for connection in session.scalars(select(Connection).where(Connection.conn_type == CONN_TYPE)):
-            team = getattr(connection, "team_name", None)
-            found.setdefault(connection.conn_id, RayConnection(connection.conn_id, team))
-    return [found[conn_id] for conn_id in sorted(found)]
+        of_database = session.scalars(select(Connection.conn_id).where(Connection.conn_type == CONN_TYPE)).all()
+    return sorted({*of_database, *_of_environment()})
 
 
 def connections_of(dag_id: str, run_id: str, task_id: str | None = None, map_index: int = -1) -> list[str]:
@@ -62,6 +54,13 @@ def connections_of(dag_id: str, run_id: str, task_id: str | None = None, map_ind
     return sorted(found)
 
 
+def is_under_way(dag_id: str, run_id: str) -> bool:
+    """Whether tasks of a run may still come."""
+    with create_session() as session:
+        state = session.scalar(select(DagRun.state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+    return state in State.unfinished_dr_states
+
+
 def dashboard_url(dag_id: str, run_id: str, task_id: str, map_index: int) -> str | None:
     """Return where a task has told that the Ray dashboard shows its work."""
     where = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
@@ -72,15 +71,15 @@ def dashboard_url(dag_id: str, run_id: str, task_id: str, map_index: int) -> str
     return text if text.startswith(("http://", "https://")) else None
 
 
-def _of_environment() -> list[RayConnection]:
-    names = [name.removeprefix(ENVIRONMENT_PREFIX) for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)]
+def _of_environment() -> list[str]:
+    """Return the ids of those that environment variables define, as Airflow looks them up: in small letters."""
+    names = [name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)]
     found = []
-    for name in names:
-        # Somebody else's may be malformed.
+    for conn_id in (name.removeprefix(ENVIRONMENT_PREFIX).lower() for name in names):
+        # That of somebody else may be malformed.
         with suppress(Exception):
-            connection = Connection.get_connection_from_secrets(name.lower())
-            if connection.conn_type == CONN_TYPE:
-                found.append(RayConnection(name.lower()))
+            if Connection.get_connection_from_secrets(conn_id).conn_type == CONN_TYPE:
+                found.append(conn_id)
     return found
 
 

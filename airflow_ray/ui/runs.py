@@ -43,7 +43,7 @@ async def show_run(
         run_id=run_id,
         answers=answers,
         total=total_bytes(held),
-        goes_on=any(each.goes_on for each in held),
+        goes_on=await run_in_threadpool(records.is_under_way, dag_id, run_id),
         released=released,
         may_release=await run_in_threadpool(access.may_release, user, dag_id),
         may_see_values=await run_in_threadpool(access.may_see_values, user, dag_id),
@@ -65,6 +65,7 @@ async def ask_before_release(request: Request, dag_id: str, run_id: str, uri: st
         run_id=run_id,
         uri=chosen,
         held=held,
+        number=sum(each.type is not None for each in held),
         total=total_bytes(held),
         problems=[answer for answer in answers if answer.problem],
     )

@@ -54,7 +54,7 @@ async def show_task(
         map_index=where[3],
         answers=answers,
         cancelled=cancelled,
-        goes_on=any(work.goes_on for work in works),
+        goes_on=await run_in_threadpool(records.is_under_way, dag_id, run_id),
         dashboard=await run_in_threadpool(records.dashboard_url, *where),
         may_cancel=await run_in_threadpool(access.may_cancel, user, dag_id),
         may_release=await run_in_threadpool(access.may_release, user, dag_id),

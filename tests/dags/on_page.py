@@ -1,4 +1,4 @@
-"""Tasks whose objects and work a person looks at: a wide table with odd names, and one that goes on until it is ended."""
+"""Tasks that a person looks at: a wide table with odd names, and work that goes on until somebody ends it."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -37,8 +38,9 @@ def airflow(head, tmp_path_factory):
     (folder / "dags").mkdir()
     shutil.copy(DAGS / "on_page.py", folder / "dags")
     down = {"conn_type": "ray", "host": "127.0.0.1", "port": free_ports(1)[0], "password": "a-token-of-16-characters"}
+    dashboard = f"http://127.0.0.1:{head.dashboard_port}"
     environment = {
-        "AIRFLOW_CONN_RAY_DEFAULT": head.gateway_uri,
+        "AIRFLOW_CONN_RAY_DEFAULT": f"{head.gateway_uri}&dashboard_url={quote(dashboard, safe='')}",
         "AIRFLOW_CONN_RAY_DOWN": json.dumps({**down, "extra": {"mode": "gateway", "connect_timeout": 2}}),
     }
     users = {"admin": "admin", "viewer": "viewer"}
@@ -83,8 +85,6 @@ def page(page_of):
 
 @pytest.fixture(scope="module")
 def run_address(airflow, run_id):
-    from urllib.parse import quote
-
     return f"{airflow.url}/dags/on_page/runs/{quote(run_id)}"
 
 
@@ -93,7 +93,7 @@ def frame_of(page):
 
 
 def row_of(page, task):
-    return frame_of(page).locator("tbody tr", has=page.get_by_role("link", name=task, exact=True))
+    return frame_of(page).locator("tbody tr", has=page.locator(f"th > a:text-is('{task}')"))
 
 
 # The tests of this file follow one run from its first object to its release.
@@ -138,7 +138,8 @@ def test_dashboard_opens_beside_airflow(page, run_address):
     link = frame_of(page).get_by_role("link", name="Ray dashboard")
     with page.context.expect_page() as opened:
         link.click()
-    assert "/#/jobs/" in opened.value.url
+    assert opened.value.opener() is None
+    assert "/#/jobs/" in link.get_attribute("href")
     opened.value.close()
 
 

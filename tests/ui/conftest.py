@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 from airflow.api_fastapi.app import create_auth_manager
@@ -52,4 +53,4 @@ def user(browser_of) -> TestClient:
 
 
 def run_address(run: DagRunResult, dag_id: str) -> str:
-    return f"{URL_PREFIX}/dags/{dag_id}/runs/{run.run_id}"
+    return f"{URL_PREFIX}/dags/{dag_id}/runs/{quote(run.run_id, safe='')}"

@@ -238,8 +238,13 @@ class Record:
 
         :param places: of the refs of all outputs, as :func:`~airflow_ray.cluster.owner.store.places_of` returns them.
         """
-        known = {"record_id": self.record_id, "state": self.state.value, "age": time.time() - self.submitted_at}
-        known |= {"detail": self.detail, "inputs": [(name, key) for name, key, _ in self.inputs]}
+        known: dict[str, Any] = {
+            "record_id": self.record_id,
+            "state": self.state.value,
+            "age": time.time() - self.submitted_at,
+            "detail": self.detail,
+            "inputs": [(name, key) for name, key, _ in self.inputs],
+        }
         if self.finished_at is not None:
             known["age"] = time.time() - self.finished_at
         keys = [*self.refs, *sorted(self.lost)]
