@@ -182,7 +182,7 @@ class RayHook(BaseHook):
 
         Of each object that is ``uri``, ``state``, ``type``, ``rows``, ``columns``, ``bytes``, ``node``, ``age`` in
         seconds since its work ended, ``checkpoint`` (its path) and ``spilled`` (whether Ray has ever written it to disk
-        for lack of room); of its work ``detail`` (what it waits for) and, for the first object, ``inputs`` (their URIs).
+        for lack of room). Its work tells ``detail``, what it waits for, and with its first object its ``inputs``.
         Work that has no outputs is listed under the key ``return_value``. What is not known is None.
 
         :param dag_id: only those of a DAG.

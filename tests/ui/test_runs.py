@@ -152,6 +152,8 @@ def test_cluster_that_is_down_is_told_and_the_rest_stays(user, head, monkeypatch
     assert ">make</a>" in answer.text
     section = answer.text.partition(">ray_gone</h2>")[2].partition("</section>")[0]
     assert "127.0.0.1:9" in section
+    released = user.post(f"{run_address(run, dag.dag_id)}/release", headers=SAME_ORIGIN)
+    assert released.headers["location"].endswith("?released=1")
 
 
 def test_run_that_has_not_used_ray_says_so(user, database):
