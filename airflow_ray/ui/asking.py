@@ -73,6 +73,18 @@ async def ask_all(conn_ids: list[str], question: Callable[[RayClient], T]) -> li
     return await asyncio.gather(*(ask(conn_id, question) for conn_id in conn_ids))
 
 
+async def within(function: Callable[[], T], seconds: float = SECONDS) -> T | None:
+    """Return what a function returns that may wait for others, or None where that takes too long or fails."""
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(_threads().submit(function)), seconds)
+    except (TimeoutError, asyncio.TimeoutError):
+        return None
+    # What is asked for is not worth the page.
+    except Exception:
+        log.exception("A part of the Ray page could not be made")
+        return None
+
+
 def _asked(conn_id: str, question: Callable[[RayClient], T], seconds: float) -> T:
     try:
         with RayClient(conn_id, LookingLink(conn_id, seconds)).connect() as client:

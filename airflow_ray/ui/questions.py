@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.protocol import State
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 PREVIEW_ROWS = 10
 # For an answer that there is none yet to come in time.
 PREVIEW_SECONDS = 2.0
-TAIL_LINES = 200
-TAIL_BYTES = 64 * 1024
 # What people know under another name than Ray's, and how it is counted.
 RESOURCES = {"CPU": "CPUs", "GPU": "GPUs", "memory": "memory", "object_store_memory": "object store"}
 IN_BYTES = ("memory", "object_store_memory")
@@ -67,15 +65,13 @@ class Work:
 
     :param described: the answer of ``describe``.
     :param objects: what it has made, or itself where that is nothing yet.
-    :param lines: the last lines of its log, ``skipped`` how many came before them.
+    :param inputs: each with where it came from: ``store``, ``lineage`` or ``checkpoint``.
     """
 
     uri: ObjectURI
     described: dict[str, Any]
     objects: list[HeldObject]
     inputs: list[tuple[ObjectURI, str]]
-    lines: list[str] = field(default_factory=list)
-    skipped: int = 0
 
     @property
     def goes_on(self) -> bool:
@@ -126,14 +122,12 @@ def objects_of(client: RayClient, dag_id: str | None = None, run_id: str | None 
     return sorted(with_users, key=lambda each: (each.uri.task_id, each.uri.map_index, each.uri.region, each.uri.key))
 
 
-def work_of(client: RayClient, dag_id: str, run_id: str, task_id: str, map_index: int, with_log: bool) -> list[Work]:
-    """Return what the owner knows of the work of one task instance; a task in a loop has several pieces of it.
-
-    :param with_log: whether its log may be seen.
-    """
+def work_of(client: RayClient, dag_id: str, run_id: str, task_id: str, map_index: int) -> list[Work]:
+    """Return what the owner knows of the work of one task instance; a task in a loop has several pieces of it."""
     entries = objects_of(client, dag_id, run_id)
     own = [each for each in entries if (each.uri.task_id, each.uri.map_index) == (task_id, map_index)]
-    return [_work(client, [each for each in own if each.uri.work == name], with_log) for name in _works(own)]
+    names = dict.fromkeys(each.uri.work for each in own)
+    return [_work(client, [each for each in own if each.uri.work == name]) for name in names]
 
 
 def cluster_of(client: RayClient, dag_ids: set[str]) -> Cluster:
@@ -156,24 +150,14 @@ def preview_of(client: RayClient, uri: ObjectURI) -> dict[str, Any]:
     return client.sample(uri, PREVIEW_ROWS, PREVIEW_SECONDS)
 
 
-def _work(client: RayClient, objects: list[HeldObject], with_log: bool) -> Work:
+def _work(client: RayClient, objects: list[HeldObject]) -> Work:
     uri = objects[0].uri.with_key(RETURN_VALUE)
     described = client.describe(uri)
     inputs = [
         (ObjectURI.of_record(uri.conn_id, each["record_id"], each["key"]), each["source"])
         for each in described.get("inputs", ())
     ]
-    end = described.get("log_lines", 0)
-    lines: list[str] = []
-    if with_log and end:
-        lines = client.logs(uri, max(0, end - TAIL_LINES))[-TAIL_LINES:]
-        while lines and sum(map(len, lines)) > TAIL_BYTES:
-            lines = lines[1:]
-    return Work(uri, described, objects, inputs, lines, end - len(lines) if with_log else 0)
-
-
-def _works(objects: list[HeldObject]) -> list[str]:
-    return list(dict.fromkeys(each.uri.work for each in objects))
+    return Work(uri, described, objects, inputs)
 
 
 def _held(entry: dict[str, Any]) -> HeldObject:

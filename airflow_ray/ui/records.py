@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from contextlib import suppress
 from typing import Any
 
 from airflow.models.connection import Connection
 from airflow.models.dagrun import DagRun
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
+from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
+from airflow.utils.log.log_reader import TaskLogReader
 from airflow.utils.session import create_session
 from airflow.utils.state import State
 from sqlalchemy import Text, cast, select
+from sqlalchemy.orm import joinedload
 
 from airflow_ray._compat import conf
 from airflow_ray.client.connection.settings import CONN_TYPE
@@ -69,6 +73,21 @@ def dashboard_url(dag_id: str, run_id: str, task_id: str, map_index: int) -> str
     text = str(value or "").strip('"')
     # Whoever may write an XCom must not choose what a browser runs.
     return text if text.startswith(("http://", "https://")) else None
+
+
+def log_tail(dag_id: str, run_id: str, task_id: str, map_index: int, lines: int) -> list[str]:
+    """Return the last lines of the log of a task instance as Airflow shows it, which hides secrets.
+
+    It may take as long as the machine that has the log.
+    """
+    where = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+    query: Any = select(TaskInstance).filter_by(**where).options(joinedload(TaskInstance.dag_run))
+    with create_session() as session:
+        instance = session.scalar(query)
+        if instance is None or not instance.try_number:
+            return []
+        entries, _ = TaskLogReader().read_log_chunks(instance, instance.try_number, {"download_logs": True})
+        return [str(getattr(entry, "event", entry)) for entry in deque(entries, lines)]
 
 
 def _of_environment() -> list[str]:

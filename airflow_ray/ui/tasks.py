@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
 from airflow_ray.ui import access, records
-from airflow_ray.ui.asking import ask, ask_all
+from airflow_ray.ui.asking import ask, ask_all, within
 from airflow_ray.ui.questions import preview_of, work_of
 from airflow_ray.ui.rendering import Links, rendered
 from airflow_ray.ui.runs import PATH, own_uri, require_used
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from airflow_ray.client.client import RayClient
     from airflow_ray.object_uri import ObjectURI
     from airflow_ray.ui.questions import Work
+
+TAIL_LINES = 200
 
 router = APIRouter(prefix=f"{PATH}/tasks/{{task_id}}/{{map_index}}")
 
@@ -41,7 +44,8 @@ async def show_task(
     where = dag_id, run_id, task_id, _index(map_index)
     conn_ids = await run_in_threadpool(records.connections_of, *where)
     may_see_logs = await run_in_threadpool(access.may_see_logs, user, dag_id)
-    answers = await ask_all(conn_ids, partial(_work_of, *where, may_see_logs))
+    reading = within(partial(records.log_tail, *where, TAIL_LINES)) if may_see_logs else _nothing()
+    answers, log = await asyncio.gather(ask_all(conn_ids, partial(_work_of, *where)), reading)
     works = [each for answer in answers for each in answer.value or ()]
     inputs = {uri.dag_id for work in works for uri, _ in work.inputs}
     visible = {dag_id: await run_in_threadpool(access.may_see_values, user, dag_id) for dag_id in {*inputs, dag_id}}
@@ -59,6 +63,7 @@ async def show_task(
         may_cancel=await run_in_threadpool(access.may_cancel, user, dag_id),
         may_release=await run_in_threadpool(access.may_release, user, dag_id),
         may_see_logs=may_see_logs,
+        log=log,
         visible=visible,
     )
 
@@ -91,6 +96,10 @@ async def cancel(request: Request, dag_id: str, run_id: str, task_id: str, map_i
     return RedirectResponse(f"{here}?cancelled={bool(answer.value)}", 303)
 
 
+async def _nothing() -> list[str]:
+    return []
+
+
 async def _chosen(uri: str, dag_id: str, run_id: str, task_id: str, map_index: str) -> ObjectURI:
     """Return the object URI that a request names, of that task instance."""
     chosen = own_uri(uri, dag_id, run_id)
@@ -107,8 +116,8 @@ def _index(map_index: str) -> int:
         return -1
 
 
-def _work_of(dag_id: str, run_id: str, task_id: str, map_index: int, with_log: bool, client: RayClient) -> list[Work]:
-    return work_of(client, dag_id, run_id, task_id, map_index, with_log)
+def _work_of(dag_id: str, run_id: str, task_id: str, map_index: int, client: RayClient) -> list[Work]:
+    return work_of(client, dag_id, run_id, task_id, map_index)
 
 
 def _preview_of(uri: ObjectURI, client: RayClient) -> dict[str, Any]:
