@@ -57,8 +57,8 @@ def _shown(page: Any, url: str) -> Iterator[str]:
     page.goto(f"{url}/plugin/ray")
     frame.get_by_role("columnheader", name="Free").wait_for()
     yield "clusters"
-    page.goto(f"{run}/tasks/split/xcom")
-    page.get_by_text("ray_object").first.wait_for()
+    page.goto(f"{run}/tasks/load/xcom")
+    page.get_by_text("shape").first.wait_for()
     yield "xcom"
 
 

@@ -12,6 +12,7 @@ from airflow.models.connection import Connection
 from airflow.models.dagrun import DagRun
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.models.taskinstance import TaskInstance
+from airflow.models.trigger import Trigger
 from airflow.models.xcom import XComModel
 from airflow.utils.log.log_reader import TaskLogReader
 from airflow.utils.session import create_session
@@ -81,7 +82,10 @@ def log_tail(dag_id: str, run_id: str, task_id: str, map_index: int, lines: int)
     It may take as long as the machine that has the log.
     """
     where = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
-    query: Any = select(TaskInstance).filter_by(**where).options(joinedload(TaskInstance.dag_run))
+    # What reads the log ends the session.
+    more = TaskInstance.dag_run, TaskInstance.dag_model, TaskInstance.trigger
+    query: Any = select(TaskInstance).filter_by(**where).options(*map(joinedload, more))
+    query = query.options(joinedload(TaskInstance.trigger).joinedload(Trigger.triggerer_job))
     with create_session() as session:
         instance = session.scalar(query)
         if instance is None or not instance.try_number:

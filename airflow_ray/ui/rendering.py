@@ -94,12 +94,19 @@ def _environment() -> Environment:
         "moment": _moment,
         "amount": lambda amount: f"{amount:,.2f}".rstrip("0").rstrip("."),
         "quantity": quantity,
+        "short": _short,
     }
     return environment
 
 
 def _moment(timestamp: float) -> str:
     return f"{datetime.fromtimestamp(timestamp, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _short(type_name: str) -> str:
+    """Return the name of a class as people call it: by its package, without the modules in between."""
+    package, _, rest = type_name.partition(".")
+    return f"{package}.{rest.rpartition('.')[2]}" if rest else package
 
 
 def _part(text: str) -> str:

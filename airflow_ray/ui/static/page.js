@@ -10,11 +10,13 @@ function airflow() {
 }
 
 function takeTheme() {
-  const root = airflow()?.document.documentElement;
-  if (!root) return;
+  const outer = airflow();
+  if (!outer) return;
+  const root = outer.document.documentElement;
   const take = () => {
     const theme = ["dark", "light"].find((name) => root.classList.contains(name));
     if (theme) document.documentElement.dataset.theme = theme;
+    document.documentElement.style.setProperty("--ground", outer.getComputedStyle(outer.document.body).backgroundColor);
   };
   take();
   new MutationObserver(take).observe(root, { attributeFilter: ["class"] });
