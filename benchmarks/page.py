@@ -53,6 +53,7 @@ import json, sys
 import psutil
 from airflow.api_fastapi.app import create_app
 create_app()
+assert "airflow_ray.ui.plugin" in sys.modules, "this package is not installed with its entry points"
 print(json.dumps([psutil.Process().memory_info().rss / 1e6, sorted(sys.modules)]))
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from contextlib import suppress
@@ -58,7 +59,9 @@ def _shown(page: Any, url: str) -> Iterator[str]:
     frame.get_by_role("columnheader", name="Free").wait_for()
     yield "clusters"
     page.goto(f"{run}/tasks/load/xcom")
-    page.get_by_text("shape").first.wait_for()
+    page.get_by_text("ray_object").first.wait_for()
+    page.get_by_role("button", name=re.compile("expand", re.IGNORECASE)).first.click()
+    page.get_by_text('"shape"').first.wait_for()
     yield "xcom"
 
 

@@ -87,7 +87,7 @@ async def within(function: Callable[[], T], seconds: float = SECONDS) -> T | Non
 
 def _asked(conn_id: str, question: Callable[[RayClient], T], seconds: float) -> T:
     try:
-        with RayClient(conn_id, LookingLink(conn_id, seconds)).connect() as client:
+        with RayClient(conn_id, link=LookingLink(conn_id, seconds)).connect() as client:
             return question(client)
     finally:
         with _lock:

@@ -90,7 +90,8 @@ def log_tail(dag_id: str, run_id: str, task_id: str, map_index: int, lines: int)
         instance = session.scalar(query)
         if instance is None or not instance.try_number:
             return []
-        entries, _ = TaskLogReader().read_log_chunks(instance, instance.try_number, {"download_logs": True})
+        whole: Any = {"download_logs": True}
+        entries, _ = TaskLogReader().read_log_chunks(instance, instance.try_number, whole)
         return [str(getattr(entry, "event", entry)) for entry in deque(entries, lines)]
 
 

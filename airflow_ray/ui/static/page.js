@@ -9,6 +9,14 @@ function airflow() {
   }
 }
 
+function groundIn(outer) {
+  for (let each = window.frameElement; each; each = each.parentElement) {
+    const color = outer.getComputedStyle(each).backgroundColor;
+    if (color !== "rgba(0, 0, 0, 0)") return color;
+  }
+  return null;
+}
+
 function takeTheme() {
   const outer = airflow();
   if (!outer) return;
@@ -16,7 +24,7 @@ function takeTheme() {
   const take = () => {
     const theme = ["dark", "light"].find((name) => root.classList.contains(name));
     if (theme) document.documentElement.dataset.theme = theme;
-    document.documentElement.style.setProperty("--ground", outer.getComputedStyle(outer.document.body).backgroundColor);
+    document.documentElement.style.setProperty("--ground", groundIn(outer));
   };
   take();
   new MutationObserver(take).observe(root, { attributeFilter: ["class"] });
