@@ -105,6 +105,7 @@ def test_wheel_brings_the_page_with_its_files(installed_wheel):
         "from airflow.plugins_manager import get_fastapi_plugins\n"
         "from airflow_ray.ui.rendering import FOLDER\n"
         "names = [each['name'] for each in get_fastapi_plugins()[0]]\n"
-        "print(names.count('Ray page'), (FOLDER / 'templates/run.html').exists(), (FOLDER / 'static/page.js').exists())\n"
+        "files = FOLDER / 'templates/run.html', FOLDER / 'static/page.js'\n"
+        "print(names.count('Ray page'), *(each.exists() for each in files))\n"
     )
     assert output_of(script, str(installed_wheel)).splitlines()[-1] == "1 True True"
