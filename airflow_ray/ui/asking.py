@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+# The ids of a DAG and of a run of it.
+Run = tuple["str | None", "str | None"]
 
 SECONDS = 3.0
 # A name that does not resolve, for example, is waited for longer than one asks.
@@ -46,15 +48,18 @@ class Answer(Generic[T]):
     problem: str | None = None
 
 
-async def ask(conn_id: str, question: Callable[[RayClient], T], seconds: float = SECONDS) -> Answer[T]:
+async def ask(
+    conn_id: str, question: Callable[[RayClient], T], of: Run = (None, None), seconds: float = SECONDS
+) -> Answer[T]:
     """Ask one cluster, and return after so many seconds whatever comes.
 
     :param question: is called in a thread, with a connected client.
+    :param of: DAG and run of the cluster, where the connection leads to one for each.
     """
     if not _begin(conn_id):
         return Answer(conn_id, problem="It is being asked already, and has not answered yet. Try again in a while.")
     try:
-        asked = asyncio.wrap_future(_threads().submit(_asked, conn_id, question, seconds))
+        asked = asyncio.wrap_future(_threads().submit(_asked, conn_id, question, of, seconds))
         return Answer(conn_id, value=await asyncio.wait_for(asked, seconds))
     except (TimeoutError, asyncio.TimeoutError):
         return Answer(conn_id, problem=f"It did not answer within {seconds:g} seconds.")
@@ -68,9 +73,9 @@ async def ask(conn_id: str, question: Callable[[RayClient], T], seconds: float =
         return Answer(conn_id, problem=f"{type(error).__name__}: {first_lines(error)}")
 
 
-async def ask_all(conn_ids: list[str], question: Callable[[RayClient], T]) -> list[Answer[T]]:
+async def ask_all(conn_ids: list[str], question: Callable[[RayClient], T], of: Run = (None, None)) -> list[Answer[T]]:
     """Ask several clusters the same at the same time."""
-    return await asyncio.gather(*(ask(conn_id, question) for conn_id in conn_ids))
+    return await asyncio.gather(*(ask(conn_id, question, of) for conn_id in conn_ids))
 
 
 async def within(function: Callable[[], T], seconds: float = SECONDS) -> T | None:
@@ -85,9 +90,9 @@ async def within(function: Callable[[], T], seconds: float = SECONDS) -> T | Non
         return None
 
 
-def _asked(conn_id: str, question: Callable[[RayClient], T], seconds: float) -> T:
+def _asked(conn_id: str, question: Callable[[RayClient], T], of: Run, seconds: float) -> T:
     try:
-        with RayClient(conn_id, link=LookingLink(conn_id, seconds)).connect() as client:
+        with RayClient(conn_id, link=LookingLink(conn_id, seconds)).at(*of).connect() as client:
             return question(client)
     finally:
         with _lock:

@@ -78,9 +78,9 @@ async def release(request: Request, dag_id: str, run_id: str, uri: str = Form(""
     if uri:
         chosen = own_uri(uri, dag_id, run_id)
         require_used(chosen, conn_ids)
-        answers = await ask_all([chosen.conn_id], partial(_release_one, chosen))
+        answers = await ask_all([chosen.conn_id], partial(_release_one, chosen), (dag_id, run_id))
     else:
-        answers = await ask_all(conn_ids, partial(_release_run, dag_id, run_id))
+        answers = await ask_all(conn_ids, partial(_release_run, dag_id, run_id), (dag_id, run_id))
     problems = [answer.problem for answer in answers if answer.problem]
     # Beside a cluster that has answered, the page of the run tells of one that has not.
     if problems and len(problems) == len(answers):
@@ -115,7 +115,7 @@ def require_used(uri: ObjectURI, conn_ids: list[str]) -> None:
 
 async def _objects(dag_id: str, run_id: str) -> list[Answer[list[HeldObject]]]:
     conn_ids = await run_in_threadpool(records.connections_of, dag_id, run_id)
-    return await ask_all(conn_ids, partial(_objects_of_run, dag_id, run_id))
+    return await ask_all(conn_ids, partial(_objects_of_run, dag_id, run_id), (dag_id, run_id))
 
 
 def _objects_of_run(dag_id: str, run_id: str, client: RayClient) -> list[HeldObject]:

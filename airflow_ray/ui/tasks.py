@@ -45,7 +45,7 @@ async def show_task(
     conn_ids = await run_in_threadpool(records.connections_of, *where)
     may_see_logs = await run_in_threadpool(access.may_see_logs, user, dag_id)
     reading = within(partial(records.log_tail, *where, TAIL_LINES)) if may_see_logs else _nothing()
-    answers, log = await asyncio.gather(ask_all(conn_ids, partial(_work_of, *where)), reading)
+    answers, log = await asyncio.gather(ask_all(conn_ids, partial(_work_of, *where), where[:2]), reading)
     works = [each for answer in answers for each in answer.value or ()]
     inputs = {uri.dag_id for work in works for uri, _ in work.inputs}
     visible = {dag_id: await run_in_threadpool(access.may_see_values, user, dag_id) for dag_id in {*inputs, dag_id}}
@@ -72,7 +72,7 @@ async def show_task(
 async def show_rows(request: Request, dag_id: str, run_id: str, task_id: str, map_index: str, uri: str) -> HTMLResponse:
     """Show the columns and first rows of an object."""
     chosen = await _chosen(uri, dag_id, run_id, task_id, map_index)
-    answer = await ask(chosen.conn_id, partial(_preview_of, chosen))
+    answer = await ask(chosen.conn_id, partial(_preview_of, chosen), (dag_id, run_id))
     return rendered(request, "rows.html", uri=chosen, answer=answer)
 
 
@@ -89,7 +89,7 @@ async def ask_before_cancel(
 async def cancel(request: Request, dag_id: str, run_id: str, task_id: str, map_index: str, uri: str = Form()) -> Any:
     """Cancel work with all that it has started."""
     chosen = await _chosen(uri, dag_id, run_id, task_id, map_index)
-    answer = await ask(chosen.conn_id, partial(_cancel, chosen))
+    answer = await ask(chosen.conn_id, partial(_cancel, chosen), (dag_id, run_id))
     if answer.problem:
         return rendered(request, "refused.html", 503, words=answer.problem)
     here = Links(request.scope["root_path"]).task(chosen)

@@ -43,14 +43,14 @@ def survey(client):
 
 def test_cluster_that_is_silent_is_given_up(connection, silent_port):
     conn_id = connection("page_silent", **gateway(silent_port))
-    answer = asyncio.run(ask(conn_id, survey, 0.5))
+    answer = asyncio.run(ask(conn_id, survey, seconds=0.5))
     assert answer.value is None
     assert answer.problem
 
 
 def test_function_that_does_not_return_is_given_up(head):
     release = threading.Event()
-    answer = asyncio.run(ask("ray_gateway", lambda _: release.wait(60), 0.5))
+    answer = asyncio.run(ask("ray_gateway", lambda _: release.wait(60), seconds=0.5))
     release.set()
     assert answer.value is None
     assert answer.problem
@@ -65,7 +65,7 @@ def test_few_wait_for_one_cluster_at_a_time(head):
         return release.wait(60)
 
     async def scene():
-        waiting = [asyncio.create_task(ask("ray_gateway", wait, 60)) for _ in range(MAX_OF_ONE)]
+        waiting = [asyncio.create_task(ask("ray_gateway", wait, seconds=60)) for _ in range(MAX_OF_ONE)]
         for _ in waiting:
             await asyncio.to_thread(begun.acquire)
         one_more = await ask("ray_gateway", survey)
@@ -103,10 +103,18 @@ def test_namespace_in_which_nothing_has_run_is_left_without_an_owner(head, monke
         ({"extra": {"mode": "gateway"}, "host": "127.0.0.1"}, "needs a token"),
         ({"extra": {"mode": "driver"}}, "names no host"),
         ({"conn_type": "http", "host": "127.0.0.1"}, "not 'ray'"),
+        ({"extra": {"mode": "gateway"}, "host": "{run}.example.com", "password": TOKEN}, "run"),
     ],
 )
 def test_connection_that_cannot_be_used_is_told(connection, fields, told):
     assert told in asyncio.run(ask(connection("page_wrong", **fields), survey)).problem
+
+
+def test_cluster_of_a_run_is_asked_at_its_own_address(connection):
+    conn_id = connection("page_of_run", **{**gateway(9), "host": "{run}.invalid"})
+    answer = asyncio.run(ask(conn_id, survey, ("sales", "by_hand")))
+    assert ".invalid" in answer.problem
+    assert "{run}" not in answer.problem
 
 
 def test_connection_that_is_not_there_is_told():

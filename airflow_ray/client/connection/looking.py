@@ -33,18 +33,10 @@ class LookingLink(Link):
         self._deadline = time.monotonic() + seconds
 
     @contextmanager
-    def connect(self, seconds: float = float("inf")) -> Iterator[None]:
-        """Hold one connection for as long as the context lasts.
-
-        :param seconds: until when it must be there, where that is before the deadline of all.
-        :raises RayConnectionError: no gateway runs there, or it does not answer in time.
-        """
-        if self._session is not None:
-            yield
-            return
-        peer = _peer(self.settings)
+    def _connected(self, seconds: float) -> Iterator[None]:
+        peer = _peer(self._settings_within(min(seconds, self._left())).located())
         try:
-            peer.find(min(self._deadline, time.monotonic() + seconds))
+            peer.find(self._deadline)
             self._session = GatewaySession(peer, self._left())
             yield
         finally:

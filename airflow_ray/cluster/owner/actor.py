@@ -53,8 +53,7 @@ def _of_record(method: Callable[..., Any]) -> Callable[..., Any]:
 class Owner(Views):
     """A desk that passes calls on to those who decide.
 
-    It never unpickles user code. A ref reaches it inside a list only, since Ray replaces a ref that is
-    an argument itself by its value, and leaves it in a list only.
+    It never unpickles user code. A ref reaches it in a list only: Ray replaces one that is an argument by its value.
 
     :param release: as for :class:`~airflow_ray.cluster.owner.keeper.Build`, and so is the ``digest``.
     """
@@ -62,7 +61,6 @@ class Owner(Views):
     def __init__(self, release: str, digest: str) -> None:
         import ray
 
-        super().__init__()
         handle = ray.get_runtime_context().current_actor
         self._greeting: Greeting = {
             "release": release,

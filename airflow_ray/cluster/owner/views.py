@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import failure_of
@@ -18,13 +19,15 @@ MAX_SAMPLES = 16
 
 
 class Views:
-    """The part of the owner that people look through: it changes nothing, and keeps nothing alive."""
+    """The part of the owner that people look through, and change nothing by it."""
 
     _records: Records
     _ray: RayCalls
 
-    def __init__(self) -> None:
-        self._samples: dict[tuple[str, str, int], asyncio.Task[dict[str, Any]]] = {}
+    @cached_property
+    def _samples(self) -> dict[tuple[str, str, int], asyncio.Task[dict[str, Any]]]:
+        """The first rows that are being read, and those that somebody is yet to fetch."""
+        return {}
 
     async def find(
         self, record_id: str, key: str, collect: bool = False

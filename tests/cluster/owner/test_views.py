@@ -14,7 +14,6 @@ class Shown(Views):
     """The owner of one object, which is read as soon as ``gate`` is open."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.gate = asyncio.Event()
         self.reads = 0
         self.error = None
