@@ -149,6 +149,16 @@ def get_provider_info() -> dict[str, Any]:
             "airflow_ray": {
                 "description": "Settings of the Ray provider.",
                 "options": {
+                    "page": {
+                        "description": (
+                            "Whether Airflow's UI has the Ray page: in its navigation, on each DAG run and on each "
+                            "task instance. Read when Airflow starts."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": None,
+                        "default": "True",
+                    },
                     "local_head_dir": {
                         "description": (
                             "Folder for the address, token and log of the embedded Ray head that connections in "

@@ -57,6 +57,7 @@ def _parts(quick: bool) -> dict[str, Callable[[], Iterable[Result]]]:
         handover,
         mapped_tasks,
         operator_cost,
+        page,
         parsing,
         scale,
         transfer,
@@ -79,6 +80,7 @@ def _parts(quick: bool) -> dict[str, Callable[[], Iterable[Result]]]:
             "checkpoints": lambda: checkpoints.run((8,), 8, 1),
             "tuning": lambda: tuning.run(1, 1),
             "scale": lambda: scale.run((2, 4), 8, 0, 1),
+            "page": lambda: page.run(5, 1),
         }
     return {
         "parsing": lambda: parsing.run(5),
@@ -93,6 +95,7 @@ def _parts(quick: bool) -> dict[str, Callable[[], Iterable[Result]]]:
         "tuning": lambda: tuning.run(2, 3),
         "scale": lambda: scale.run((10, 100, 1000), 10_000, 200),
         "whole DAG": lambda: whole_dag.run({1: 1.0, 640: 1 / 3}, 3),
+        "page": lambda: page.run(500, 3),
         "mapped tasks": lambda: mapped_tasks.run(300),
     }
 

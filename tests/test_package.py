@@ -97,3 +97,15 @@ def test_wheel_shows_provider_connection_type_and_decorator(installed_wheel):
         "print('airflow-ray' in manager.providers, manager.hooks['ray'].hook_name, task.ray.__name__)\n"
     )
     assert output_of(script, str(installed_wheel)).splitlines()[-1] == "True Ray ray_task"
+
+
+@pytest.mark.slow
+def test_wheel_brings_the_page_with_its_files(installed_wheel):
+    script = (
+        "from airflow.plugins_manager import get_fastapi_plugins\n"
+        "from airflow_ray.ui.rendering import FOLDER\n"
+        "names = [each['name'] for each in get_fastapi_plugins()[0]]\n"
+        "files = FOLDER / 'templates/run.html', FOLDER / 'static/page.js'\n"
+        "print(names.count('Ray page'), *(each.exists() for each in files))\n"
+    )
+    assert output_of(script, str(installed_wheel)).splitlines()[-1] == "1 True True"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -33,7 +34,7 @@ FINISHED_STATES = frozenset({"success", "failed"})
 
 
 class StandaloneAirflow:
-    """``airflow standalone`` on free ports of this machine, with everybody an admin.
+    """``airflow standalone`` on free ports of this machine, with everybody an admin unless there are ``users``.
 
     As a context manager it starts Airflow and waits until it is healthy; at the end it stops all of
     Airflow's processes and the embedded Ray head that its tasks have started.
@@ -41,6 +42,7 @@ class StandaloneAirflow:
     :param home: the ``AIRFLOW_HOME``, made if there is none; it can be used again.
     :param dags_folder: the folder of the DAG files.
     :param environment: further environment variables.
+    :param users: the role of each user by name, which is the password too; there must be an ``admin``.
 
     >>> with StandaloneAirflow(Path("/tmp/home"), Path("examples")) as airflow:  # doctest: +SKIP
     ...     run_id = airflow.trigger("xgboost_breast_cancer")
@@ -48,8 +50,15 @@ class StandaloneAirflow:
     'success'
     """
 
-    def __init__(self, home: Path, dags_folder: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        dags_folder: Path,
+        environment: dict[str, str] | None = None,
+        users: dict[str, str] | None = None,
+    ) -> None:
         self.home = home
+        self._users = users
         api_port, worker_log_port, trigger_log_port = free_ports(3)
         self.url = f"http://127.0.0.1:{api_port}"
         self.environment = {
@@ -71,6 +80,7 @@ class StandaloneAirflow:
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "AIRFLOW__AIRFLOW_RAY__LOCAL_HEAD_DIR": str(home / "ray"),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            **self._of_users(),
             **(environment or {}),
         }
         self._log = home / "standalone.log"
@@ -90,6 +100,16 @@ class StandaloneAirflow:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def token(self, user: str = "admin") -> str:
+        """Return what a user is known by, in a header or as the cookie ``_token``."""
+        address = f"{self.url}/auth/token"
+        if self._users is None:
+            answer = self._http.get(address, timeout=ANSWER_SECONDS)
+        else:
+            answer = self._http.post(address, json={"username": user, "password": user}, timeout=ANSWER_SECONDS)
+        answer.raise_for_status()
+        return str(answer.json()["access_token"])
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, run_id: str | None = None) -> str:
         """Start a run of a DAG as soon as its file is parsed and return the run's id.
@@ -156,6 +176,17 @@ class StandaloneAirflow:
         body |= {"include_downstream": downstream}
         self._post(f"dags/{dag_id}/clearTaskInstances", body)
 
+    def processes(self, *words: str) -> list[psutil.Process]:
+        """Return the processes of Airflow's whose command lines have one of these words."""
+        if self._process is None:
+            return []
+        found = []
+        for each in psutil.Process(self._process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if any(word in " ".join(each.cmdline()) for word in words):
+                    found.append(each)
+        return found
+
     def kill_triggerer(self) -> None:
         """End the triggerer's processes at once with SIGKILL and start another one."""
         if self._process is None:
@@ -182,6 +213,19 @@ class StandaloneAirflow:
         command = [sys.executable, "-m", "airflow_ray.hooks.local_head", "stop"]
         subprocess.run(command, env=self.environment, capture_output=True, check=False, start_new_session=True)
 
+    def _of_users(self) -> dict[str, str]:
+        """Return the settings of Airflow that make the users."""
+        if self._users is None:
+            return {}
+        passwords = self.home / "passwords.json"
+        self.home.mkdir(parents=True, exist_ok=True)
+        passwords.write_text(json.dumps({name: name for name in self._users}))
+        return {
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(map(":".join, self._users.items())),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+        }
+
     def _start(self) -> None:
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
@@ -193,8 +237,7 @@ class StandaloneAirflow:
                 start_new_session=True,
             )
         self._until(self._healthy, "Airflow does not start")
-        token = self._http.get(f"{self.url}/auth/token", timeout=ANSWER_SECONDS).json()["access_token"]
-        self._http.headers["Authorization"] = f"Bearer {token}"
+        self._http.headers["Authorization"] = f"Bearer {self.token()}"
 
     def _healthy(self) -> bool:
         with suppress(requests.RequestException, ValueError, KeyError):

@@ -221,9 +221,26 @@ class RayClient(OfCluster):
                     "age": each["age"],
                     "checkpoint": checkpoint.get("path"),
                     "spilled": each["spilled"],
+                    "detail": each.get("detail"),
+                    "inputs": [str(self._uri_of(*name)) for name in each.get("inputs", ())],
                 }
             )
         return objects
+
+    def survey(self) -> dict[str, Any]:
+        """Return the versions of the cluster, its nodes, and its resources in all and those that are free."""
+        seen: dict[str, Any] = self.link.call("survey")
+        return seen
+
+    def sample(self, uri: ObjectURI | str, rows: int, timeout: float) -> dict[str, Any]:
+        """Return the first rows of an object as plain data, made on the cluster: the object itself stays there.
+
+        :param rows: how many rows, or items of what is no table.
+        :param timeout: seconds after which the answer is ``pending``, and there for who asks again.
+        """
+        uri = self._own_uri(uri)
+        seen: dict[str, Any] = self.link.call("sample", uri.record_id, uri.key, rows, timeout)
+        return seen
 
     def _uri_of(self, record_id: str, key: str) -> ObjectURI:
         return ObjectURI.of_record(self.conn_id, record_id, key)

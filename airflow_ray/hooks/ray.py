@@ -182,7 +182,8 @@ class RayHook(BaseHook):
 
         Of each object that is ``uri``, ``state``, ``type``, ``rows``, ``columns``, ``bytes``, ``node``, ``age`` in
         seconds since its work ended, ``checkpoint`` (its path) and ``spilled`` (whether Ray has ever written it to disk
-        for lack of room). Work that has no outputs is listed under the key ``return_value``. What is not known is None.
+        for lack of room). Its work tells ``detail``, what it waits for, and with its first object its ``inputs``.
+        Work that has no outputs is listed under the key ``return_value``. What is not known is None.
 
         :param dag_id: only those of a DAG.
         :param run_id: only those of this run.

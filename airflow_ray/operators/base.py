@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import AirflowTaskTimeout, bundle_folders, region_of
+from airflow_ray.client import object_xcom
 from airflow_ray.client.connection.threads import await_result, start_in_thread
 from airflow_ray.client.deferral import seconds_of_start
 from airflow_ray.client.failure_details import NOT_CANCELLED
@@ -181,6 +182,8 @@ class RayOperator(RayArguments):
             from airflow_ray.client.checkpoints import XCOM_KEY, told
 
             context["ti"].xcom_push(XCOM_KEY, told(self._checkpoint_location(), uri))
+        if described := object_xcom.told_of(record["outputs"]):
+            context["ti"].xcom_push(object_xcom.XCOM_KEY, described)
         show_spilling(self.log, record["spilled_bytes"])
         tell_assets(context, self.outlets, uri, record["outputs"])
         returned = self._returned(uri, progress)

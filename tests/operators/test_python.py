@@ -53,6 +53,23 @@ def test_output_of_one_task_is_the_input_of_the_next(dag):
     assert run.xcom("make") == str(ObjectURI("ray_gateway", dag.dag_id, run.run_id, "make"))
 
 
+def test_beside_the_uri_stands_what_the_object_is(dag):
+    with dag:
+        RayPythonOperator(task_id="make", python_callable=make_frame, op_args=[10])
+        RayPythonOperator(task_id="several", python_callable=lambda: {"ray_object": 1, "n": 2}, multiple_outputs=True)
+        RayPythonOperator.partial(task_id="mapped", python_callable=make_frame).expand(op_args=[[1], [2]])
+        RayPythonOperator(task_id="value", python_callable=lambda: 3, result="value")
+    run = run_dag(dag)
+    assert run.state == "success"
+    told = run.xcom("make", "ray_object")
+    assert told.pop("bytes") > 80
+    assert told == {"type": "pandas.core.frame.DataFrame", "shape": [10, 1], "columns": ["a: int64"]}
+    # An output of that name is the user's own.
+    assert run.xcom("several", "ray_object") == str(ObjectURI.parse(run.xcom("several", "n")).with_key("ray_object"))
+    assert [run.xcom("mapped", "ray_object", index)["shape"] for index in range(2)] == [[1, 1], [2, 1]]
+    assert run.xcom("value", "ray_object") is None
+
+
 def test_same_dag_over_ray_client(dag):
     with dag:
         made = RayPythonOperator(task_id="make", python_callable=make_frame, op_args=[10], ray_conn_id="ray_client")

@@ -40,10 +40,12 @@ class GatewaySession(Session):
     """An open connection to the gateway.
 
     :param peer: the gateway, which has been greeted.
+    :param call_seconds: within which each call must have its answer; None for as long as there are signs of life.
     """
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, call_seconds: float | None = None) -> None:
         self.peer = peer
+        self._call_seconds = call_seconds
         self._signs = Signs()
 
     def begin(self, method: str, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -53,7 +55,7 @@ class GatewaySession(Session):
         def answer(note: Callable[[], None]) -> Any:
             answers = []
             with self.translate_errors():
-                for told in self.peer.client.act("call", message):
+                for told in self.peer.client.act("call", message, self._call_seconds):
                     note()
                     answers = [told]
             return answers[0]["answer"]

@@ -87,16 +87,12 @@ def open_session(settings: RaySettings) -> Iterator[LocalSession]:
 
     :raises RayConnectionError: it did not come to that in time; the text says why.
     """
-    from pyarrow import flight
-
     deadline = time.monotonic() + settings.connect_timeout
     head = ensure(settings.connect_timeout)
-    gateway = GatewaySettings(str(Path(head.temp_dir, "gateway")))
-    client = FlightClient(flight.Location.for_grpc_unix(str(gateway.socket)), Authentication())
-    peer = Peer(client, str(gateway.socket), settings.namespace)
+    peer = peer_of(head, settings)
 
     def start() -> None:
-        _start_gateway(head, gateway, settings.namespace, deadline)
+        _start_gateway(head, _gateway_of(head), settings.namespace, deadline)
 
     with opened(peer, deadline, start):
         session = LocalSession(peer, head)
@@ -104,6 +100,18 @@ def open_session(settings: RaySettings) -> Iterator[LocalSession]:
             yield session
         finally:
             session.close()
+
+
+def peer_of(head: LocalHead, settings: RaySettings) -> Peer:
+    """Return the gateway of a head, which is not asked for anything yet."""
+    from pyarrow import flight
+
+    socket = str(_gateway_of(head).socket)
+    return Peer(FlightClient(flight.Location.for_grpc_unix(socket), Authentication()), socket, settings.namespace)
+
+
+def _gateway_of(head: LocalHead) -> GatewaySettings:
+    return GatewaySettings(str(Path(head.temp_dir, "gateway")))
 
 
 def _start_gateway(head: LocalHead, gateway: GatewaySettings, namespace: str, deadline: float) -> None:

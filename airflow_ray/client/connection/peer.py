@@ -89,6 +89,23 @@ class Peer:
         except _NothingAnswersError as error:
             raise RayConnectionError(str(error)) from error
 
+    def find(self, deadline: float) -> None:
+        """Greet a gateway that runs, with an owner of ours behind it; nothing is started.
+
+        :param deadline: until when it must answer, by the monotonic clock.
+        :raises RayConnectionError: it does not, or has none; the subclass and the text tell why.
+        """
+        try:
+            self.greet(deadline)
+        except _NothingAnswersError as error:
+            raise RayConnectionError(str(error)) from error
+        self._require_common_messages()
+        if not self.greeting["owner"]:
+            raise RayConnectionError(
+                f"The Ray cluster at {self.where} answers, and no task of this release of airflow-ray has run there in "
+                f"namespace {self.namespace!r} yet, so there is nothing to show."
+            )
+
     def _start(self, start: Callable[[], None]) -> None:
         """Start the gateway, unless whoever keeps it starts it again just now."""
         try:

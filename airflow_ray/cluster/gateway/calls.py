@@ -27,7 +27,9 @@ VERBS = frozenset(
         "refresh_credentials",
         "release",
         "restore",
+        "sample",
         "submit",
+        "survey",
         "watch",
     }
 )

@@ -22,6 +22,7 @@ from airflow_ray.cluster.owner.restoring import Restoring
 from airflow_ray.cluster.owner.retirement import Retirement
 from airflow_ray.cluster.owner.submissions import ATTEMPT, Submissions
 from airflow_ray.cluster.owner.transfers import Transfers
+from airflow_ray.cluster.owner.views import Views
 from airflow_ray.cluster.owner.waiting import Waiting
 from airflow_ray.cluster.protocol import MESSAGES_VERSION, OLDEST_MESSAGES_VERSION, Greeting, PollAnswer, SubmitAnswer
 
@@ -49,11 +50,10 @@ def _of_record(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @counted
-class Owner:
+class Owner(Views):
     """A desk that passes calls on to those who decide.
 
-    It never unpickles user code. A ref reaches it inside a list only, since Ray replaces a ref that is
-    an argument itself by its value, and leaves it in a list only.
+    It never unpickles user code. A ref reaches it in a list only: Ray replaces one that is an argument by its value.
 
     :param release: as for :class:`~airflow_ray.cluster.owner.keeper.Build`, and so is the ``digest``.
     """

@@ -14,7 +14,8 @@ from airflow_ray.cluster.owner.cluster_look import take_look
 from airflow_ray.cluster.owner.ray_objects import with_ray_objects
 from airflow_ray.cluster.values.inner_objects import collected, value_around
 from airflow_ray.cluster.worker import actors, placement_groups
-from airflow_ray.cluster.worker.reading import why_unreadable
+from airflow_ray.cluster.worker.inspection import inspection
+from airflow_ray.cluster.worker.reading import sample_of, why_unreadable
 from airflow_ray.cluster.worker.restorer import restore
 from airflow_ray.cluster.worker.runner import run
 
@@ -53,6 +54,7 @@ class RayCalls:
         self._restore = own_task(restore, num_returns=2)
         self._collected = own_task(collected, num_cpus=0)
         self._why_unreadable = own_task(why_unreadable, num_cpus=0, max_retries=0)
+        self._sample_of = own_task(sample_of, num_cpus=0, max_retries=0)
         self._value_around = own_task(value_around, num_cpus=0, num_returns=2)
         self._spill_sample: asyncio.Task[int | None] | None = None
         self._spill_sampled_at = float("-inf")
@@ -104,6 +106,18 @@ class RayCalls:
         except RayError:
             return None
         return reason
+
+    async def sample(self, ref: Any, rows: int, runtime_env: dict[str, Any] | None) -> dict[str, Any]:
+        """Return the first rows of an object as plain data, as a worker sees them where it lies.
+
+        :raises RayError: it is gone, or cannot be unpickled there.
+        """
+        seen: dict[str, Any] = await self._sample_of.options(runtime_env=runtime_env).remote(ref, rows)
+        return seen
+
+    async def inspect(self) -> dict[str, Any]:
+        """Return what :func:`inspection` does."""
+        return await asyncio.to_thread(inspection)
 
     def collect(self, ref: Any) -> Any:
         """Return the ref of what somebody can use of a value who has no cluster."""

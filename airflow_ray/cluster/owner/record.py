@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray.cluster.owner.log_buffer import LogBuffer
 from airflow_ray.cluster.owner.repeats import Repeats, wants_fewer
+from airflow_ray.cluster.owner.scheduling import requested_resources
 from airflow_ray.cluster.protocol import State
 from airflow_ray.cluster.redaction import redacted, secrets_in
 
@@ -222,6 +223,7 @@ class Record:
             "children_used": self.children_used,
             "read_bytes": self.read_bytes,
             "written_bytes": self.written_bytes,
+            "asked": requested_resources(self.options),
             "task_id": self.task_id,
             "log_lines": self.log.end,
             "ttl": self.ttl,
@@ -232,9 +234,17 @@ class Record:
     def list_outputs(self, places: dict[Any, tuple[str | None, bool]]) -> list[dict[str, Any]]:
         """Return a line of a list for each output, or the only one, without a key, for work that has none.
 
+        The first one also tells the inputs of the work.
+
         :param places: of the refs of all outputs, as :func:`~airflow_ray.cluster.owner.store.places_of` returns them.
         """
-        known = {"record_id": self.record_id, "state": self.state.value, "age": time.time() - self.submitted_at}
+        known: dict[str, Any] = {
+            "record_id": self.record_id,
+            "state": self.state.value,
+            "age": time.time() - self.submitted_at,
+            "detail": self.detail,
+            "inputs": [(name, key) for name, key, _ in self.inputs],
+        }
         if self.finished_at is not None:
             known["age"] = time.time() - self.finished_at
         keys = [*self.refs, *sorted(self.lost)]
@@ -245,4 +255,6 @@ class Record:
             node, spilled = places.get(self.refs.get(key), (None, False))
             line = {**known, **self.outputs[key], "key": key, "node": node or self.node, "spilled": spilled}
             lines.append({**line, "state": State.LOST.value} if key in self.lost else line)
+            # Of all outputs of the work; there may be hundreds of both.
+            known["inputs"] = []
         return lines

@@ -5,11 +5,18 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+from airflow_ray.cluster.values.columns import columns_of
 from airflow_ray.cluster.values.kinds import MATERIALIZED_DATASET, RAY_MATRIX, kinds_of
+
+# Of the first columns of a table each record and each XCom tells the names.
+MAX_COLUMNS = 30
 
 
 def describe_value(value: Any) -> dict[str, Any]:
-    """Return the type of ``value`` and its ``shape`` or ``length`` where it has one, as plain data."""
+    """Return as plain data the type of ``value``, its ``shape`` or ``length``, and of a table its first ``columns``.
+
+    Each column is told by its name and type.
+    """
     description: dict[str, Any] = {"type": type_name(value)}
     # Anything may happen inside a user's class; a log line is not worth a failed task.
     with suppress(Exception):
@@ -18,6 +25,9 @@ def describe_value(value: Any) -> dict[str, Any]:
             description["shape"] = [int(size) for size in shape]
         elif hasattr(value, "__len__"):
             description["length"] = len(value)
+    with suppress(Exception):
+        if columns := columns_of(value, MAX_COLUMNS):
+            description["columns"] = columns
     return description
 
 

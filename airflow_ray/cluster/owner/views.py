@@ -1,0 +1,73 @@
+"""What people are shown of an owner's cluster and of its objects."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.cluster.failures import failure_of
+
+if TYPE_CHECKING:
+    from airflow_ray.cluster.owner.ray_calls import RayCalls
+    from airflow_ray.cluster.owner.records import Records
+
+# In which somebody who has been told to come again does so.
+KEPT_SECONDS = 60.0
+# What one shows a person at a time; others are told to come again.
+MAX_SAMPLES = 16
+
+
+class Views:
+    """The part of the owner that people look through, and change nothing by it."""
+
+    _records: Records
+    _ray: RayCalls
+
+    @cached_property
+    def _samples(self) -> dict[tuple[str, str, int], asyncio.Task[dict[str, Any]]]:
+        """The first rows that are being read, and those that somebody is yet to fetch."""
+        return {}
+
+    async def find(
+        self, record_id: str, key: str, collect: bool = False
+    ) -> tuple[list[Any], int, dict[str, Any] | None]:
+        """Return the ref of an output in a list, its bytes, and why there is none."""
+        raise NotImplementedError
+
+    async def survey(self) -> dict[str, Any]:
+        """Return versions, nodes and resources of the cluster, see :func:`inspection`."""
+        return await self._ray.inspect()
+
+    async def sample(self, record_id: str, key: str, rows: int, timeout: float) -> dict[str, Any]:
+        """Return the first rows of an output as :func:`~airflow_ray.cluster.values.sample.sample` does.
+
+        :param timeout: seconds after which the answer is ``pending``; it is there for who asks again soon.
+        :returns: in place of that, ``error`` tells as plain data why there is none.
+        """
+        name = record_id, key, rows
+        loop = asyncio.get_running_loop()
+        task = self._samples.get(name)
+        if task is None:
+            if len(self._samples) >= MAX_SAMPLES:
+                return {"pending": True}
+            task = self._samples[name] = loop.create_task(self._sample(*name))
+            task.add_done_callback(lambda _: loop.call_later(KEPT_SECONDS, self._samples.pop, name, None))
+        done, _ = await asyncio.wait([task], timeout=timeout)
+        if not done:
+            return {"pending": True}
+        # The next who asks sees it as it is then.
+        self._samples.pop(name, None)
+        return task.result()
+
+    async def _sample(self, record_id: str, key: str, rows: int) -> dict[str, Any]:
+        from ray.exceptions import RayError
+
+        refs, _, error = await self.find(record_id, key)
+        if error is not None:
+            return {"error": error}
+        record = self._records.get(record_id)
+        try:
+            return await self._ray.sample(refs[0], rows, record.options.get("runtime_env") if record else None)
+        except RayError as raised:
+            return {"error": failure_of(raised)}

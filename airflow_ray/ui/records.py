@@ -1,0 +1,123 @@
+"""What Airflow's database knows of Ray: the connections, which of them a run has used, and where the dashboard is."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+from airflow.models.connection import Connection
+from airflow.models.dagrun import DagRun
+from airflow.models.renderedtifields import RenderedTaskInstanceFields
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.trigger import Trigger
+from airflow.models.xcom import XComModel
+from airflow.utils.log.log_reader import TaskLogReader
+from airflow.utils.session import create_session
+from airflow.utils.state import State
+from sqlalchemy import Text, cast, select
+from sqlalchemy.orm import joinedload
+
+from airflow_ray._compat import conf
+from airflow_ray.client.connection.settings import CONN_TYPE
+from airflow_ray.exceptions import ObjectURIError
+from airflow_ray.object_uri import SCHEME, ObjectURI
+
+ENVIRONMENT_PREFIX = "AIRFLOW_CONN_"
+XCOM_BACKEND = "airflow_ray.xcom.RayXComBackend"
+# Under which the operators tell the address.
+DASHBOARD_KEY = "_link_RayDashboardLink"
+
+
+def ray_connections() -> list[str]:
+    """Return the ids of the connections of type ``ray`` that Airflow can list: of its database and the environment."""
+    with create_session() as session:
+        of_database = session.scalars(select(Connection.conn_id).where(Connection.conn_type == CONN_TYPE)).all()
+    return sorted({*of_database, *_of_environment()})
+
+
+def connections_of(dag_id: str, run_id: str, task_id: str | None = None, map_index: int = -1) -> list[str]:
+    """Return the ids of the connections that a run, or one task instance of it, has used.
+
+    That tell the rendered fields of its tasks, of which Airflow keeps those of the latest runs, and the object URIs
+    among its XComs.
+    """
+    found = set()
+    with create_session() as session:
+        for model, column in ((RenderedTaskInstanceFields, "rendered_fields"), (XComModel, "value")):
+            query: Any = select(getattr(model, column)).where(model.dag_id == dag_id, model.run_id == run_id)
+            if task_id is not None:
+                query = query.where(model.task_id == task_id, model.map_index == map_index)
+            if model is XComModel:
+                query = query.where(cast(XComModel.value, Text).like(f'%"{SCHEME}%'))
+            for value in session.scalars(query):
+                found |= _connections_in(value)
+    if conf.get("core", "xcom_backend", fallback="") == XCOM_BACKEND:
+        found.add(conf.get("airflow_ray", "xcom_conn_id", fallback="ray_default"))
+    return sorted(found)
+
+
+def is_under_way(dag_id: str, run_id: str) -> bool:
+    """Whether tasks of a run may still come."""
+    with create_session() as session:
+        state = session.scalar(select(DagRun.state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+    return state in State.unfinished_dr_states
+
+
+def dashboard_url(dag_id: str, run_id: str, task_id: str, map_index: int) -> str | None:
+    """Return where a task has told that the Ray dashboard shows its work."""
+    where = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+    with create_session() as session:
+        value = session.scalar(select(XComModel.value).filter_by(**where, key=DASHBOARD_KEY))
+    text = str(value or "").strip('"')
+    # Whoever may write an XCom must not choose what a browser runs.
+    return text if text.startswith(("http://", "https://")) else None
+
+
+def log_tail(dag_id: str, run_id: str, task_id: str, map_index: int, lines: int) -> list[str]:
+    """Return the last lines of the log of a task instance as Airflow shows it, which hides secrets.
+
+    It may take as long as the machine that has the log.
+    """
+    where = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+    # What reads the log ends the session.
+    more = TaskInstance.dag_run, TaskInstance.dag_model, TaskInstance.trigger
+    query: Any = select(TaskInstance).filter_by(**where).options(*map(joinedload, more))
+    query = query.options(joinedload(TaskInstance.trigger).joinedload(Trigger.triggerer_job))
+    with create_session() as session:
+        instance = session.scalar(query)
+        if instance is None or not instance.try_number:
+            return []
+        whole: Any = {"download_logs": True}
+        entries, _ = TaskLogReader().read_log_chunks(instance, instance.try_number, whole)
+        return [str(getattr(entry, "event", entry)) for entry in deque(entries, lines)]
+
+
+def _of_environment() -> list[str]:
+    """Return the ids of those that environment variables define, as Airflow looks them up: in small letters."""
+    names = [name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)]
+    found = []
+    for conn_id in (name.removeprefix(ENVIRONMENT_PREFIX).lower() for name in names):
+        # That of somebody else may be malformed.
+        with suppress(Exception):
+            if Connection.get_connection_from_secrets(conn_id).conn_type == CONN_TYPE:
+                found.append(conn_id)
+    return found
+
+
+def _connections_in(value: Any) -> set[str]:
+    """Return the connection that rendered fields name, or those of the object URIs in an XCom."""
+    if isinstance(value, dict) and isinstance(value.get("ray_conn_id"), str):
+        return {value["ray_conn_id"]}
+    if isinstance(value, str):
+        if value.startswith(SCHEME):
+            with suppress(ObjectURIError):
+                return {ObjectURI.parse(value).conn_id}
+        # What a task itself has set is JSON inside the JSON of the column.
+        with suppress(ValueError):
+            return _connections_in(json.loads(value)) if value[:1] in ('"', "{", "[") else set()
+        return set()
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return set().union(*map(_connections_in, parts)) if parts else set()

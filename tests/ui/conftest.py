@@ -1,0 +1,56 @@
+"""The page in an application like Airflow's, and people with different roles who open it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import quote
+
+import pytest
+from airflow.api_fastapi.app import create_auth_manager
+from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from airflow_ray.ui.plugin import URL_PREFIX, PageApp
+from tests.dag_runs import DagRunResult
+
+SERVER = "http://airflow.example.com"
+SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
+
+
+@pytest.fixture(scope="module")
+def auth_manager():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__CORE__AUTH_MANAGER", "tests.ui.managers.OneStrangerAuthManager")
+        patch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "of the tests " * 8)
+        yield create_auth_manager()
+
+
+@pytest.fixture(scope="module")
+def page() -> FastAPI:
+    app = FastAPI()
+    app.mount(URL_PREFIX, PageApp())
+    return app
+
+
+@pytest.fixture
+def browser_of(page, auth_manager) -> Callable[..., TestClient]:
+    """Return a browser in which somebody of a role has logged in to Airflow."""
+
+    def browser(role: str | None, name: str = "somebody") -> TestClient:
+        cookies = {}
+        if role is not None:
+            cookies["_token"] = auth_manager.generate_jwt(SimpleAuthManagerUser(username=name, role=role))
+        return TestClient(page, base_url=SERVER, cookies=cookies, follow_redirects=False)
+
+    return browser
+
+
+@pytest.fixture
+def user(browser_of) -> TestClient:
+    """A browser of somebody who may edit DAGs."""
+    return browser_of("user")
+
+
+def run_address(run: DagRunResult, dag_id: str) -> str:
+    return f"{URL_PREFIX}/dags/{dag_id}/runs/{quote(run.run_id, safe='')}"

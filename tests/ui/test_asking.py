@@ -1,0 +1,128 @@
+"""Questions to clusters that are down, slow, or not there at all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+
+import pytest
+
+from airflow_ray.client.connection import local_head
+from airflow_ray.ui.asking import MAX_OF_ONE, ask, ask_all
+
+TOKEN = "a-token-of-16-characters"
+
+
+@pytest.fixture
+def connection(monkeypatch):
+    """Return a function that makes a connection and returns its id."""
+
+    def make(name, **fields):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps({"conn_type": "ray", **fields}))
+        return name
+
+    return make
+
+
+@pytest.fixture
+def silent_port():
+    """A port where somebody takes connections, and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def gateway(port):
+    return {"host": "127.0.0.1", "port": port, "password": TOKEN, "extra": {"mode": "gateway"}}
+
+
+def survey(client):
+    return client.survey()
+
+
+def test_cluster_that_is_silent_is_given_up(connection, silent_port):
+    conn_id = connection("page_silent", **gateway(silent_port))
+    answer = asyncio.run(ask(conn_id, survey, seconds=0.5))
+    assert answer.value is None
+    assert answer.problem
+
+
+def test_function_that_does_not_return_is_given_up(head):
+    release = threading.Event()
+    answer = asyncio.run(ask("ray_gateway", lambda _: release.wait(60), seconds=0.5))
+    release.set()
+    assert answer.value is None
+    assert answer.problem
+
+
+def test_few_wait_for_one_cluster_at_a_time(head):
+    release = threading.Event()
+    begun = threading.Semaphore(0)
+
+    def wait(client):
+        begun.release()
+        return release.wait(60)
+
+    async def scene():
+        waiting = [asyncio.create_task(ask("ray_gateway", wait, seconds=60)) for _ in range(MAX_OF_ONE)]
+        for _ in waiting:
+            await asyncio.to_thread(begun.acquire)
+        one_more = await ask("ray_gateway", survey)
+        release.set()
+        return one_more, [(await each).value for each in waiting]
+
+    one_more, answers = asyncio.run(scene())
+    assert "being asked already" in one_more.problem
+    assert answers == [True] * MAX_OF_ONE
+
+
+def test_cluster_that_is_down_starts_nothing_and_others_answer(head, connection):
+    conn_id = connection("page_down", **gateway(9))
+    down, up = asyncio.run(ask_all([conn_id, "ray_gateway"], survey))
+    assert "127.0.0.1:9" in down.problem
+    assert up.value["nodes"] == 1
+
+
+def test_embedded_head_is_not_started_by_a_look(connection, monkeypatch, tmp_path):
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__LOCAL_HEAD_DIR", str(tmp_path))
+    answer = asyncio.run(ask(connection("page_local", extra={"mode": "local"}), survey))
+    assert "No embedded Ray runs on this machine" in answer.problem
+    assert local_head.running() is None
+
+
+def test_namespace_in_which_nothing_has_run_is_left_without_an_owner(head, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_PAGE_NOBODY", f"{head.gateway_uri}&namespace=nobody")
+    answers = [asyncio.run(ask("page_nobody", survey)) for _ in range(2)]
+    assert ["nothing to show" in each.problem for each in answers] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"extra": {"mode": "gateway"}, "host": "127.0.0.1"}, "needs a token"),
+        ({"extra": {"mode": "driver"}}, "names no host"),
+        ({"conn_type": "http", "host": "127.0.0.1"}, "not 'ray'"),
+        ({"extra": {"mode": "gateway"}, "host": "{run}.example.com", "password": TOKEN}, "run"),
+    ],
+)
+def test_connection_that_cannot_be_used_is_told(connection, fields, told):
+    assert told in asyncio.run(ask(connection("page_wrong", **fields), survey)).problem
+
+
+def test_cluster_of_a_run_is_asked_at_its_own_address(connection):
+    conn_id = connection("page_of_run", **{**gateway(9), "host": "{run}.invalid"})
+    answer = asyncio.run(ask(conn_id, survey, ("sales", "by_hand")))
+    assert ".invalid" in answer.problem
+    assert "{run}" not in answer.problem
+
+
+def test_connection_that_is_not_there_is_told():
+    assert "no connection" in asyncio.run(ask("page_of_nobody", survey)).problem
+
+
+def test_error_of_a_question_is_told(head):
+    def fail(client):
+        raise ValueError("of the question")
+
+    assert asyncio.run(ask("ray_gateway", fail)).problem == "ValueError: of the question"

@@ -1,0 +1,177 @@
+"""The page on a DAG run: what it shows to whom, and its release."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+
+from airflow_ray.hooks.ray import RayHook
+from airflow_ray.object_uri import ObjectURI
+from airflow_ray.operators.python import RayPythonOperator
+from tests.dag_runs import new_dag, run_dag
+from tests.ui.conftest import SAME_ORIGIN, SERVER, run_address
+
+pytestmark = pytest.mark.usefixtures("database")
+
+GONE = {"conn_type": "ray", "host": "127.0.0.1", "port": 9, "password": "a-token-of-16-characters"}
+
+
+def make_frame(rows):
+    import pandas as pd
+
+    return pd.DataFrame({"a": range(rows), "b": 1.0})
+
+
+@pytest.fixture(scope="module")
+def dag(head):
+    with new_dag({}) as dag:
+        made = RayPythonOperator(task_id="make", python_callable=make_frame, op_args=[1000])
+        RayPythonOperator(task_id="count", python_callable=len, op_args=[made.output])
+    return dag
+
+
+@pytest.fixture
+def run(dag, database):
+    """A run whose objects nobody has released yet."""
+    return run_dag(dag)
+
+
+@pytest.fixture(scope="module")
+def shared_run(dag, database):
+    """A run of which no test releases anything."""
+    return run_dag(dag)
+
+
+def held(run, dag):
+    return {
+        ObjectURI.parse(each["uri"]).task_id for each in RayHook("ray_gateway").list_objects(dag.dag_id, run.run_id)
+    }
+
+
+def test_objects_are_shown_with_what_is_known_of_them(user, shared_run, dag):
+    answer = user.get(run_address(shared_run, dag.dag_id))
+    assert answer.status_code == 200
+    row = answer.text.partition(">make</a>")[2].partition("</tr>")[0]
+    assert [each in row for each in ("DataFrame", "1,000", "SUCCEEDED", "kB", ">count</a>")] == [True] * 5
+
+
+@pytest.mark.parametrize(("role", "seen"), [("viewer", False), ("user", True), ("op", True), ("admin", True)])
+def test_who_may_edit_the_dag_sees_the_release(browser_of, shared_run, dag, role, seen):
+    answer = browser_of(role).get(run_address(shared_run, dag.dag_id))
+    assert (answer.status_code, "Release" in answer.text) == (200, seen)
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "status"), [(None, "", 401), ("viewer", "stranger", 403), ("admin", "stranger", 403)]
+)
+def test_who_may_not_read_the_dag_sees_nothing_of_it(browser_of, shared_run, dag, role, name, status):
+    answer = browser_of(role, name).get(run_address(shared_run, dag.dag_id))
+    assert answer.status_code == status
+    assert "make" not in answer.text
+
+
+def test_stranger_sees_nothing_of_the_dag_among_the_clusters(browser_of, shared_run, dag):
+    assert dag.dag_id in browser_of("admin").get("/airflow_ray/").text
+    assert dag.dag_id not in browser_of("admin", "stranger").get("/airflow_ray/").text
+
+
+@pytest.mark.parametrize(("role", "shown"), [("viewer", False), ("user", False), ("op", True), ("admin", True)])
+def test_clusters_are_those_whose_connections_one_may_see(browser_of, head, role, shown):
+    answer = browser_of(role).get("/airflow_ray/")
+    assert (answer.status_code, "ray_gateway" in answer.text) == (200, shown)
+
+
+def test_clusters_tell_their_resources(browser_of, head):
+    text = browser_of("op").get("/airflow_ray/").text
+    section = text.partition('">ray_gateway ')[2].partition("</section>")[0]
+    assert [each in section for each in ("1 node", "CPUs", "object store", "gadget")] == [True] * 4
+
+
+def test_release_asks_first_and_then_frees_the_objects_of_one_task(user, run, dag):
+    address = run_address(run, dag.dag_id)
+    uri = str(ObjectURI("ray_gateway", dag.dag_id, run.run_id, "make"))
+    question = user.get(f"{address}/release", params={"uri": uri})
+    assert "1 object " in question.text
+    assert held(run, dag) == {"make", "count"}
+    answer = user.post(f"{address}/release", data={"uri": uri}, headers=SAME_ORIGIN)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{address}?released=1")
+    assert held(run, dag) == {"count"}
+
+
+def test_release_frees_all_objects_of_the_run_and_no_other(user, run, shared_run, dag):
+    answer = user.post(f"{run_address(run, dag.dag_id)}/release", headers={"Origin": SERVER})
+    assert answer.headers["location"].endswith("?released=2")
+    assert (held(run, dag), held(shared_run, dag)) == (set(), {"make", "count"})
+
+
+@pytest.mark.parametrize("role", [None, "viewer"])
+def test_who_may_not_edit_the_dag_releases_nothing(browser_of, shared_run, dag, role):
+    address = f"{run_address(shared_run, dag.dag_id)}/release"
+    browser = browser_of(role)
+    refused = 401 if role is None else 403
+    assert [browser.get(address).status_code, browser.post(address, headers=SAME_ORIGIN).status_code] == [refused] * 2
+    assert held(shared_run, dag) == {"make", "count"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "http://evil.example.com"},
+     {"Origin": "null"}, {"Origin": SERVER, "Sec-Fetch-Site": "cross-site"}],
+)  # fmt: skip
+def test_what_another_site_sends_releases_nothing(user, shared_run, dag, headers):
+    answer = user.post(f"{run_address(shared_run, dag.dag_id)}/release", headers=headers)
+    assert (answer.status_code, "not sent by a page of this Airflow" in answer.text) == (403, True)
+    assert held(shared_run, dag) == {"make", "count"}
+
+
+def test_object_of_another_dag_is_not_released_through_a_run_that_one_may_edit(user, shared_run, dag):
+    with RayHook("ray_gateway").connect() as hook:
+        other = hook.put(1, uri=ObjectURI("ray_gateway", f"other_{uuid.uuid4().hex}", "run", "task"))
+        address = f"{run_address(shared_run, dag.dag_id)}/release"
+        assert user.post(address, data={"uri": str(other)}, headers=SAME_ORIGIN).status_code == 404
+        assert hook.get(other) == 1
+
+
+def test_connection_that_the_run_has_not_used_is_not_asked(user, shared_run, dag):
+    uri = str(ObjectURI("ray_client", dag.dag_id, shared_run.run_id, "make"))
+    answer = user.post(f"{run_address(shared_run, dag.dag_id)}/release", data={"uri": uri}, headers=SAME_ORIGIN)
+    assert (answer.status_code, "has not used that connection" in answer.text) == (404, True)
+
+
+def test_cluster_that_is_down_is_told_and_the_rest_stays(user, head, monkeypatch):
+    extra = {"mode": "gateway", "connect_timeout": 0.5}
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_GONE", json.dumps({**GONE, "extra": extra}))
+    with new_dag({}) as dag:
+        RayPythonOperator(task_id="make", python_callable=make_frame, op_args=[10])
+        RayPythonOperator(task_id="lost", python_callable=make_frame, op_args=[10], ray_conn_id="ray_gone")
+    run = run_dag(dag)
+    answer = user.get(run_address(run, dag.dag_id))
+    assert answer.status_code == 200
+    assert ">make</a>" in answer.text
+    section = answer.text.partition(">ray_gone</h2>")[2].partition("</section>")[0]
+    assert "127.0.0.1:9" in section
+    released = user.post(f"{run_address(run, dag.dag_id)}/release", headers=SAME_ORIGIN)
+    assert released.headers["location"].endswith("?released=1")
+
+
+def test_run_that_has_not_used_ray_says_so(user, database):
+    assert "No task of this run has used Ray yet" in user.get("/airflow_ray/dags/some/runs/none").text
+
+
+def test_page_is_shown_within_airflow_only_and_runs_no_script_but_its_own(user, shared_run, dag):
+    policy = user.get(run_address(shared_run, dag.dag_id)).headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "frame-ancestors 'self'" in policy
+
+
+@pytest.mark.parametrize("name", ["page.css", "page.js", "icon.svg", "icon_dark.svg"])
+def test_files_of_the_page_are_there(browser_of, name):
+    assert browser_of(None).get(f"/airflow_ray/static/{name}").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["../app.py", "%2e%2e/app.py", "app.py"])
+def test_other_files_are_not(browser_of, name):
+    assert browser_of(None).get(f"/airflow_ray/static/{name}").status_code == 404
