@@ -18,6 +18,7 @@ from airflow_ray.client.doctor import first_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 # The ids of a DAG and of a run of it.
@@ -59,8 +60,10 @@ async def ask(
     if not _begin(conn_id):
         return Answer(conn_id, problem="It is being asked already, and has not answered yet. Try again in a while.")
     try:
-        asked = asyncio.wrap_future(_threads().submit(_asked, conn_id, question, of, seconds))
-        return Answer(conn_id, value=await asyncio.wait_for(asked, seconds))
+        asked: Future[T | None] = _threads().submit(_asked, conn_id, question, of, seconds)
+        # Also when it is given up before a thread was free for it.
+        asked.add_done_callback(lambda _: _end(conn_id))
+        return Answer(conn_id, value=await asyncio.wait_for(asyncio.wrap_future(asked), seconds))
     except (TimeoutError, asyncio.TimeoutError):
         return Answer(conn_id, problem=f"It did not answer within {seconds:g} seconds.")
     except AirflowNotFoundException:
@@ -91,12 +94,8 @@ async def within(function: Callable[[], T], seconds: float = SECONDS) -> T | Non
 
 
 def _asked(conn_id: str, question: Callable[[RayClient], T], of: Run, seconds: float) -> T:
-    try:
-        with RayClient(conn_id, link=LookingLink(conn_id, seconds)).at(*of).connect() as client:
-            return question(client)
-    finally:
-        with _lock:
-            _under_way[conn_id] -= 1
+    with RayClient(conn_id, link=LookingLink(conn_id, seconds)).at(*of).connect() as client:
+        return question(client)
 
 
 def _begin(conn_id: str) -> bool:
@@ -106,6 +105,11 @@ def _begin(conn_id: str) -> bool:
             return False
         _under_way[conn_id] += 1
         return True
+
+
+def _end(conn_id: str) -> None:
+    with _lock:
+        _under_way[conn_id] -= 1
 
 
 @cache

@@ -6,10 +6,12 @@ import asyncio
 import json
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from airflow_ray.client.connection import local_head
+from airflow_ray.ui import asking
 from airflow_ray.ui.asking import MAX_OF_ONE, ask, ask_all
 
 TOKEN = "a-token-of-16-characters"
@@ -75,6 +77,17 @@ def test_few_wait_for_one_cluster_at_a_time(head):
     one_more, answers = asyncio.run(scene())
     assert "being asked already" in one_more.problem
     assert answers == [True] * MAX_OF_ONE
+
+
+def test_question_for_which_no_thread_was_free_is_not_under_way_any_more(connection, silent_port, monkeypatch):
+    conn_id = connection("page_queued", **gateway(silent_port))
+    release = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        monkeypatch.setattr(asking, "_threads", lambda: threads)
+        threads.submit(release.wait, 60)
+        problems = {asyncio.run(ask(conn_id, survey, seconds=0.05)).problem for _ in range(MAX_OF_ONE + 1)}
+        release.set()
+    assert problems == {"It did not answer within 0.05 seconds."}
 
 
 def test_cluster_that_is_down_starts_nothing_and_others_answer(head, connection):
