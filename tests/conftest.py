@@ -30,6 +30,7 @@ from tools.s3_server import S3Server
 # Whole files go to the processes that run them: a long one that began late would keep one of them alone at the end.
 LONGEST_FIRST = (
     "end_to_end/test_dags.py",
+    "kubernetes/test_runs.py",
     "operators/test_tune.py",
     "end_to_end/test_survival.py",
     "end_to_end/test_two_hosts.py",

@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 
+from airflow_ray.client.run_cluster import run_name
 from tests.kubernetes.api_server import ApiServer
+from tests.kubernetes.kubelet import Fate, Trouble
 from tests.kubernetes.kuberay import KubeRay
 from tests.kubernetes.network import reason_against
 from tests.kubernetes.store import PODS, RAY_CLUSTERS, SECRETS, SERVICES
 from tools.standalone import StandaloneAirflow
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-DAG_ID, READER = "cluster_of_run", "reads_an_earlier_run"
+DAG_ID, READER, KILLED = "cluster_of_run", "reads_an_earlier_run", "killed"
 START_SECONDS, RUN_SECONDS = 240, 300
 KINDS = (RAY_CLUSTERS, PODS, SERVICES, SECRETS)
 
@@ -66,8 +68,6 @@ class Runs:
     states: list[str] = field(default_factory=list)
     #: Addresses of the heads, all of which ran at one time.
     addresses: set[str] = field(default_factory=set)
-    #: Those of other namespaces are not counted.
-    names: set[str] = field(default_factory=set)
     endpoints: list[dict[str, str]] = field(default_factory=list)
     left: list[Any] = field(default_factory=list)
 
@@ -142,15 +142,23 @@ def test_run_that_fails_leaves_no_cluster_either(airflow, runs):
 
 @pytest.fixture(scope="module")
 def later(airflow: StandaloneAirflow, kubernetes: ApiServer, operator: KubeRay, runs: Runs) -> Runs:
-    """A run that reads a checkpoint of the first one, beside the second one, which was cleared."""
+    """A run that reads a checkpoint of the first one; the second one, cleared; one that is killed while it waits."""
     later = Runs(runs.folder)
     runs.succeeds.touch()
     uri = airflow.xcoms(DAG_ID, runs.ids[0], "double")["return_value"]
     later.ids = [airflow.trigger(READER, {"uri": uri}), runs.ids[1]]
     airflow.clear(DAG_ID, runs.ids[1], "total", downstream=True)
-    later.states = [
-        airflow.wait(dag_id, run, RUN_SECONDS) for dag_id, run in zip((READER, DAG_ID), later.ids, strict=True)
-    ]
+    killed = run_name(DAG_ID, KILLED)
+    operator.kubelet.fates[killed] = Fate(Trouble.UNSCHEDULABLE)
+    airflow.trigger(DAG_ID, {"gate": "/nowhere", "succeeds": "/nowhere"}, run_id=KILLED)
+    await_that(lambda: airflow.task_instances(DAG_ID, KILLED)[0]["state"] == "deferred")
+    # Kubernetes has it, and the triggerer waits for it.
+    await_that(lambda: "no node has room for its head" in airflow.log(DAG_ID, KILLED, "make_cluster"))
+    airflow.set_state(DAG_ID, KILLED, "make_cluster", "failed")
+    dags = READER, DAG_ID
+    later.states = [airflow.wait(dag_id, run_id, RUN_SECONDS) for dag_id, run_id in zip(dags, later.ids, strict=True)]
+    later.states.append(airflow.wait(DAG_ID, KILLED, RUN_SECONDS))
+    await_that(lambda: not kubernetes.store.list(RAY_CLUSTERS))
     later.left = left(kubernetes, operator)
     return later
 
@@ -168,5 +176,6 @@ def test_task_that_is_cleared_gets_a_new_cluster_and_its_input_from_the_checkpoi
     assert tries == {"make_cluster": 2, "measure": 1, "double": 1, "total": 2, "delete_cluster": 2}
 
 
-def test_nothing_is_left_of_all_these_runs(later):
+def test_run_that_is_killed_while_it_waits_for_its_cluster_leaves_none(later):
+    assert later.states[2] == "failed"
     assert later.left == []
