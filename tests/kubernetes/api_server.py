@@ -18,7 +18,6 @@ from tests.certificates import Authority
 from tests.kubernetes.errors import ApiError
 from tests.kubernetes.requests import Asked, body_of, matches, parsed
 from tests.kubernetes.store import (
-    CONFIG_MAPS,
     EVENTS,
     NAMESPACES,
     PODS,
@@ -33,7 +32,7 @@ from tests.kubernetes.store import (
     Write,
 )
 
-CORE = [NAMESPACES, PODS, SERVICES, EVENTS, SECRETS, CONFIG_MAPS]
+CORE = [NAMESPACES, PODS, SERVICES, EVENTS, SECRETS]
 TOKEN = "token-of-the-service-account"
 USER = "system:serviceaccount:airflow:airflow"
 WATCH_SECONDS = 1800.0
@@ -74,8 +73,6 @@ class ApiServer:
         self._tls.load_cert_chain(*self._authority.sign("kubernetes"))
         self._port = 0
         self.is_away = False
-        self._speaks = asyncio.Event()
-        self._speaks.set()
         self._watchers: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="kubernetes", daemon=True)
@@ -141,15 +138,6 @@ class ApiServer:
         finally:
             self._do(self._listen())
 
-    @contextmanager
-    def silent(self) -> Iterator[None]:
-        """Take requests meanwhile and answer none."""
-        self._loop.call_soon_threadsafe(self._speaks.clear)
-        try:
-            yield
-        finally:
-            self._loop.call_soon_threadsafe(self._speaks.set)
-
     def asked_for(self, verb: str, plural: str) -> list[Asked]:
         return [each for each in self.asked if (each.verb, each.resource.plural) == (verb, plural)]
 
@@ -183,7 +171,6 @@ class ApiServer:
         await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        await self._speaks.wait()
         try:
             return await self._answered(request)
         except ApiError as error:
@@ -298,7 +285,6 @@ class ApiServer:
             manager or request.headers.get("User-Agent", "unknown").partition("/")[0],
             subresource=asked.subresource,
             force=request.query.get("force") in ("true", "True"),
-            dry_run=request.query.get("dryRun") == "All",
             is_strict=request.query.get("fieldValidation") == "Strict",
         )
         status = 200

@@ -18,7 +18,7 @@ from typing import Any
 from tests.kubernetes.api_server import ApiServer
 from tests.kubernetes.errors import ApiError
 from tests.kubernetes.network import PodNetwork
-from tests.kubernetes.store import CONFIG_MAPS, EVENTS, PODS, SECRETS, Object, Write, now
+from tests.kubernetes.store import EVENTS, PODS, SECRETS, Object, Write, now
 from tests.ray_head import ENVIRONMENT
 from tools.ray_cluster import RayHead
 
@@ -43,7 +43,6 @@ class Fate:
 
     :param trouble: of the head's pod.
     :param of_workers: of the pods of workers.
-    :param seconds: until the pods are scheduled.
     :param log: what a head writes that crashes.
     :param exit_code: of a head that crashes.
     :param period: seconds from one crash to the next.
@@ -51,7 +50,6 @@ class Fate:
 
     trouble: Trouble | None = None
     of_workers: Trouble | None = None
-    seconds: float = 0.0
     log: str = "Traceback (most recent call last):\nModuleNotFoundError: No module named 'ray.dashboard'\n"
     exit_code: int = 1
     period: float = 0.8
@@ -144,8 +142,6 @@ class Kubelet:
             self.event(pod, "FailedScheduling", trouble.value)
             condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": trouble.value}
             return {"phase": "Pending", "conditions": [{**condition, "lastTransitionTime": since}]}
-        if time.monotonic() < running.begun + fate.seconds:
-            return {"phase": "Pending"}
         if trouble is Trouble.NO_IMAGE:
             return self._without_image(pod, running)
         if (missing := self._missing(pod)) is not None:
@@ -226,9 +222,6 @@ class Kubelet:
         if reference := source.get("secretKeyRef"):
             secret = self._api.store.get(SECRETS, namespace, reference["name"])
             return base64.b64decode(secret["data"][reference["key"]]).decode()
-        if reference := source.get("configMapKeyRef"):
-            found: str = self._api.store.get(CONFIG_MAPS, namespace, reference["name"])["data"][reference["key"]]
-            return found
         return str(variable.get("value", ""))
 
     def _missing(self, pod: Object) -> str | None:

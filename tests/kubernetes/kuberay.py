@@ -13,7 +13,6 @@ from tests.kubernetes.api_server import ApiServer
 from tests.kubernetes.errors import ApiError
 from tests.kubernetes.kubelet import Kubelet
 from tests.kubernetes.store import PODS, RAY_CLUSTERS, SECRETS, SERVICES, Event, Object, Resource, Write, now
-from tools.ray_cluster import RayHead
 
 OPERATOR = "kuberay-operator"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
@@ -49,16 +48,6 @@ class KubeRay:
         """Let a cluster go that waits in its queue, as Kueue does."""
         write = Write("kueue")
         self.api.store.merge(RAY_CLUSTERS, namespace, name, {"spec": {"suspend": False}}, write)
-
-    def head_of(self, name: str) -> RayHead:
-        """Return the head of a cluster that runs."""
-        (address,) = [
-            pod["status"]["podIP"]
-            for pod in self.api.store.list(PODS)
-            if pod["metadata"]["labels"]["ray.io/cluster"] == name and pod["status"].get("podIP")
-        ]
-        (head,) = [head for head in self.kubelet.heads() if head.address == address]
-        return head
 
     def close(self) -> None:
         self._is_closed = True

@@ -50,7 +50,6 @@ PODS = Resource("pods", "Pod", has_status=True)
 SERVICES = Resource("services", "Service", has_status=True)
 EVENTS = Resource("events", "Event")
 SECRETS = Resource("secrets", "Secret")
-CONFIG_MAPS = Resource("configmaps", "ConfigMap")
 RAY_CLUSTERS = Resource("rayclusters", "RayCluster", "ray.io", has_status=True)
 RAY_JOBS = Resource("rayjobs", "RayJob", "ray.io", has_status=True)
 Key = tuple[Resource, str, str]
@@ -78,7 +77,6 @@ class Write:
     operation: str = "Update"
     subresource: str = ""
     force: bool = False
-    dry_run: bool = False
     is_strict: bool = False
     #: Fields that were dropped since nobody knows them, for a warning.
     unknown: list[str] = field(default_factory=list)
@@ -259,8 +257,6 @@ class Store:
         _check(resource, name, value)
         if live is not None and _content(live) != _content(value) and _spec(live) != _spec(value):
             value["metadata"]["generation"] = live["metadata"]["generation"] + 1
-        if write.dry_run:
-            return value
         self._note_manager(resource, value, live, write, applied)
         return self._put(resource, namespace, name, value)
 

@@ -49,6 +49,14 @@ def test_cluster_gets_a_pod_and_a_service_and_becomes_ready(api, kuberay):
     assert len(api.store.list(PODS)) == 3
 
 
+def test_worker_that_does_not_start_leaves_the_head_ready(api, kuberay):
+    kuberay.kubelet.fates["a"] = Fate(of_workers=Trouble.UNSCHEDULABLE)
+    create(api, "a", workerGroupSpecs=[workers(1)])
+    await_that(lambda: conditions_of(api, "a").get("HeadPodReady") == ("True", "HeadPodRunningAndReady"))
+    assert conditions_of(api, "a")["RayClusterProvisioned"] == ("False", "RayClusterPodsProvisioning")
+    assert status_of(api, "a")["state"] == ""
+
+
 def test_all_of_a_cluster_goes_with_it(api, kuberay):
     create(api, "a")
     await_that(lambda: status_of(api, "a").get("state") == "ready")
