@@ -1,7 +1,7 @@
 # Everything is installed into .venv and .venv-oldest and kept in .airflow, all in this folder.
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 # What breaks first with another release of Airflow, Ray, pyarrow or gRPC: ways in, and what is said when they are shut,
 # DAG runs, Airflow's exceptions, form and commands, what the documents show, checkpoints, kinds of values.
 ON_OLDEST := tests/end_to_end/test_dags.py tests/client/connection/test_as_driver.py \
@@ -27,10 +27,11 @@ demo-tune: .venv/installed
 
 # Each feature and each way in once. The rest is in test-all: faults that last minutes, and all combinations.
 test: .venv/installed
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -n 2 -m "not slow"
 
+# The slow ones wait more than they compute.
 test-all: .venv/installed test-oldest
-	$(PYTEST) -m slow
+	$(PYTEST) -n 3 -m slow
 
 # A part of the tests on the oldest Airflow, Ray and pyarrow that setup.cfg allows: four minutes with the installation.
 test-oldest: .venv-oldest/installed
