@@ -25,7 +25,7 @@ from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import RayTaskFailedError
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
-from airflow_ray.operators.log_lines import show_progress, show_result
+from airflow_ray.operators.log_lines import show_progress, show_result, show_used
 from tests.checkpointing import connection_of
 from tests.conftest import new_uri
 from tests.ray_head import RayHead
@@ -154,7 +154,7 @@ def without_what_varies(text: str) -> list[str]:
     """Return the lines of a text without the widths of columns, and what differs from one run to the next."""
     text = re.sub(r"\d{4}-\d\d-\d\d [^|]* ago", "a moment", text)
     text = re.sub(r"\b\d+(\.\d+){3}\b", "a node", text)
-    text = re.sub(r"\b[\d.]+ ([kMGT]?B|s|min)\b", r"0 \1", text)
+    text = re.sub(r"\b(under )?[\d.]+ ([kMGT]?i?B|s|min)\b", r"0 \2", text)
     text = re.sub(r"^\d{9}$", "a number of bytes", text.strip())
     text = re.sub(r'File ".*/dags/', 'File "/dags/', text)
     text = re.sub(r"(pid +\|) \d+", r"\1 0", text)
@@ -175,6 +175,7 @@ def test_sample_of_a_log_is_what_a_task_shows(head: RayHead, caplog):
         hook.submit(made["train"], 2, uri=uri)
         progress = show_progress(log, hook.client.follow(uri), fetch_logs=True)
     show_result(log, progress.record["outputs"]["return_value"], progress.record, str(uri))
+    show_used(log, progress.record)
     shown = "".join(f"{each.levelname} - {each.getMessage()}\n" for each in caplog.records if each.name == "sample")
     assert without_what_differs(shown) == without_what_differs(sample[1])
 
@@ -183,6 +184,7 @@ def without_what_differs(log: str) -> str:
     """Return a log without processes, nodes, times and object URIs."""
     # On a busy machine the task's process may take long to start.
     log = re.sub(r"^INFO - Waiting for resources: .*\n", "", log, flags=re.MULTILINE)
+    log = re.sub(r"(under )?[\d.]+ (s|MiB) ", "", log)
     return re.sub(r"pid=\d+ node=[\d.]+|[\d.]+ s$|ray-object://.*", "", log, flags=re.MULTILINE)
 
 

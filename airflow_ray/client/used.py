@@ -60,6 +60,8 @@ def _cpu(used: dict[str, Any], cpus: float | None) -> str:
 
 
 def _seconds(seconds: float) -> str:
+    if seconds < 0.001:
+        return "under 0.001 s"
     return f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 

@@ -32,8 +32,8 @@ RECORD = {"used": USED, "memory": 2 * GiB, "num_cpus": 2, "read_bytes": 640_000_
             id="more than was reserved",
         ),
         pytest.param(
-            {"used": {**USED, "memory": None, "cpu_seconds": 0.0123, "seconds": 1.5}, "num_cpus": 0},
-            "It used 0.012 s of CPU in 1.5 s, with no CPU reserved; it read 640 MB and wrote 12 MB in the object "
+            {"used": {**USED, "memory": None, "cpu_seconds": 0.0000123, "seconds": 1.5}, "num_cpus": 0},
+            "It used under 0.001 s of CPU in 1.5 s, with no CPU reserved; it read 640 MB and wrote 12 MB in the object "
             "store.",
             id="memory not known",
         ),

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
-# Nobody who asks for one of these needs the owner for something.
-_OF_OWNER = frozenset({"begin", "retire", "until_end"})
+# Nobody who calls one of these needs the owner for something: a detached actor may tell of itself for ever.
+_NOT_COUNTED = frozenset({"append_child_log", "begin", "note_child_used", "note_children", "retire", "until_end"})
 
 
 class Calls:
@@ -41,7 +41,7 @@ class Calls:
 def counted(cls: type[T]) -> type[T]:
     """Let the public methods of a class count their calls in its attribute ``calls``."""
     for name, method in list(vars(cls).items()):
-        if inspect.iscoroutinefunction(method) and not name.startswith("_") and name not in _OF_OWNER:
+        if inspect.iscoroutinefunction(method) and not name.startswith("_") and name not in _NOT_COUNTED:
             setattr(cls, name, _counted(method))
     return cls
 

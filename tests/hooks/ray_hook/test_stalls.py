@@ -8,6 +8,7 @@ import pytest
 
 from airflow_ray.client.client import RayClient
 from airflow_ray.exceptions import RaySchedulingError
+from airflow_ray.hooks.ray import RayHook
 from tests.conftest import new_uri
 
 
@@ -93,3 +94,31 @@ def test_pending_work_is_told_who_holds_what_it_waits_for(hook, uri):
     finally:
         hook.cancel(uri)
         hook.cancel(holder)
+
+
+def search_inside_a_trial():
+    """Start a search in each trial of another one, which holds all that the inner one asks for."""
+    from ray import tune
+
+    def inner(config):
+        tune.report({"loss": config["x"]})
+
+    def outer(config):
+        holding = tune.with_resources(inner, {"gadget": 1})
+        tune.Tuner(holding, param_space={"x": 1}, run_config=tune.RunConfig(verbose=0)).fit()
+        tune.report({"loss": config["x"]})
+
+    tune.Tuner(tune.with_resources(outer, {"gadget": 2}), param_space={"x": 1}).fit()
+
+
+@pytest.mark.slow
+def test_trial_that_waits_for_a_second_placement_group_is_told(head):
+    uri = new_uri("ray_gateway")
+    with RayHook("ray_gateway").connect() as hook:
+        hook.submit(search_inside_a_trial, uri=uri, num_cpus=0, fresh_process=True)
+        try:
+            told = detail_of(hook, uri)
+        finally:
+            hook.cancel(uri)
+    assert told.startswith("resources that the task holds itself: placement group")
+    assert "a trial of Ray Tune: by tune.PlacementGroupFactory" in told
