@@ -11,10 +11,21 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from airflow_ray.client.connection import local_head
+from airflow_ray.hooks.ray import RayHook
 from airflow_ray.ui import asking
 from airflow_ray.ui.asking import MAX_OF_ONE, ask, ask_all
+from tests.conftest import new_uri
 
 TOKEN = "a-token-of-16-characters"
+
+
+@pytest.fixture(scope="module")
+def used_head(head):
+    """A head on which something is kept, so that somebody is there who answers."""
+    with RayHook("ray_gateway").connect() as hook:
+        uri = hook.put(1, uri=new_uri("ray_gateway"))
+        yield head
+        hook.release(uri)
 
 
 @pytest.fixture
@@ -50,7 +61,7 @@ def test_cluster_that_is_silent_is_given_up(connection, silent_port):
     assert answer.problem
 
 
-def test_function_that_does_not_return_is_given_up(head):
+def test_function_that_does_not_return_is_given_up(used_head):
     release = threading.Event()
     answer = asyncio.run(ask("ray_gateway", lambda _: release.wait(60), seconds=0.5))
     release.set()
@@ -58,7 +69,7 @@ def test_function_that_does_not_return_is_given_up(head):
     assert answer.problem
 
 
-def test_few_wait_for_one_cluster_at_a_time(head):
+def test_few_wait_for_one_cluster_at_a_time(used_head):
     release = threading.Event()
     begun = threading.Semaphore(0)
 
@@ -69,7 +80,7 @@ def test_few_wait_for_one_cluster_at_a_time(head):
     async def scene():
         waiting = [asyncio.create_task(ask("ray_gateway", wait, seconds=60)) for _ in range(MAX_OF_ONE)]
         for _ in waiting:
-            await asyncio.to_thread(begun.acquire)
+            assert await asyncio.to_thread(begun.acquire, timeout=60)
         one_more = await ask("ray_gateway", survey)
         release.set()
         return one_more, [(await each).value for each in waiting]
@@ -90,7 +101,7 @@ def test_question_for_which_no_thread_was_free_is_not_under_way_any_more(connect
     assert problems == {"It did not answer within 0.05 seconds."}
 
 
-def test_cluster_that_is_down_starts_nothing_and_others_answer(head, connection):
+def test_cluster_that_is_down_starts_nothing_and_others_answer(used_head, connection):
     conn_id = connection("page_down", **gateway(9))
     down, up = asyncio.run(ask_all([conn_id, "ray_gateway"], survey))
     assert "127.0.0.1:9" in down.problem
@@ -107,7 +118,7 @@ def test_embedded_head_is_not_started_by_a_look(connection, monkeypatch, tmp_pat
 def test_namespace_in_which_nothing_has_run_is_left_without_an_owner(head, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_PAGE_NOBODY", f"{head.gateway_uri}&namespace=nobody")
     answers = [asyncio.run(ask("page_nobody", survey)) for _ in range(2)]
-    assert ["nothing to show" in each.problem for each in answers] == [True, True]
+    assert ["holds nothing" in each.problem for each in answers] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +145,7 @@ def test_connection_that_is_not_there_is_told():
     assert "no connection" in asyncio.run(ask("page_of_nobody", survey)).problem
 
 
-def test_error_of_a_question_is_told(head):
+def test_error_of_a_question_is_told(used_head):
     def fail(client):
         raise ValueError("of the question")
 

@@ -6,9 +6,9 @@ import os
 import subprocess
 import sys
 
-import pytest
-
+from airflow_ray.hooks.ray import RayHook
 from airflow_ray.ui.plugin import RayPagePlugin
+from tests.conftest import new_uri
 
 
 def output_of(script: str, **environment: str) -> str:
@@ -51,8 +51,9 @@ def test_nothing_is_imported_before_the_page_is_opened():
     assert output_of(script).splitlines()[-2:] == ["[]", "[]"]
 
 
-@pytest.mark.usefixtures("head")
-def test_ray_is_not_imported_for_the_page():
+def test_ray_is_not_imported_for_the_page(head):
+    with RayHook("ray_gateway").connect() as hook:
+        hook.put(1, uri=new_uri("ray_gateway"))
     script = (
         "import asyncio, sys\n"
         "import airflow_ray.ui.app\n"

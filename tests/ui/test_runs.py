@@ -83,7 +83,7 @@ def test_clusters_are_those_whose_connections_one_may_see(browser_of, head, role
     assert (answer.status_code, "ray_gateway" in answer.text) == (200, shown)
 
 
-def test_clusters_tell_their_resources(browser_of, head):
+def test_clusters_tell_their_resources(browser_of, shared_run):
     text = browser_of("op").get("/airflow_ray/").text
     section = text.partition('">ray_gateway ')[2].partition("</section>")[0]
     assert [each in section for each in ("1 node", "CPUs", "object store", "gadget")] == [True] * 4

@@ -34,7 +34,8 @@ class LookingLink(Link):
 
     @contextmanager
     def _connected(self, seconds: float) -> Iterator[None]:
-        peer = _peer(self._settings_within(min(seconds, self._left())).located())
+        # Of who tells where it is, the reason for not knowing is to come in time too.
+        peer = _peer(self._settings_within(min(seconds, self._left() / 2)).located())
         try:
             peer.find(self._deadline)
             self._session = GatewaySession(peer, self._left())

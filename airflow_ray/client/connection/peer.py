@@ -102,8 +102,8 @@ class Peer:
         self._require_common_messages()
         if not self.greeting["owner"]:
             raise RayConnectionError(
-                f"The Ray cluster at {self.where} answers, and no task of this release of airflow-ray has run there in "
-                f"namespace {self.namespace!r} yet, so there is nothing to show."
+                f"The Ray cluster at {self.where} answers, and holds nothing of this release of airflow-ray in "
+                f"namespace {self.namespace!r}: no task has run there yet, or its objects are gone."
             )
 
     def _start(self, start: Callable[[], None]) -> None:
