@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.client.used import used_text
 from airflow_ray.cluster.protocol import State
 from airflow_ray.object_uri import RETURN_VALUE, ObjectURI
 
@@ -77,6 +78,11 @@ class Work:
     def goes_on(self) -> bool:
         """Whether it has not ended."""
         return not State(self.described["state"]).is_final
+
+    @property
+    def used(self) -> str | None:
+        """What it has used of the cluster, in words, once it has ended."""
+        return used_text(self.described)
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,9 @@ def rows_of(browser, run, dag, task_id):
             return answer
 
 
-def test_work_is_shown_with_what_it_asked_for(user, run, dag):
+def test_work_is_shown_with_what_it_asked_for_and_has_used(user, run, dag):
     text = user.get(task_address(run, dag, "make")).text
-    told = ("SUCCEEDED", "CPU 2", "DataFrame", "20 rows, 200 columns")
+    told = ("SUCCEEDED", "CPU 2", "It used at most", "DataFrame", "20 rows, 200 columns")
     assert [each for each in told if each not in text] == []
 
 
