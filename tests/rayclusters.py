@@ -91,5 +91,7 @@ class RayClusters:
         if status is None and self.elsewhere is not None:
             status = {"head": {"serviceIP": self.elsewhere}}
         if status is None:
-            return 404, {"kind": "Status", "message": f'rayclusters.ray.io "{name}" not found', "code": 404}
+            details = {"name": name, "group": "ray.io", "kind": "rayclusters"}
+            message = f'rayclusters.ray.io "{name}" not found'
+            return 404, {"kind": "Status", "message": message, "details": details, "code": 404}
         return 200, {"metadata": {"name": name, "namespace": namespace}, "status": status}

@@ -104,7 +104,7 @@ def settings_of(connection: Any) -> RaySettings:
     if settings.kubernetes_conn_id is None:
         return settings
     # Here, as Airflow tells connections in some threads alone, and those that connect may be others.
-    return settings.with_lookup(KubernetesLookup(settings.kubernetes_conn_id))
+    return settings.with_lookup(KubernetesLookup(settings.kubernetes_conn_id, settings.connect_timeout))
 
 
 def _defaults() -> dict[str, Any]:
@@ -275,7 +275,7 @@ class RaySettings(BaseModel):
 
         :raises RayConnectionError: Kubernetes does not tell.
         """
-        return None if self._lookup is None else self._lookup.runs(self.host or "", self.connect_timeout)
+        return None if self._lookup is None else self._lookup.runs(self.host or "")
 
     def located(self) -> RaySettings:
         """Return the same with the address of the head as its host, asked of Kubernetes where the connection says so.
@@ -291,6 +291,6 @@ class RaySettings(BaseModel):
             if not self.cluster.is_shared:
                 require_known_name(self.host, self.cluster, self.connect_timeout)
             return self
-        copy = self.model_copy(update={"host": self._lookup.address_of(self.host, self.connect_timeout)})
+        copy = self.model_copy(update={"host": self._lookup.address_of(self.host)})
         copy._certified_name, copy._lookup = self.host, None
         return copy

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+from airflow_ray.client.kuberay.manifest import API_VERSION
 from airflow_ray.client.kuberay.refusals import ConflictError, NotThereError, error_of
 from airflow_ray.exceptions import KubernetesUnreachableError, RayConfigurationError
 
@@ -23,11 +25,13 @@ class KubernetesApi:
 
     :param client: an ``ApiClient`` of the package kubernetes.
     :param conn_id: the Airflow connection that it was made from, for error texts.
+    :param seconds: to connect, and to answer.
     """
 
-    def __init__(self, client: Any, conn_id: str) -> None:
+    def __init__(self, client: Any, conn_id: str, seconds: tuple[float, float] = REQUEST_SECONDS) -> None:
         self._client = client
         self._conn_id = conn_id
+        self._seconds = seconds
 
     def get(self, path: str) -> dict[str, Any] | None:
         """Return an object, or None if there is none of that name.
@@ -103,7 +107,7 @@ class KubernetesApi:
                 body=body,
                 auth_settings=["BearerToken"],
                 _preload_content=False,
-                _request_timeout=REQUEST_SECONDS,
+                _request_timeout=self._seconds,
             )
             data: bytes = response.data
         except ApiException as error:
@@ -115,17 +119,26 @@ class KubernetesApi:
         return data
 
 
+def rayclusters(namespace: str, name: str | None = None) -> str:
+    """Return the path of the RayClusters in a namespace, or of one of them."""
+    path = f"/apis/{API_VERSION}/namespaces/{quote(namespace, safe='')}/rayclusters"
+    return path if name is None else f"{path}/{quote(name, safe='')}"
+
+
 def is_away(error: BaseException) -> bool:
     """Whether an error says that Kubernetes does not answer at the moment."""
     return isinstance(error, KubernetesUnreachableError)
 
 
-def open_api(kubernetes_conn_id: str, namespace: str | None = None) -> tuple[KubernetesApi, str]:
+def open_api(
+    kubernetes_conn_id: str, namespace: str | None = None, seconds: float | None = None
+) -> tuple[KubernetesApi, str]:
     """Return the API of a connection, and the namespace where nothing else says one.
 
     :param kubernetes_conn_id: Airflow connection of type ``kubernetes``: a kubeconfig, or the cluster that this process
         runs in.
     :param namespace: None for that of the connection, or else ``default``.
+    :param seconds: in which it must answer, where that is less than usual.
     :raises RayConfigurationError: the package for it is missing, or the connection does not lead anywhere.
     """
     try:
@@ -144,4 +157,5 @@ def open_api(kubernetes_conn_id: str, namespace: str | None = None) -> tuple[Kub
         raise RayConfigurationError(
             f"Connection {kubernetes_conn_id!r} leads to no Kubernetes: {reason}. Set in_cluster, or give a kubeconfig"
         ) from error
-    return KubernetesApi(client, kubernetes_conn_id), namespace or hook.get_namespace() or hook.DEFAULT_NAMESPACE
+    waits = REQUEST_SECONDS if seconds is None else (seconds, seconds)
+    return KubernetesApi(client, kubernetes_conn_id, waits), namespace or hook.get_namespace() or hook.DEFAULT_NAMESPACE

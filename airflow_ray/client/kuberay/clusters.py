@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from airflow_ray.client.connection.retrying import tries
-from airflow_ray.client.kuberay.api import AWAY_SECONDS, KubernetesApi, is_away, open_api
+from airflow_ray.client.kuberay.api import AWAY_SECONDS, KubernetesApi, is_away, open_api, rayclusters
 from airflow_ray.client.kuberay.completion import TOKEN_KEY, secret_name
 from airflow_ray.client.kuberay.manifest import API_VERSION, KIND
 from airflow_ray.client.kuberay.origin import name_of, own_clusters, require_own, uid_of
@@ -170,8 +170,7 @@ class Clusters:
         return None
 
     def _path(self, name: str | None = None) -> str:
-        path = f"/apis/{API_VERSION}/namespaces/{quote(self.namespace, safe='')}/rayclusters"
-        return path if name is None else f"{path}/{quote(name, safe='')}"
+        return rayclusters(self.namespace, name)
 
     def _core(self, kind: str) -> str:
         return f"/api/v1/namespaces/{quote(self.namespace, safe='')}/{kind}"

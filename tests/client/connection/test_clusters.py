@@ -306,13 +306,13 @@ def test_cluster_without_an_address_yet_is_told(kubernetes, status, words):
         (
             (403, {"message": "cannot get resource"}),
             RayConfigurationError,
-            "may not read the RayCluster.*cannot",
+            "The address of the RayCluster .* not allow .* cannot get",
         ),
-        ((401, {"message": "Unauthorized"}), RayConfigurationError, "may not read.*Unauthorized"),
+        ((401, {"message": "Unauthorized"}), RayConfigurationError, "does not accept the credentials .*Unauthorized"),
         (
             (404, {"message": "404 page not found"}),
             RayConfigurationError,
-            "knows no RayClusters. Install KubeRay",
+            "knows no rayclusters.* Install KubeRay",
         ),
         ((500, {"message": "etcd is away"}), RayConnectionError, "does not tell the address.*etcd is away"),
     ],
@@ -340,7 +340,7 @@ def test_provider_that_is_not_installed_is_told(kubernetes, monkeypatch):
 def test_connection_without_kubernetes_is_told(monkeypatch, tmp_path):
     extra = {"kube_config_path": str(tmp_path / "none")}
     monkeypatch.setenv("AIRFLOW_CONN_KUBE", json.dumps({"conn_type": "kubernetes", "extra": extra}))
-    with pytest.raises(RayConfigurationError, match="'kube', which kubernetes_conn_id names, leads to no"):
+    with pytest.raises(RayConfigurationError, match="'kube' leads to no Kubernetes"):
         of("sales", kubernetes_conn_id="kube")
 
 
