@@ -8,7 +8,6 @@ from airflow_ray.client import errors, following
 from airflow_ray.client.checkpoints import from_gone_cluster, has_checkpoint, require_checkpoint, restore
 from airflow_ray.client.connection.session import ObjectNotThere
 from airflow_ray.client.of_cluster import OfCluster
-from airflow_ray.client.submission.callables import check_callable
 from airflow_ray.client.submission.fingerprint import fingerprint
 from airflow_ray.client.submission.options import RemoteOptions
 from airflow_ray.client.submission.payload import pack
@@ -59,7 +58,6 @@ class RayClient(OfCluster):
         :param checkpointed_as: whose checkpoints its outputs become; None for its own.
         :param task_try: the try of a task that this is for; None for work that only its generation tells.
         """
-        check_callable(fn, "The callable")
         uri = self._own_uri(uri)
         args, kwargs = self.plain(args), self.plain(kwargs or {})
         call = pack(fn, args, kwargs, code_folders)

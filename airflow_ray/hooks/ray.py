@@ -8,6 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import BaseHook
+from airflow_ray.client.submission.callables import check_callable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -92,6 +93,8 @@ class RayHook(BaseHook):
         :raises RayObjectLostError: an argument names an object that does not exist and has no checkpoint.
         :raises RayCheckpointError: an argument is lost and its checkpoint cannot be read.
         """
+        # Before anything else: the connection may lead nowhere yet.
+        check_callable(fn, "The callable")
         return (
             self.client.of(uri)
             .submit(

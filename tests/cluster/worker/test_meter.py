@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from airflow_ray.cluster.protocol import Used
 from airflow_ray.cluster.worker import meter
 from airflow_ray.cluster.worker.meter import Meter
 
+ROOT = Path(__file__).parents[3]
 BYTES = 200_000_000
 # Of what else the process does meanwhile.
 SLACK = 50_000_000
@@ -47,52 +49,56 @@ def started(code: str) -> subprocess.Popen[bytes]:
     return process
 
 
-@pytest.fixture
 def idle() -> int:
-    """What a callable uses that does nothing."""
+    """Return what a callable uses that does nothing."""
     return memory_of(lambda: None)
 
 
-def test_peak_that_lasts_for_a_moment_is_known(idle):
-    assert memory_of(fill_for_a_moment) > idle + BYTES - SLACK
+def peak_that_lasts_for_a_moment_is_known() -> None:
+    assert memory_of(fill_for_a_moment) > idle() + BYTES - SLACK
 
 
-def test_peak_is_not_that_of_the_work_before_in_the_same_process(idle):
+def peak_is_not_that_of_the_work_before_in_the_same_process() -> None:
+    before = idle()
     memory_of(fill_for_a_moment)
-    assert memory_of(lambda: None) < idle + SLACK
+    assert idle() < before + SLACK
 
 
-def test_memory_of_a_child_counts(idle):
-    children = []
-    assert memory_of(lambda: children.append(started(HOLDS))) > idle + BYTES - SLACK
+def memory_of_a_child_counts() -> None:
+    before, children = idle(), []
+    assert memory_of(lambda: children.append(started(HOLDS))) > before + BYTES - SLACK
     children[0].communicate()
 
 
-def test_peak_that_lasts_for_a_moment_counts_beside_a_child(idle):
-    child = started(HOLDS)
-    assert memory_of(fill_for_a_moment) > idle + 2 * BYTES - SLACK
+def peak_that_lasts_for_a_moment_counts_beside_a_child() -> None:
+    before, child = idle(), started(HOLDS)
+    assert memory_of(fill_for_a_moment) > before + 2 * BYTES - SLACK
     child.communicate()
 
 
-def test_memory_of_a_child_that_has_ended_counts_if_it_lasted(idle, monkeypatch):
-    looks = []
-    look = Meter._look
-    monkeypatch.setattr(Meter, "_look", lambda self: (look(self), looks.append(1)))
+def memory_of_a_child_that_has_ended_counts_if_it_lasted() -> None:
+    before, looks, look = idle(), [], Meter._look
 
-    def run_child():
+    def counted(measured: Meter) -> None:
+        look(measured)
+        looks.append(1)
+
+    Meter._look = counted
+
+    def run_child() -> None:
         child = started(HOLDS)
-        before = len(looks)
-        while len(looks) < before + 2:
+        begun = len(looks)
+        while len(looks) < begun + 2:
             time.sleep(0.01)
         child.communicate()
 
-    assert memory_of(run_child) > idle + BYTES - SLACK
+    assert memory_of(run_child) > before + BYTES - SLACK
 
 
-def test_what_a_fork_shares_with_its_parent_counts_once(idle):
-    data, forks = [], []
+def what_a_fork_shares_with_its_parent_counts_once() -> None:
+    before, data, forks = idle(), [], []
 
-    def fork():
+    def fork() -> None:
         data.append(b"x" * BYTES)
         read, write = os.pipe()
         pid = os.fork()
@@ -103,26 +109,44 @@ def test_what_a_fork_shares_with_its_parent_counts_once(idle):
         os.close(read)
         forks.append((pid, write))
 
-    assert memory_of(fork) < idle + 2 * BYTES - SLACK
+    assert memory_of(fork) < before + 2 * BYTES - SLACK
     ((pid, write),) = forks
     os.close(write)
     os.waitpid(pid, 0)
 
 
-def test_memory_that_is_shared_as_the_object_store_is_does_not_count(idle):
-    shared = mmap.mmap(-1, BYTES)
+def memory_that_is_shared_as_the_object_store_is_does_not_count() -> None:
+    before, shared = idle(), mmap.mmap(-1, BYTES)
 
-    def touch():
+    def touch() -> None:
         shared.write(b"x" * 1024 * 1024 * (BYTES // 1024 // 1024))
 
     touch()
     shared.seek(0)
 
-    def read():
+    def read() -> None:
         for start in range(0, BYTES, 4096):
             shared[start]
 
-    assert memory_of(read) < idle + SLACK
+    assert memory_of(read) < before + SLACK
+
+
+CHECKS = (
+    peak_that_lasts_for_a_moment_is_known,
+    peak_is_not_that_of_the_work_before_in_the_same_process,
+    memory_of_a_child_counts,
+    peak_that_lasts_for_a_moment_counts_beside_a_child,
+    memory_of_a_child_that_has_ended_counts_if_it_lasted,
+    what_a_fork_shares_with_its_parent_counts_once,
+    memory_that_is_shared_as_the_object_store_is_does_not_count,
+)
+
+
+@pytest.mark.parametrize("name", [check.__name__ for check in CHECKS])
+def test_of_memory(name):
+    # In a process of its own: that of the tests gives back some hundred megabytes at any time.
+    code = f"from tests.cluster.worker import test_meter; test_meter.{name}()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 @pytest.mark.parametrize("ends", [True, False], ids=["child that has ended", "child that lives"])
