@@ -140,6 +140,7 @@ def test_each_verb_goes_to_the_cluster_of_the_run(kubernetes, heads):
         assert hook.status(uri) == "LOST"
 
 
+@pytest.mark.slow
 def test_value_is_put_into_the_cluster_of_the_run(kubernetes):
     hook = RayHook(CONN_ID)
     for run in WHERE:
@@ -150,6 +151,7 @@ def test_value_is_put_into_the_cluster_of_the_run(kubernetes):
         assert hook.status(uri) == "LOST"
 
 
+@pytest.mark.slow
 def test_verb_without_a_run_is_for_all_clusters_that_kubernetes_knows(kubernetes):
     hook = RayHook(CONN_ID)
     uris = {str(hook.put(1, uri=uri_of(run))) for run in WHERE}
@@ -160,6 +162,7 @@ def test_verb_without_a_run_is_for_all_clusters_that_kubernetes_knows(kubernetes
     assert hook.list_objects("sales") == []
 
 
+@pytest.mark.slow
 def test_cluster_that_cannot_be_reached_is_left_out_of_the_list(kubernetes, caplog):
     uri = RayHook(CONN_ID).put(1, uri=uri_of("one"))
     kubernetes.statuses["default", run_name("sales", "two")] = {"state": "suspended"}
@@ -175,6 +178,7 @@ def test_test_button_says_what_checks_the_cluster_of_a_run(kubernetes):
     assert "airflow ray doctor checks that which --dag-id and --run-id name" in text
 
 
+@pytest.mark.slow
 def test_doctor_checks_the_cluster_of_a_run(kubernetes):
     findings = {each.name: each for each in diagnose(CONN_ID, "sales", "two")}
     assert findings["host"].text == f"Kubernetes says that {run_name('sales', 'two')} is 127.0.0.2"
@@ -207,6 +211,7 @@ def test_two_runs_wait_at_once_in_one_triggerer(kubernetes, heads, tmp_path):
     assert {run: hook.get(uri) for run, uri in uris.items()} == heads
 
 
+@pytest.mark.slow
 def test_kill_of_a_deferred_task_cancels_the_work_in_the_cluster_of_its_run(kubernetes, tmp_path):
     hook = RayHook(CONN_ID)
     uris = {run: uri_of(run) for run in WHERE}
@@ -293,6 +298,7 @@ def test_second_run_reads_the_checkpoint_of_the_first_one(kubernetes):
     assert (run.xcom("count"), run.xcom("whole")) == (45, 45)
 
 
+@pytest.mark.slow
 def test_input_of_another_run_without_a_checkpoint_is_told(kubernetes, capfd):
     uri = uri_of("one")
     RayHook(CONN_ID).put(1, uri=uri)
@@ -321,6 +327,7 @@ def test_object_of_a_cluster_that_is_gone_is_read_from_its_checkpoint(kubernetes
     assert hook.client.of(uri).is_available(uri)
 
 
+@pytest.mark.slow
 def test_object_of_a_cluster_that_is_gone_without_a_checkpoint_is_lost(kubernetes):
     hook, uri = RayHook(CONN_ID), uri_of("two")
     hook.put(1, uri=uri)
@@ -331,6 +338,7 @@ def test_object_of_a_cluster_that_is_gone_without_a_checkpoint_is_lost(kubernete
         hook.status(uri)
 
 
+@pytest.mark.slow
 def test_release_of_a_cluster_that_is_gone_has_nothing_to_do(kubernetes, capfd):
     dag = new_dag()
     with dag:
@@ -351,6 +359,7 @@ def test_cluster_that_does_not_answer_is_told_and_its_checkpoint_serves(kubernet
     assert hook.get(uri)["a"].sum() == 45
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [{"mode": "poke"}, {"deferrable": True}], ids=["poke", "deferred"])
 def test_tasks_take_the_checkpoint_of_a_cluster_that_is_gone(kubernetes, backend, how):
     first, second = new_dag(), new_dag()
@@ -381,6 +390,7 @@ def test_tasks_take_the_checkpoint_of_a_cluster_that_is_gone(kubernetes, backend
     assert (run.task_states("see"), run.task_states("see_lost")) == (["success"], ["failed"])
 
 
+@pytest.mark.slow
 def test_sensor_that_does_not_mind_waits_for_a_cluster_that_is_not_made_yet(kubernetes):
     uri = uri_of("three")
     dag = new_dag()

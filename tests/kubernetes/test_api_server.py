@@ -18,6 +18,9 @@ from tests.kubernetes.manifests import ray_cluster
 from tests.kubernetes.schema import crd_file
 from tests.kubernetes.store import PODS, RAY_CLUSTERS, SECRETS, Write
 
+# Of what only stands in for Kubernetes.
+pytestmark = pytest.mark.slow
+
 PLACE = {"group": "ray.io", "version": "v1", "namespace": "default", "plural": "rayclusters"}
 needs_crds = pytest.mark.skipif(crd_file("rayclusters") is None, reason="KubeRay's CRDs are not on this machine")
 

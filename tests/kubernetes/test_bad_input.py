@@ -39,6 +39,8 @@ from tests.kubernetes.manifests import ray_cluster
 from tests.kubernetes.schema import crd_file
 from tests.kubernetes.store import PODS, RAY_CLUSTERS, SECRETS, SERVICES, Write
 
+pytestmark = pytest.mark.slow
+
 DAG = "sales"
 NAME = "cluster-of-tests"
 TOKEN = "0123456789abcdef" * 2

@@ -14,6 +14,9 @@ from tests.kubernetes.kuberay import WORKLOADS
 from tests.kubernetes.manifests import ray_cluster, workers
 from tests.kubernetes.store import EVENTS, PODS, RAY_CLUSTERS, SERVICES, Write
 
+# Of what only stands in for KubeRay.
+pytestmark = pytest.mark.slow
+
 SECONDS = 120
 
 

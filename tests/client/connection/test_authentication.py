@@ -130,6 +130,7 @@ def test_work_runs_on_a_head_that_asks_for_a_token(token_head, connection, mode)
 @pytest.fixture
 def kubernetes(monkeypatch):
     """Knows a RayCluster named sales, in two namespaces."""
+    pytest.importorskip("airflow.providers.cncf.kubernetes", reason="The extra kuberay is not installed")
     server = RayClusters()
     for namespace in ("ray", "other"):
         server.set_address("sales", "127.0.0.1", namespace)
