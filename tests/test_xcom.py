@@ -84,7 +84,7 @@ def test_frame_goes_from_a_plain_task_to_ray_and_back(dag):
 
 
 def test_worker_does_not_fetch_what_a_ray_task_receives(dag, mocker):
-    fetched = mocker.spy(RayClient, "get")
+    fetched = mocker.spy(RayClient, "get_there")
     with dag:
         ray_task(total, result="value")(task(make_frame)())
     assert run_dag(dag).xcom("total") == 45
@@ -302,7 +302,7 @@ def test_sensor_gets_the_uri(dag):
 
 @pytest.mark.parametrize("on_ray", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_mapped_tasks_get_an_item_each_of_a_plain_list_of_frames(dag, on_ray, mocker):
-    fetched = mocker.spy(RayClient, "get")
+    fetched = mocker.spy(RayClient, "get_there")
 
     @task
     def give():

@@ -78,6 +78,8 @@ class StandaloneAirflow:
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_log_port),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log_port),
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            # Where many processes start at once on two cores, any task of Airflow may fail for want of an answer.
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
             "AIRFLOW__AIRFLOW_RAY__LOCAL_HEAD_DIR": str(home / "ray"),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             **self._of_users(),

@@ -14,7 +14,7 @@ from tools.postgres import PostgresServer, missing
 from tools.standalone import StandaloneAirflow
 
 DAGS = Path(__file__).parent.parent / "dags"
-TASKS = 40
+TASKS = 24
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),
@@ -32,8 +32,6 @@ def airflow(head: RayHead, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             **server.environment,
             "AIRFLOW_CONN_RAY_DEFAULT": head.gateway_uri,
             "AIRFLOW__CORE__PARALLELISM": "16",
-            # Where sixteen processes start at once on two cores, any task of Airflow may fail for want of an answer.
-            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
         }
         with StandaloneAirflow(folder / "home", folder / "dags", environment) as airflow:
             yield airflow
