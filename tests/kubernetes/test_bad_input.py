@@ -153,7 +153,7 @@ def test_credentials_that_kubernetes_does_not_accept_are_told(api, kuberay, monk
 
 def test_kubeconfig_that_is_not_there_is_told(api, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_DOUBLE", api.connection(kube_config_path="/nowhere"))
-    with pytest.raises(RayConfigurationError, match="'double', which kubernetes_conn_id names, leads to no"):
+    with pytest.raises(RayConfigurationError, match="'double' leads to no Kubernetes"):
         create()
 
 
