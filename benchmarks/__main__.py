@@ -93,8 +93,8 @@ def _parts(quick: bool) -> dict[str, Callable[[], Iterable[Result]]]:
         "transfer": lambda: transfer.run((64, 256, 640)),
         "checkpoints": lambda: checkpoints.run((64, 640), 128),
         "tuning": lambda: tuning.run(2, 3),
-        "scale": lambda: scale.run((10, 100, 1000), 10_000, 200),
-        "whole DAG": lambda: whole_dag.run({1: 1.0, 640: 1 / 3}, 3),
+        "scale": lambda: scale.run((10, 1000), 10_000, 100),
+        "whole DAG": lambda: whole_dag.run({1: 1.0, 640: 1 / 3}, 2),
         "page": lambda: page.run(500, 3),
         "mapped tasks": lambda: mapped_tasks.run(300),
     }
