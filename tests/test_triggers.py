@@ -75,7 +75,7 @@ def sleep_long():
 # Deferred tasks
 
 
-@pytest.mark.parametrize("conn_id", ["ray_client", "ray_gateway"])
+@pytest.mark.parametrize("conn_id", [pytest.param("ray_client", marks=pytest.mark.slow), "ray_gateway"])
 def test_deferred_task_returns_what_one_that_waits_returns(head, dag, conn_id):
     with dag:
         made = RayPythonOperator(task_id="make", python_callable=speak, ray_conn_id=conn_id, deferrable=True)

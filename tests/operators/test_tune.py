@@ -294,6 +294,7 @@ def boosted(config):
         tune.report({"loss": config["x"]}, checkpoint=tune.Checkpoint.from_directory(folder))
 
 
+@pytest.mark.slow
 def test_best_checkpoint_is_loaded_as_a_booster(dag):
     import xgboost
 
@@ -438,6 +439,7 @@ def test_search_whose_trials_report_nothing_says_so(dag, capfd):
     assert "No trial reported the metric 'loss' as a number: nothing was reported." in log
 
 
+@pytest.mark.slow
 def test_failure_of_all_trials_shows_the_first_error(dag, capfd):
     def broken(config):
         raise KeyError("no such column")
@@ -561,6 +563,7 @@ def test_retry_after_the_loss_of_the_cluster_repeats_no_ended_trial(dag, tmp_pat
     assert sabotage.starts == {1: 1, 2: 1, 3: 2, 4: 2}
 
 
+@pytest.mark.slow
 def test_kill_of_the_task_stops_all_trials(dag, head, tmp_path):
     with Sabotage(tmp_path, threading.Event().wait) as sabotage:
         search(dag, counted, sabotage.space, execution_timeout=timedelta(seconds=15))

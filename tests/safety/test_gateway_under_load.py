@@ -132,6 +132,7 @@ def test_flood_without_a_token_is_bounded(gateway: Gateway) -> None:
         assert hook.get(uri) == "kept"
 
 
+@pytest.mark.slow
 def test_a_thousand_connections_that_say_nothing_keep_nobody_out(gateway: Gateway) -> None:
     before = gateway.resident_bytes
     with ExitStack() as stack:
@@ -143,6 +144,7 @@ def test_a_thousand_connections_that_say_nothing_keep_nobody_out(gateway: Gatewa
         assert gateway.resident_bytes - before < 100_000_000
 
 
+@pytest.mark.slow
 def test_more_values_at_once_than_there_are_turns_all_arrive(gateway: Gateway) -> None:
     uris = [new_uri("ray_own") for _ in range(2 * MAX_PIPES)]
 

@@ -116,6 +116,7 @@ def connected(monkeypatch):
     return connect
 
 
+@pytest.mark.slow
 def test_connection_that_hangs_holds_up_no_other_one(server, connected):
     silent, other = server(), server(OTHER_VERSION)
     other.answers.set()

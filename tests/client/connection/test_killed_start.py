@@ -58,6 +58,7 @@ def started_in(folder) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.slow
 def test_head_of_a_killed_process_is_taken_over(environment, tmp_path):
     assert run(environment, "-c", KILLED_WHILE_IT_STARTS).returncode == -signal.SIGKILL
     ensured = run(environment, "-c", ENSURE)

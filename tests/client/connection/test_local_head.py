@@ -92,6 +92,7 @@ def running(environment):
     return environment
 
 
+@pytest.mark.slow
 def test_six_tasks_that_start_at_once_share_one_head(environment):
     tasks = [in_own_process(environment, TASK, str(i)) for i in range(6)]
     errors = [task.communicate(timeout=200)[1] for task in tasks if task.wait(200)]

@@ -27,12 +27,14 @@ def overwrite(uri) -> None:
             other.put(np.ones(ITEMS), uri=new_uri("ray_client", f"task_{number}"))
 
 
+@pytest.mark.slow
 def test_value_that_was_read_without_a_connection_does_not_change(uri):
     value = RayHook("ray_driver").get(uri)
     overwrite(uri)
     assert value.sum() == 0
 
 
+@pytest.mark.slow
 def test_value_does_not_change_when_its_connection_has_ended(uri):
     with RayHook("ray_driver").connect() as hook:
         value = hook.get(uri)

@@ -45,7 +45,8 @@ def fill_memory():
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("max_retries", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("max_retries", [0, 1])
 def test_callable_that_fills_the_memory_fails_and_the_next_task_works(hook, max_retries):
     uri = new_uri("ray_small")
     hook.submit(fill_memory, uri=uri, max_retries=max_retries)
@@ -74,7 +75,8 @@ def hold_memory(size, started):
     return len(data)
 
 
-@pytest.mark.parametrize("max_retries", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("max_retries", [0, 1])
 def test_lack_of_memory_tells_the_node_what_was_asked_and_who_else_was_there(hook, max_retries, tmp_path):
     neighbour, uri = new_uri("ray_small", "neighbour"), new_uri("ray_small")
     hook.submit(hold_memory, 300_000_000, str(tmp_path / "started"), uri=neighbour, max_retries=-1)

@@ -131,6 +131,7 @@ def test_processes_that_connect_first_at_the_same_time_share_one_owner(head, con
     assert len({process.pid for process in head.processes("ray::Owner")} - owners) == len(conn_ids)
 
 
+@pytest.mark.slow
 def test_death_of_the_owner_is_told_and_the_next_connection_works(head, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_RAY_MORTAL", f"{head.client_uri}?namespace=mortal")
     before = {process.pid for process in head.processes("ray::Owner")}
