@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_ray.client.deferral import seconds_to_settle
-from airflow_ray.client.kuberay.telling import WAITING
+from airflow_ray.client.kuberay.telling import NOT_DELETED, WAITING
 from airflow_ray.exceptions import AirflowRayError
-from airflow_ray.triggers import ENDED, ERROR
+from airflow_ray.triggers import ENDED, ERROR, begin_to_settle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -69,8 +68,7 @@ class RayClusterTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event."""
-        seconds = (self.resume or {}).get("settle_seconds")
-        settled = asyncio.create_task(asyncio.sleep(seconds_to_settle() if seconds is None else seconds))
+        settled = begin_to_settle(self.resume)
         try:
             event = {"status": ENDED, "text": await self._waited()}
         except AirflowRayError as error:
@@ -86,9 +84,7 @@ class RayClusterTrigger(BaseTrigger):
         try:
             await asyncio.to_thread((await self._clusters()).delete_at_once, self.name, self.uid)
         except AirflowRayError as error:
-            self.log.warning(
-                "The Ray cluster %s is not deleted, and airflow ray clusters prune will: %s", self.name, error
-            )
+            self.log.warning(NOT_DELETED, self.name, error)
 
     async def _waited(self) -> str:
         from airflow_ray.client.kuberay.waiting import ClusterWait

@@ -76,9 +76,8 @@ class RayObjectTrigger(BaseTrigger):
         self.credentials = credentials
         self.resume = resume
         self.cancel_on_kill = cancel_on_kill
-        # Not arguments of their own: a triggerer of an earlier release would not know them.
+        # Not an argument of its own: a triggerer of an earlier release would not know it.
         self._offset: int | None = (resume or {}).get("offset")
-        self._settle_seconds: float | None = (resume or {}).get("settle_seconds")
         self._log_files: TriggerLog | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -89,8 +88,7 @@ class RayObjectTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event."""
-        seconds = seconds_to_settle() if self._settle_seconds is None else self._settle_seconds
-        settled = asyncio.create_task(asyncio.sleep(seconds))
+        settled = begin_to_settle(self.resume)
         try:
             status = await self._waited()
         except AirflowRayError as error:
@@ -262,8 +260,7 @@ class RayJobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event."""
-        seconds = (self.resume or {}).get("settle_seconds")
-        settled = asyncio.create_task(asyncio.sleep(seconds_to_settle() if seconds is None else seconds))
+        settled = begin_to_settle(self.resume)
         try:
             await asyncio.wait_for(self._follow(), seconds_until(self.deadline))
             event: dict[str, Any] = {"status": ENDED}
@@ -291,3 +288,12 @@ class RayJobTrigger(BaseTrigger):
 
         job = self.submission_id, self.poll_interval, self.fetch_logs
         await follow_in_triggerer(await self._settings(), *job, self.log.info, trigger_log_path(self.task_instance))
+
+
+def begin_to_settle(resume: dict[str, Any] | None) -> asyncio.Task[None]:
+    """Return a task that ends when the event of a trigger that begins now may be told.
+
+    :param resume: of the trigger, with ``settle_seconds`` where the task that was deferred has told.
+    """
+    seconds = (resume or {}).get("settle_seconds")
+    return asyncio.create_task(asyncio.sleep(seconds_to_settle() if seconds is None else seconds))

@@ -9,7 +9,7 @@ from airflow_ray.client.connection.secrets import mask_runtime_env
 from airflow_ray.client.submission.result_policy import check_checkpoint
 from airflow_ray.exceptions import RayConfigurationError
 from airflow_ray.operators.dashboard_link import RayDashboardLink
-from airflow_ray.operators.text_templates import as_text_templates
+from airflow_ray.operators.text_templates import keep_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -131,13 +131,8 @@ class RayArguments(BaseOperator):
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Environment, seen_oids: set[int]
     ) -> None:
-        dag = self.get_dag()
-        if parent is self and dag is not None:
-            environment = dag.get_template_env(force_sandboxed=True)
-            for name in _TEXT_FIELDS & {*template_fields}:
-                # What a mapped task got is no template.
-                if id(value := getattr(self, name)) not in seen_oids:
-                    setattr(self, name, as_text_templates(value, environment))
+        if parent is self:
+            keep_texts(self, _TEXT_FIELDS, template_fields, seen_oids)
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
         # Airflow stores what was rendered before it executes anything.
         mask_runtime_env(self.runtime_env)

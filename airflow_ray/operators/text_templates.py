@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from jinja2 import Environment
 
@@ -22,6 +22,23 @@ def as_text_templates(value: Any, environment: Environment) -> Any:
     if type(value) in (list, tuple):
         return type(value)(as_text_templates(part, environment) for part in value)
     return value
+
+
+def keep_texts(
+    operator: Any, fields: Collection[str], template_fields: Iterable[str], seen_oids: Collection[int]
+) -> None:
+    """Let Airflow render the templates in some fields of an operator to texts, in a DAG with native objects too.
+
+    :param fields: their names, of which those that are no ``template_fields`` stay as they are.
+    :param seen_oids: the ids of values that are no templates: a mapped task got them.
+    """
+    dag = operator.get_dag()
+    if dag is None:
+        return
+    environment = dag.get_template_env(force_sandboxed=True)
+    for name in {*fields} & {*template_fields}:
+        if id(value := getattr(operator, name)) not in seen_oids:
+            setattr(operator, name, as_text_templates(value, environment))
 
 
 class _TextTemplate:
