@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING
 from airflow_ray.cluster.protocol import PollAnswer, State, WatchNews
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_ray.cluster.owner.record import Record
     from airflow_ray.cluster.owner.records import Records
 
 MAX_UNREAD_BYTES = 2 * 1024 * 1024
+# Of lines that come at once: more than the log of a record takes would drop what nobody has read yet.
+MAX_PART_BYTES = 256 * 1024
 # A watcher hears of lines at the end of its interval, and at once of so many.
 WATCH_UNREAD_BYTES = 256 * 1024
 MAX_WATCH_BYTES = 4 * 1024 * 1024
@@ -104,17 +108,18 @@ class Waiting:
         """
         if record.finished:
             return False
-        async with record.changed:
-            while self._follower_lags(record):
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(record.changed.wait(), 1.0)
-            # Another attempt may have taken its place meanwhile, whose log is another one.
-            if not self._records.is_current(record):
-                return False
-            self._records.append_log(record, lines, levels)
-            record.changed.notify_all()
-        if record.log.unread_bytes(record.read_offset) > WATCH_UNREAD_BYTES:
-            await self._notify_watchers()
+        for part in _parts(lines):
+            async with record.changed:
+                while self._follower_lags(record):
+                    with suppress(asyncio.TimeoutError):
+                        await asyncio.wait_for(record.changed.wait(), 1.0)
+                # Another attempt may have taken its place meanwhile, whose log is another one.
+                if not self._records.is_current(record):
+                    return False
+                self._records.append_log(record, lines[part], levels[part])
+                record.changed.notify_all()
+            if record.log.unread_bytes(record.read_offset) > WATCH_UNREAD_BYTES:
+                await self._notify_watchers()
         return True
 
     async def notify(self, record: Record) -> None:
@@ -176,3 +181,14 @@ class Waiting:
             and time.monotonic() - record.read_at < FOLLOWER_GONE_SECONDS
             and record.log.unread_bytes(record.read_offset) > MAX_UNREAD_BYTES
         )
+
+
+def _parts(lines: list[str]) -> Iterator[slice]:
+    """Yield where the parts of lines are, one after another, that have at most ``MAX_PART_BYTES`` or one line."""
+    start = size = 0
+    for number, line in enumerate(lines):
+        if size and size + len(line) > MAX_PART_BYTES:
+            yield slice(start, number)
+            start, size = number, 0
+        size += len(line)
+    yield slice(start, len(lines))

@@ -114,6 +114,28 @@ def test_lines_that_waited_for_a_slow_follower_go_nowhere_when_the_record_is_rep
     run(test())
 
 
+def test_lines_that_come_at_once_drop_none_that_a_follower_has_not_read():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.submit("d/r/t/-1")
+        record = owner.records.get("d/r/t/-1")
+        record.note_read(0)
+        written = [f"{number:099}" for number in range(60_000)]
+        await owner.waiting.append_log(record, written[:1000], "E" * 1000)
+        rest = written[1000:]
+        writing = asyncio.create_task(owner.waiting.append_log(record, rest, "E" * len(rest)))
+        await asyncio.sleep(0)
+        read, offset = [], 0
+        while len(read) < len(written):
+            answer = await owner.waiting.poll("d/r/t/-1", offset, 10.0)
+            assert (answer["skipped"], set(answer["levels"])) == (0, {"E"})
+            offset = answer["offset"]
+            read += answer["lines"]
+        assert (read, await writing) == (written, True)
+
+    run(test())
+
+
 def test_shorter_time_to_live_counts_at_once():
     async def test() -> None:
         owner = FakeOwner()
