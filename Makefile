@@ -51,7 +51,7 @@ airflow: .venv/installed
 # pip compiles bytecode as it installs: without it every Ray process starts several times slower.
 .venv/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --compile -c constraints.txt -e '.[xgboost,modin,train,tune,optuna,serve,kuberay,test,dev]'
+	$(BIN)/python -m pip install --quiet --compile -c constraints.txt -e '.[xgboost,modin,train,tune,optuna,serve,kuberay,openlineage,test,dev]'
 	touch $@
 
 .venv-oldest/installed: setup.cfg constraints-oldest.txt

@@ -125,7 +125,7 @@ def test_importing_what_a_dag_file_names_loads_nothing_heavy():
         "import airflow_ray.operators.python, airflow_ray.operators.tune, airflow_ray.operators.release\n"
         "import airflow_ray.operators.job, airflow_ray.operators.kuberay, airflow_ray.hooks.kuberay\n"
         "import airflow_ray.decorators, airflow_ray.sensors.object, airflow_ray.hooks.ray\n"
-        "heavy = ('ray', 'boto3', 'kubernetes', 'pandas', 'numpy', 'pyarrow', 'polars')\n"
+        "heavy = ('ray', 'boto3', 'kubernetes', 'pandas', 'numpy', 'pyarrow', 'polars', 'openlineage')\n"
         "print(json.dumps([name for name in heavy if name in sys.modules]))\n"
     )
     assert json.loads(output_of(script).splitlines()[-1]) == []

@@ -20,6 +20,7 @@ from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.arguments import RayArguments
 from airflow_ray.operators.assets import tell_assets
 from airflow_ray.operators.dashboard_link import RayDashboardLink
+from airflow_ray.operators.lineage import TellsLineage
 from airflow_ray.operators.log_lines import show_progress, show_spilling, show_used
 from airflow_ray.operators.tries import generation, task_try
 
@@ -42,7 +43,7 @@ SHORT_SECONDS = 10.0
 SHORT_POLL_SECONDS = 1.0
 
 
-class RayOperator(RayArguments):
+class RayOperator(RayArguments, TellsLineage):
     """Submits a callable to a Ray cluster under the object URI of its task, and waits for it.
 
     The common base of the operators; what each runs is in :meth:`_remote_call`.
@@ -175,6 +176,8 @@ class RayOperator(RayArguments):
             self._submit(uri, context)
             resume = {**resume, "submissions": resume["submissions"] + 1}
             offset, has_ended = None, False
+        if progress.record is not None:
+            self._ended = uri, record
         if progress.state != State.SUCCEEDED:
             self._show_used(record)
             raise exception_for(uri, record)

@@ -149,6 +149,26 @@ def checkpointed(dag: DAG) -> DagRunResult:
     return run_dag(dag)
 
 
+def traced(dag: DAG) -> DagRunResult:
+    """Make a frame and its checkpoint, lose the frame, use what is restored, and fail with another."""
+
+    def lose(text: str) -> str:
+        RayHook(CONN_ID).release(ObjectURI.parse(text))
+        return text
+
+    def fail(frame: Any) -> None:
+        raise ValueError(f"{len(frame)} rows are too few")
+
+    with dag:
+        to_folder = {"checkpoint": True, "checkpoint_path": f"file://{FOLDER}/checkpoints"}
+        made = ray_task(make_frame, task_id="make", deferrable=True, **to_folder)()
+        lost = task(lose, task_id="lose")(made)
+        parts = RayPythonOperator(task_id="split", python_callable=halves, op_args=[lost], multiple_outputs=True)
+        RayPythonOperator(task_id="fail", python_callable=fail, op_args=[parts.output["first"]])
+        RayPythonOperator(task_id="sum", python_callable=total, op_args=[parts.output["second"]], result="value")
+    return run_dag(dag)
+
+
 def read_by_hook(dag: DAG) -> DagRunResult:
     def fetched(text: str) -> int:
         with RayHook(CONN_ID).connect() as hook:

@@ -9,7 +9,7 @@ from airflow_ray.cluster.owner.record import Output
 from airflow_ray.cluster.protocol import FailureKind, State
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from airflow_ray.cluster.owner.ray_calls import RayCalls
     from airflow_ray.cluster.owner.records import Records
@@ -56,6 +56,14 @@ class Outputs:
             return None, failure(FailureKind.NO_OBJECT, record_id=record_id, key=key, state=state)
         record.note_used()
         return record.refs[key], None
+
+    def described(self, names: Iterable[tuple[str, str, str]]) -> list[dict[str, Any]]:
+        """Return the description of each output, empty for one of another owner.
+
+        :param names: record id and key of each, and what is not asked for here.
+        """
+        records = ((self._records.get(record_id), key) for record_id, key, _ in names)
+        return [{} if record is None else record.outputs.get(key, {}) for record, key in records]
 
     async def forget_if_lost(self, record_id: str, key: str) -> bool:
         """Find out whether an output is lost, so that it can be restored, and return whether it is."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from airflow_ray.cluster.protocol import ChildrenUsed, ChildUsed, TaskTry, Used
 
 MAX_PLACES = 10_000
+# Each may have dozens of columns, and all go to Airflow with the record.
+MAX_DESCRIBED_INPUTS = 20
 
 
 class Output(NamedTuple):
@@ -46,6 +48,7 @@ class Record:
     :param task_try: the try of a task that submitted or last attached to this; None for work that is of none.
     :param inputs: record id, key and source of each input; the source is ``store``, ``lineage`` or ``checkpoint``.
     :param input_editions: of those whose records this owner has, by record id.
+    :param input_outputs: what is told of the first inputs, in their order; empty of those that another owner has.
     :param checkpoint: where and with which credentials the outputs are checkpointed; forgotten when the work ends.
     :param storage: where and with which credentials the work itself may write and read; likewise.
     :param scheduling_timeout: seconds that it may wait for resources; None for as long as they can come.
@@ -76,6 +79,7 @@ class Record:
     task_try: TaskTry | None = None
     inputs: list[tuple[str, str, str]] = field(default_factory=list)
     input_editions: dict[str, str] = field(default_factory=dict)
+    input_outputs: list[dict[str, Any]] = field(default_factory=list, repr=False)
     checkpoint: dict[str, Any] | None = field(default=None, repr=False)
     storage: dict[str, Any] | None = field(default=None, repr=False)
     scheduling_timeout: float | None = None
@@ -212,7 +216,7 @@ class Record:
             "seconds": self.seconds,
             "detail": self.detail,
             "error": self.error,
-            "inputs": [{"record_id": name, "key": key, "source": source} for name, key, source in self.inputs],
+            "inputs": self._described_inputs(),
             "outputs": self.outputs,
             "lost": sorted(self.lost),
             "fingerprint": self.fingerprint,
@@ -230,6 +234,14 @@ class Record:
             "is_restored": self.is_restored,
             "spilled_bytes": self.spilled_bytes,
         }
+
+    def _described_inputs(self) -> list[dict[str, Any]]:
+        inputs: list[dict[str, Any]] = [
+            {"record_id": n, "key": key, "source": source} for n, key, source in self.inputs
+        ]
+        for each, output in zip(inputs, self.input_outputs, strict=False):
+            each["output"] = output
+        return inputs
 
     def list_outputs(self, places: dict[Any, tuple[str | None, bool]]) -> list[dict[str, Any]]:
         """Return a line of a list for each output, or the only one, without a key, for work that has none.

@@ -11,6 +11,7 @@ from airflow_ray.cluster.failures import failure, failure_of
 from airflow_ray.cluster.owner.attaching import why_not
 from airflow_ray.cluster.owner.attempt import Attempt
 from airflow_ray.cluster.owner.environments import Environments
+from airflow_ray.cluster.owner.record import MAX_DESCRIBED_INPUTS
 from airflow_ray.cluster.owner.scheduling import ClusterView, Scheduling
 from airflow_ray.cluster.owner.stall_watch import StallWatch
 from airflow_ray.cluster.protocol import FailureKind, State, SubmitAnswer
@@ -125,6 +126,8 @@ class Submissions:
             answer = self._why_anew(record_id, fingerprint, task_try)
             record = await self._records.create(record_id, options, ttl)
             record.inputs, record.input_editions = inputs, editions
+            # They may be released before this ends.
+            record.input_outputs = self._outputs.described(inputs[:MAX_DESCRIBED_INPUTS])
             record.checkpoint, record.storage = checkpoint, storage
             record.fingerprint, record.holder, record.submission = fingerprint, holder, submission
             record.task_try = task_try

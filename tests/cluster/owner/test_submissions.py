@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from airflow_ray.cluster.owner.record import MAX_DESCRIBED_INPUTS
 from airflow_ray.cluster.protocol import FailureKind, State
 from tests.cluster.owner.fakes import FakeOwner, run, until
 
@@ -151,5 +152,30 @@ def test_start_that_is_told_after_the_end_is_no_new_run_by_ray():
         assert not record.rebuilt_at
         await owner.submissions.announce_start("d/r/t/-1", record.attempt, "a run for a lost output", "n", 1)
         assert record.rebuilt_at
+
+    run(test())
+
+
+def test_record_tells_what_its_inputs_were_though_they_are_released_meanwhile():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.make("d/r/a/-1", "ref")
+        await owner.submit("d/r/b/-1", inputs=[("d/r/a/-1", "return_value", "store")])
+        await owner.records.discard("d/r/a/-1")
+        owner.ray.tasks[-1].end()
+        (told,) = (await owner.ended("d/r/b/-1"))["inputs"]
+        assert told["output"] == {"type": "object", "bytes": 8}
+
+    run(test())
+
+
+def test_record_tells_what_the_first_of_many_inputs_were():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.make("d/r/a/-1", "ref")
+        await owner.submit("d/r/b/-1", inputs=[("d/r/a/-1", "return_value", "store")] * (MAX_DESCRIBED_INPUTS + 1))
+        owner.ray.tasks[-1].end()
+        told = (await owner.ended("d/r/b/-1"))["inputs"]
+        assert [bool(each.get("output")) for each in told] == [True] * MAX_DESCRIBED_INPUTS + [False]
 
     run(test())
