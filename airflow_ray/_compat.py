@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import os
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,11 +48,13 @@ __all__ = [
     "connections_of_database",
     "current_task",
     "functions_of_maps",
+    "has_legacy_stat_names",
     "in_task",
     "in_test_mode",
     "is_run_unfinished",
     "on_changed_sources",
     "pull_xcom",
+    "stats",
     "task_decorator_factory",
     "trigger_log_path",
 ]
@@ -176,10 +180,7 @@ def trigger_log_path(ti: Any) -> Path | None:
 
     :param ti: the task instance that waits, or None.
     """
-    from airflow.sdk.execution_time import task_runner
-
-    in_triggerer = type(getattr(task_runner, "SUPERVISOR_COMMS", None)).__name__ == "TriggerCommsDecoder"
-    if ti is None or not in_triggerer:
+    if ti is None or not _in_triggerer():
         return None
     from airflow.utils.helpers import parse_template_string, render_template
 
@@ -192,6 +193,34 @@ def trigger_log_path(ti: Any) -> Path | None:
     except Exception:
         return None
     return Path(conf.get("logging", "base_log_folder"), name)
+
+
+def stats() -> Any:
+    """Return Airflow's own statistics: ``gauge``, ``incr`` and ``timing``.
+
+    From Airflow 3.2 on there are those of its core and those of its task SDK, of which each process begins one only.
+    """
+    return _stats_of("airflow.observability.stats" if _in_triggerer() else "airflow.sdk.observability.stats")
+
+
+def has_legacy_stat_names() -> bool:
+    """Return whether metrics are also to be told under names that hold what tags tell."""
+    named: bool = conf.getboolean("metrics", "legacy_names_on", fallback=True)
+    return named
+
+
+@cache
+def _stats_of(half: str) -> Any:
+    try:
+        return importlib.import_module(half).Stats
+    except ImportError:
+        return importlib.import_module("airflow.stats").Stats
+
+
+def _in_triggerer() -> bool:
+    from airflow.sdk.execution_time import task_runner
+
+    return type(getattr(task_runner, "SUPERVISOR_COMMS", None)).__name__ == "TriggerCommsDecoder"
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client import errors
+from airflow_ray.client.metrics import tell_totals
 from airflow_ray.client.progress import Progress
 from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import RayConnectionError, RayWaitTimeoutError
@@ -59,6 +60,7 @@ def follow(
                 continue
             broken_until = None
             targets.refresh(uri)
+            tell_totals(link.settings.cluster, answer.get("totals"))
             offset = answer["offset"]
             text = answer.get("value_json")
             progress = Progress(

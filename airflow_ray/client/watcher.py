@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client.connection.opening import call_from_aside, open_persistently
 from airflow_ray.client.connection.retrying import FIRST_PAUSE_SECONDS, is_passing
+from airflow_ray.client.metrics import tell_totals
 from airflow_ray.exceptions import AirflowRayError, RayConnectionError, RayOwnerDiedError
 
 if TYPE_CHECKING:
@@ -215,7 +216,11 @@ class Watcher(threading.Thread):
         # Until the answer is there, or somebody more wants to be part of the question.
         self._wake.wait()
         if call.done():
-            for subscription, news in zip(waiting, call.result() or [], strict=False):
+            answers = call.result() or []
+            # Not that of an earlier release, nor where the owners of two are asked.
+            for more in answers[len(waiting) :]:
+                tell_totals(self._cluster, more["totals"])
+            for subscription, news in zip(waiting, answers, strict=False):
                 if news is not None:
                     self._deliver(subscription, news)
             self._await_confirmations(waiting)

@@ -171,12 +171,26 @@ class SubmitAnswer(TypedDict, total=False):
     page: DashboardPage
 
 
+class OwnerTotals(TypedDict):
+    """What all records of an owner come to.
+
+    ``waiting`` is how much of its work waits and ``running`` how much runs, ``bytes_held`` the size of the objects that
+    it holds. ``bytes_spilled`` is what the nodes of its cluster have written to disk since they started, for lack of
+    room, as far as was last known; None before that is known.
+    """
+
+    waiting: int
+    running: int
+    bytes_held: int
+    bytes_spilled: int | None
+
+
 class PollAnswer(TypedDict, total=False):
     """News of one piece of work.
 
     ``offset`` is the number of the line after ``lines``, ``skipped`` how many before them were dropped. ``levels`` has
     a letter for each, as :mod:`airflow_ray.cluster.log_levels` has it; earlier releases tell none. ``record`` and
-    ``value_json`` come once the state is final and all lines were read.
+    ``value_json`` come once the state is final and all lines were read. ``totals`` are those of the owner.
     """
 
     state: str
@@ -185,6 +199,7 @@ class PollAnswer(TypedDict, total=False):
     levels: str
     offset: int
     skipped: int
+    totals: OwnerTotals
     record: dict[str, Any]
     value_json: str | None
 

@@ -14,6 +14,7 @@ from airflow_ray.client import object_xcom
 from airflow_ray.client.connection.threads import await_result, start_in_thread
 from airflow_ray.client.deferral import seconds_of_start
 from airflow_ray.client.failure_details import NOT_CANCELLED
+from airflow_ray.client.metrics import tell_end
 from airflow_ray.client.submission.rendered import value_or_none
 from airflow_ray.cluster.protocol import State
 from airflow_ray.object_uri import ObjectURI
@@ -178,6 +179,7 @@ class RayOperator(RayArguments, TellsLineage):
             offset, has_ended = None, False
         if progress.record is not None:
             self._ended = uri, record
+            tell_end(uri, record)
         if progress.state != State.SUCCEEDED:
             self._show_used(record)
             raise exception_for(uri, record)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_ray._compat import BaseOperator
+from airflow_ray.client.metrics import ask_totals
 from airflow_ray.client.submission.uri_policy import require_allowed
 from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import RayClusterGoneError, RayConfigurationError
@@ -71,6 +72,7 @@ class RayReleaseOperator(BaseOperator):
                 if self.keep:
                     self._checkpoint(client, client.list_objects(ti.dag_id, ti.run_id))
                 self._show(client.release(dag_id=ti.dag_id, run_id=ti.run_id))
+                ask_totals(client.link)
             return
         uris = list({uri.work: uri for uri in _uris_in(self.object_uri)}.values())
         for conn_id in dict.fromkeys(uri.conn_id for uri in uris):
@@ -84,6 +86,7 @@ class RayReleaseOperator(BaseOperator):
                 for uri in own:
                     with self._unless_gone():
                         self._show(client.of(uri).release(uri))
+                ask_totals(client.of(own[-1]).link)
 
     @contextmanager
     def _unless_gone(self) -> Iterator[None]:

@@ -33,6 +33,8 @@ class FakeCluster:
         self.opened = 0
         self.gone: set[str] = set()
         self.asked: list[list] = []
+        # What comes behind the answers.
+        self.behind: list[dict] = []
 
     @contextmanager
     def open_session(self, settings):
@@ -50,7 +52,7 @@ class FakeCluster:
         if isinstance(answer, Exception):
             future.set_exception(answer)
         else:
-            future.set_result([answer] * len(asked))
+            future.set_result([answer] * len(asked) + self.behind)
         return future
 
     def call(self, method, *args):
@@ -170,3 +172,12 @@ def test_watcher_that_is_stopped_while_it_connects_ends(cluster, monkeypatch):
         watcher.stop_all()
         waiting.join(30)
         assert not waiting.is_alive()
+
+
+def test_totals_that_come_with_news_are_told_as_those_of_the_connection(cluster, monkeypatch):
+    told: queue.Queue = queue.Queue()
+    monkeypatch.setattr(watcher, "tell_totals", lambda *of_cluster: told.put(of_cluster))
+    monkeypatch.setattr(cluster, "behind", [{"totals": {"waiting": 4}}])
+    cluster.answers = [ENDED]
+    assert news_of() == ENDED
+    assert told.get(timeout=30) == (clusters.Cluster("ray_here"), {"waiting": 4})

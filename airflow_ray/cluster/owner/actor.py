@@ -152,7 +152,7 @@ class Owner(Views):
     async def watch(self, watcher: str, wanted: list[Wanted], timeout: float) -> Any:
         """See :meth:`Waiting.watch`."""
         unknown = [each[0] for each in wanted if self._records.get(each[0]) is None]
-        return await self._elders.watch(self._waiting.watch, unknown, watcher, wanted, timeout)
+        return await self._elders.watch(self._waiting.watch_with_totals, unknown, watcher, wanted, timeout)
 
     @_of_record
     async def describe(self, record_id: str) -> dict[str, Any] | None:

@@ -172,9 +172,11 @@ class Attempt:
 
     async def _spilled_since(self, before: int | None, kept: dict[str, Output]) -> int:
         """Return how much was written to disk since the work began, for outputs that can fill a store."""
+        self._records.totals.note_spilled(before)
         if before is None or sum(output.description["bytes"] for output in kept.values()) <= SPILL_CHECK_BYTES:
             return 0
         now = await self._ray.spilled_bytes(max_age=0.0)
+        self._records.totals.note_spilled(now)
         # A node that has gone takes its part of the sum along.
         return max(0, now - before) if now is not None else 0
 

@@ -86,7 +86,7 @@ class Elders:
     ) -> Any:
         """Return what ``watch`` does, and of those records that this owner does not know what the others tell.
 
-        :param watch: :meth:`Waiting.watch <airflow_ray.cluster.owner.waiting.Waiting.watch>` of this owner.
+        :param watch: ``watch_with_totals`` of the :class:`~airflow_ray.cluster.owner.waiting.Waiting` of this owner.
         :param unknown: the ids of these records.
         """
         holders = {each: holder for each in unknown if (holder := await self.holder_of(each)) is not None}

@@ -72,7 +72,9 @@ class Outputs:
         ref = None if record is None else record.refs.get(key)
         if record is None or ref is None or not await self._ray.are_lost([ref, *record.objects[key]]):
             return False
-        return record.lose_output(key, ref)
+        is_lost = record.lose_output(key, ref)
+        self._records.count(record)
+        return is_lost
 
     async def _rebuild(self, apart: Any, objects: list[Any]) -> tuple[Any, list[Any]]:
         """Return a value that was taken apart as a whole, and the objects inside it, all of them the owner's own."""

@@ -126,6 +126,11 @@ class Record:
         """Whether the state is final."""
         return self.state.is_final
 
+    @property
+    def held_bytes(self) -> int:
+        """The size of the objects that it has."""
+        return sum(self.outputs[key].get("bytes", 0) for key in self.refs)
+
     def told_by(self, child: str, who: str, lines: list[str], levels: str) -> tuple[list[str], str]:
         """Return what the log shows of lines that a child of the work has written, and their levels.
 

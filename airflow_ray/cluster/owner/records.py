@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from airflow_ray.cluster.owner.record import Record
+from airflow_ray.cluster.owner.totals import Totals
 from airflow_ray.cluster.protocol import State
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Records:
         self._expiries: dict[str, asyncio.Task[None]] = {}
         self._cancelled_holders: OrderedDict[str, None] = OrderedDict()
         self._log_bytes = 0
+        #: What all records come to.
+        self.totals = Totals()
         self._on_change: Callable[[Record], Awaitable[None]] = _nothing
         self._on_discard: Callable[[], None] = lambda: None
 
@@ -97,6 +100,7 @@ class Records:
         await self.discard(record_id)
         record = self._records[record_id] = Record(record_id, attempt=uuid.uuid4().hex, options=options)
         self.set_ttl(record, ttl)
+        self.count(record)
         return record
 
     async def discard(self, record_id: str) -> None:
@@ -135,7 +139,12 @@ class Records:
 
     async def notify(self, record: Record) -> None:
         """Tell those who wait for a record that it has changed."""
+        self.count(record)
         await self._on_change(record)
+
+    def count(self, record: Record) -> None:
+        """Take a record that has changed into account in the totals."""
+        self.totals.count(record, self.is_current(record))
 
     async def end_belongings(self, record: Record) -> None:
         """End the actors of a record, and give back what its placement groups hold."""

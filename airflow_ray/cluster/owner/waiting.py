@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.protocol import PollAnswer, State, WatchNews
 
@@ -48,7 +48,8 @@ class Waiting:
         """
         record = self._records.get(record_id)
         if record is None:
-            return {"state": State.LOST.value, "lines": [], "offset": offset or 0, "skipped": 0}
+            unknown: PollAnswer = {"state": State.LOST.value, "lines": [], "offset": offset or 0, "skipped": 0}
+            return {**unknown, "totals": self._records.totals.told()}
         deadline = time.monotonic() + timeout
         known = record.state, record.detail
         offset = record.read_offset if offset is None else offset
@@ -65,6 +66,7 @@ class Waiting:
             # The log of another attempt may be shorter than what a follower has read of the one before.
             part = record.log.read(min(offset, record.log.end))
         answer: PollAnswer = {"state": record.state.value, "detail": record.detail}
+        answer["totals"] = self._records.totals.told()
         answer |= {"lines": part.lines, "levels": part.levels, "offset": part.offset, "skipped": part.skipped}
         if record.finished and record.log.end == part.offset:
             answer |= {"record": record.describe(), "value_json": record.value_json}
@@ -100,6 +102,11 @@ class Waiting:
             return None
         del self._latest_watch[watcher]
         return self._news(watcher, wanted)
+
+    async def watch_with_totals(self, watcher: str, wanted: list[Wanted], timeout: float) -> Any:
+        """Return what :meth:`watch` does, and behind that the totals of the owner, which earlier clients pass over."""
+        answers = await self.watch(watcher, wanted, timeout)
+        return None if answers is None else [*answers, {"totals": self._records.totals.told()}]
 
     async def append_log(self, record: Record, lines: list[str], levels: str = "") -> bool:
         """Keep log lines, with the letters of their levels, waiting while somebody follows who has many unread.
