@@ -21,6 +21,7 @@ SCHEMA = ROOT / "docs" / "openlineage" / "AirflowRayResourcesRunFacet.json"
 RESOURCES = "airflowRay_resources"
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.usefixtures("database"),
     pytest.mark.skipif(
         not importlib.util.find_spec("airflow.providers.openlineage"),
