@@ -1,4 +1,4 @@
-"""What people are shown of an owner's cluster and of its objects."""
+"""What people are shown of an owner's objects."""
 
 from __future__ import annotations
 
@@ -34,10 +34,6 @@ class Views:
     ) -> tuple[list[Any], int, dict[str, Any] | None]:
         """Return the ref of an output in a list, its bytes, and why there is none."""
         raise NotImplementedError
-
-    async def survey(self) -> dict[str, Any]:
-        """Return versions, nodes and resources of the cluster, see :func:`inspection`."""
-        return await self._ray.inspect()
 
     async def sample(self, record_id: str, key: str, rows: int, timeout: float) -> dict[str, Any]:
         """Return the first rows of an output as :func:`~airflow_ray.cluster.values.sample.sample` does.
