@@ -63,15 +63,17 @@ async def ask(
     conn_id: str,
     question: Callable[[LookingClient], T],
     of: Run = (None, None),
-    seconds: float = SECONDS,
+    seconds: float | None = None,
     who: str = "It",
 ) -> Answer[T]:
     """Ask one cluster, and return after so many seconds whatever comes.
 
+    :param seconds: None for those that a page may take.
     :param question: is called in a thread, with a connected client.
     :param of: DAG and run of the cluster, where the connection leads to one for each.
     :param who: is said not to have answered, if nothing comes.
     """
+    seconds = SECONDS if seconds is None else seconds
     if not _begin(conn_id, of):
         return Answer(conn_id, problem="It is being asked already, and has not answered yet. Try again in a while.")
     try:
@@ -98,10 +100,10 @@ async def ask_all(
     return await asyncio.gather(*(ask(conn_id, question, of) for conn_id in conn_ids))
 
 
-async def within(function: Callable[[], T], seconds: float = SECONDS) -> T | None:
+async def within(function: Callable[[], T]) -> T | None:
     """Return what a function returns that may wait for others, or None where that takes too long or fails."""
     try:
-        return await asyncio.wait_for(asyncio.wrap_future(_threads().submit(function)), seconds)
+        return await asyncio.wait_for(asyncio.wrap_future(_threads().submit(function)), SECONDS)
     except (TimeoutError, asyncio.TimeoutError):
         return None
     # What is asked for is not worth the page.

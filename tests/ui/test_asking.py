@@ -43,6 +43,12 @@ def connection(monkeypatch):
 
 
 @pytest.fixture
+def nameless(monkeypatch):
+    """Let nobody wait for a name that no name server knows."""
+    monkeypatch.setattr("airflow_ray.client.connection.clusters.NAME_SECONDS", 0.01)
+
+
+@pytest.fixture
 def silent_port():
     """A port where somebody takes connections, and never says a word."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -104,6 +110,7 @@ def test_question_for_which_no_thread_was_free_is_not_under_way_any_more(connect
     assert problems == {"It did not answer within 0.05 seconds."}
 
 
+@pytest.mark.usefixtures("nameless")
 def test_nothing_is_kept_of_the_cluster_of_a_run_that_was_asked(connection):
     conn_id = connection("page_many", **{**gateway(9), "host": "{run}.invalid"})
     run = "sales", "by_hand"
@@ -161,6 +168,7 @@ def test_connection_that_cannot_be_used_is_told(connection, fields, told):
     assert told in asyncio.run(ask(connection("page_wrong", **fields), survey)).problem
 
 
+@pytest.mark.usefixtures("nameless")
 def test_cluster_of_a_run_is_asked_at_its_own_address(connection):
     conn_id = connection("page_of_run", **{**gateway(9), "host": "{run}.invalid"})
     answer = asyncio.run(ask(conn_id, survey, ("sales", "by_hand")))

@@ -134,7 +134,10 @@ def test_cluster_that_the_runs_of_a_dag_share_is_shown_once(op, head, dag, kuber
 
 
 def test_kubernetes_that_refuses_is_told_and_the_rest_stays(op, kubernetes):
-    kubernetes.answer = 403, {"kind": "Status", "message": "rayclusters is forbidden", "reason": "Forbidden", "code": 403}
+    kubernetes.answer = (
+        403,
+        {"kind": "Status", "message": "rayclusters is forbidden", "reason": "Forbidden", "code": 403},
+    )
     answer = op.get("/airflow_ray/")
     assert "Its clusters cannot be listed" in section_of(answer, "nav_runs")
     assert "1 node" in section_of(answer, "ray_gateway")
@@ -147,7 +150,9 @@ def test_kubernetes_that_says_nothing_is_told_and_the_rest_stays(op, head, monke
         server = kubeconfig["extra"]["kube_config"]["clusters"][0]["cluster"]
         server["server"] = f"http://{HERE}:{silent.getsockname()[1]}"
         monkeypatch.setenv("AIRFLOW_CONN_NAV_SILENT_KUBE", json.dumps(kubeconfig))
-        monkeypatch.setenv("AIRFLOW_CONN_NAV_SILENT", connection_of(head, "{run}", kubernetes_conn_id="nav_silent_kube"))
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_NAV_SILENT", connection_of(head, "{run}", kubernetes_conn_id="nav_silent_kube")
+        )
         answer = op.get("/airflow_ray/")
     assert "Kubernetes did not answer within 0.1 seconds" in section_of(answer, "nav_silent")
     assert "1 node" in section_of(answer, "ray_gateway")

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
+from html import escape, unescape
+from urllib.parse import quote
 
 import pytest
 
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.python import RayPythonOperator
+from airflow_ray.ui import records, runs
 from tests.dag_runs import new_dag, run_dag
 from tests.ui.conftest import SAME_ORIGIN, SERVER, run_address
 
 pytestmark = pytest.mark.usefixtures("database")
 
+LINK = re.compile('href="([^"]*)"')
+TOTAL = re.compile("In all: <strong>.*</strong>")
 GONE = {"conn_type": "ray", "host": "127.0.0.1", "port": 9, "password": "a-token-of-16-characters"}
 
 
@@ -154,6 +160,72 @@ def test_cluster_that_is_down_is_told_and_the_rest_stays(user, head, monkeypatch
     assert "127.0.0.1:9" in section
     released = user.post(f"{run_address(run, dag.dag_id)}/release", headers=SAME_ORIGIN)
     assert released.headers["location"].endswith("?released=1")
+
+
+def test_long_run_is_shown_in_part_and_its_bytes_in_all(user, shared_run, dag, monkeypatch):
+    whole = user.get(run_address(shared_run, dag.dag_id)).text
+    monkeypatch.setattr(runs, "MAX_ROWS", 1)
+    text = user.get(run_address(shared_run, dag.dag_id)).text
+    assert ("and 1 more, which are not shown" in text, text.count("<tr>")) == (True, 2)
+    assert TOTAL.findall(text) == TOTAL.findall(whole)
+    question = user.get(f"{run_address(shared_run, dag.dag_id)}/release").text
+    assert ("2 objects with" in question, "and 1 more, which are not shown" in question) == (True, True)
+
+
+@pytest.fixture
+def odd(head, monkeypatch):
+    """An object whose connection, DAG, run and task have odd names, and whose run has used that connection."""
+    conn_id = "odd/conn#1!(a)\\"
+    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", head.gateway_uri)
+    monkeypatch.setattr(records, "connections_of", lambda *_: [conn_id])
+    uri = ObjectURI(conn_id, "größe.日本", """100%41 %2F?<b>"'&+#a=1;""", "t.ä<i>")
+    with RayHook(conn_id).connect() as hook:
+        yield hook, hook.put([1], uri=uri)
+        hook.release(uri)
+
+
+def test_odd_names_stay_what_they_are_through_all_pages(user, odd):
+    hook, uri = odd
+    address = f"/airflow_ray/dags/{quote(uri.dag_id)}/runs/{quote(uri.run_id)}"
+    text = user.get(address).text
+    assert [each in text for each in ("<b>", "<i>", escape(uri.run_id), escape(uri.task_id))] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    links = [unescape(each) for each in LINK.findall(text.partition("<main")[2])]
+    # The page of the task, its first rows, its release, and that of all.
+    assert len(set(links)) == 4
+    for link in links:
+        answer = user.get(link)
+        assert (answer.status_code, "<i>" in answer.text) == (200, False)
+        assert escape(uri.task_id) in answer.text
+    released = user.post(f"{address}/release", data={"uri": str(uri)}, headers=SAME_ORIGIN)
+    assert (released.status_code, released.headers["location"]) == (303, f"{address}?released=1")
+    assert user.get(released.headers["location"]).status_code == 200
+    assert hook.status(uri) == "LOST"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("dags/a/runs/b%2Fc", 404),
+        ("dags/a%2Fb/runs/c", 404),
+        ("dags/a/runs/b/tasks/t/99999999999999999999", 200),
+        ("dags/a/runs/b/tasks/t/1_0", 200),
+        ("dags/a/runs/b/tasks/t/rows", 200),
+        ("dags/~/runs/b", 200),
+        ("dags/a/runs/b?released=<script>", 422),
+        ("dags/a/runs/b/tasks/t/-1/rows", 422),
+        ("dags/a/runs/b/tasks/t/-1/rows?uri=<script>", 404),
+        ("dags/a/runs/b/release?uri=ray-object://x", 404),
+    ],
+)
+def test_address_that_leads_nowhere_is_told_in_words(user, path, status):
+    answer = user.get(f"/airflow_ray/{path}")
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert "<script>" not in answer.text
 
 
 def test_run_that_has_not_used_ray_says_so(user, database):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from urllib.request import urlopen
@@ -11,6 +12,7 @@ import pytest
 from airflow_ray.client.connection.head_process import free_ports
 from airflow_ray.cluster.owner import retirement
 from airflow_ray.hooks.ray import RayHook
+from airflow_ray.ui.asking import ask
 from tests.conftest import new_uri
 from tests.ray_head import RayHead
 
@@ -84,3 +86,22 @@ def test_connection_that_stays_open_goes_on_after_an_end_of_the_idle_owner(head,
             uri = hook.put({"a": 1}, uri=new_uri(conn_id))
             assert hook.get(uri) == {"a": 1}
             hook.release(uri)
+
+
+def test_page_that_is_open_keeps_no_idle_cluster_awake(head):
+    with RayHook("ray_idle_client").connect() as hook:
+        hook.release(dag_id="tests")
+        assert hook.list_objects() == []
+
+    def look(client):
+        return client.survey()["nodes"], client.list_objects()
+
+    def is_over():
+        answer = asyncio.run(ask("ray_idle_gateway", look, seconds=30))
+        assert (answer.value, answer.problem) == ((1, []), None)
+        return not owners(head)
+
+    wait_until(is_over)
+    # What the page shows then starts nobody.
+    assert is_over()
+    wait_until(lambda: drivers(head) == 0)
