@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from html import escape, unescape
+from html import unescape
 from urllib.parse import quote
 
 import pytest
+from markupsafe import escape
 
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI

@@ -11,7 +11,7 @@ import functools
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.cluster.owner.calls import Calls, counted, uncounted
+from airflow_ray.cluster.owner.calls import Calls, counted
 from airflow_ray.cluster.owner.children import Children
 from airflow_ray.cluster.owner.dashboard import Dashboard
 from airflow_ray.cluster.owner.elders import Elders, other_owners
@@ -96,10 +96,6 @@ class Owner(Views):
     async def answer(self, method: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Call another method: Ray takes its time for each argument, whatever is inside it."""
         return await getattr(self, method)(*args, **kwargs)
-
-    async def look(self, method: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        """Do the same for who only looks: that is no use of the owner, nor of its cluster."""
-        return await uncounted(self, method)(*args, **kwargs)
 
     async def retire(self, newer_release: str | None) -> bool:
         """See :meth:`Retirement.retire`."""

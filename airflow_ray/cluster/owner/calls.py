@@ -15,7 +15,7 @@ T = TypeVar("T")
 # Nobody who calls one of these needs the owner for something: a detached actor may tell of itself for ever, and a page
 # may stay open.
 _NOT_COUNTED = frozenset(
-    {"append_child_log", "begin", "greet", "look", "note_child_used", "note_children", "retire", "until_end"}
+    {"append_child_log", "begin", "greet", "note_child_used", "note_children", "retire", "until_end"}
 )
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import failure_of
+from airflow_ray.cluster.owner.calls import uncounted
 
 if TYPE_CHECKING:
     from airflow_ray.cluster.owner.ray_calls import RayCalls
@@ -34,6 +35,10 @@ class Views:
     ) -> tuple[list[Any], int, dict[str, Any] | None]:
         """Return the ref of an output in a list, its bytes, and why there is none."""
         raise NotImplementedError
+
+    async def look(self, method: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Call another method for who only looks: that is no use of the owner, nor of its cluster."""
+        return await uncounted(self, method)(*args, **kwargs)
 
     async def sample(self, record_id: str, key: str, rows: int, timeout: float) -> dict[str, Any]:
         """Return the first rows of an output as :func:`~airflow_ray.cluster.values.sample.sample` does.
