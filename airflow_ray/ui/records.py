@@ -53,9 +53,14 @@ def connections_of(dag_id: str, run_id: str, task_id: str | None = None, map_ind
     found = set()
     with create_session() as session:
         for model, column in ((RenderedTaskInstanceFields, "rendered_fields"), (XComModel, "value")):
-            query: Any = select(getattr(model, column)).where(model.dag_id == dag_id, model.run_id == run_id)
+            query: Any = select(getattr(model, column))
+            # From Airflow 3.4 on, rendered fields tell their task instance only by its id.
+            of: Any = model if hasattr(model, "dag_id") else TaskInstance
+            if of is TaskInstance:
+                query = query.join(TaskInstance, TaskInstance.id == model.task_instance_id)
+            query = query.where(of.dag_id == dag_id, of.run_id == run_id)
             if task_id is not None:
-                query = query.where(model.task_id == task_id, model.map_index == map_index)
+                query = query.where(of.task_id == task_id, of.map_index == map_index)
             if model is XComModel:
                 query = query.where(cast(XComModel.value, Text).like(f'%"{SCHEME}%'))
             for value in session.scalars(query):
