@@ -225,11 +225,6 @@ class RayClient(OfCluster):
             )
         return objects
 
-    def survey(self) -> dict[str, Any]:
-        """Return the versions of the cluster, its nodes, and its resources in all and those that are free."""
-        seen: dict[str, Any] = self.link.call("survey")
-        return seen
-
     def sample(self, uri: ObjectURI | str, rows: int, timeout: float) -> dict[str, Any]:
         """Return the first rows of an object as plain data, made on the cluster: the object itself stays there.
 

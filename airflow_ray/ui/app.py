@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
@@ -24,6 +25,7 @@ WORDS = {
     401: "You are not logged in to Airflow. Log in, and open this page again.",
     403: "Airflow does not let you do this, or see it.",
     404: "There is no such page.",
+    422: "The address of this page is not complete, or a part of it is wrong.",
 }
 
 
@@ -35,6 +37,7 @@ def create_app() -> FastAPI:
     app.include_router(runs.router)
     app.include_router(tasks.router)
     app.add_exception_handler(StarletteHTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _misread)
     return app
 
 
@@ -43,6 +46,10 @@ def _file(name: str) -> FileResponse:
         raise HTTPException(404)
     headers = {"Cache-Control": "public, max-age=86400", "X-Content-Type-Options": "nosniff"}
     return FileResponse(FOLDER / "static" / name, media_type=FILES[name], headers=headers)
+
+
+def _misread(request: Request, _error: Exception) -> Response:
+    return rendered(request, "refused.html", 422, words=WORDS[422])
 
 
 def _refused(request: Request, error: Exception) -> Response:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.client.doctor import first_lines
 from airflow_ray.client.used import used_text
 from airflow_ray.cluster.protocol import State
+from airflow_ray.exceptions import RayConnectionError
 from airflow_ray.object_uri import RETURN_VALUE, ObjectURI
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow_ray.client.client import RayClient
+    from airflow_ray.client.connection.clusters import Cluster as ClusterOf
+    from airflow_ray.ui.asking import LookingClient
 
 PREVIEW_ROWS = 10
 # For an answer that there is none yet to come in time.
@@ -97,7 +101,11 @@ class Resource:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The state of a cluster, and what is in it: the largest first, and what waits."""
+    """The state of a cluster, and what is in it: the largest first, and what waits.
+
+    :param is_empty: nothing of anybody is held there, and no work waits or runs.
+    :param problem: why nobody knows what is held there.
+    """
 
     ray: str
     python: str
@@ -105,6 +113,8 @@ class Cluster:
     resources: list[Resource]
     held: list[HeldObject]
     waiting: list[HeldObject]
+    is_empty: bool
+    problem: str | None
 
     @property
     def bytes(self) -> int:
@@ -136,10 +146,25 @@ def work_of(client: RayClient, dag_id: str, run_id: str, task_id: str, map_index
     return [_work(client, [each for each in own if each.uri.work == name]) for name in names]
 
 
-def cluster_of(client: RayClient, dag_ids: set[str]) -> Cluster:
+def clusters_of(client: LookingClient) -> list[ClusterOf] | None:
+    """Return the clusters that a connection leads to, the latest first, or None where nobody tells which there are.
+
+    :raises RayConnectionError: Kubernetes does not tell.
+    """
+    if client.link.connection.kubernetes_conn_id is None:
+        return None
+    return [each.settings.cluster for each in reversed(client.each(None, None))]
+
+
+def cluster_of(client: LookingClient, dag_ids: set[str]) -> Cluster:
     """Return the state of a cluster, and what it holds of these DAGs."""
     seen = client.survey()
-    objects = [each for each in objects_of(client) if each.uri.dag_id in dag_ids]
+    found, problem = [], None
+    try:
+        found = objects_of(client)
+    except RayConnectionError as error:
+        problem = first_lines(error)
+    objects = [each for each in found if each.uri.dag_id in dag_ids]
     held = [each for each in objects if not each.goes_on and each.bytes is not None]
     return Cluster(
         ray=seen["ray"],
@@ -148,6 +173,8 @@ def cluster_of(client: RayClient, dag_ids: set[str]) -> Cluster:
         resources=_resources(seen["total"], seen["free"]),
         held=sorted(held, key=lambda each: -(each.bytes or 0)),
         waiting=sorted((each for each in objects if each.goes_on), key=lambda each: -each.age),
+        is_empty=not found and problem is None,
+        problem=problem,
     )
 
 

@@ -22,6 +22,7 @@ from sqlalchemy.orm import joinedload
 
 from airflow_ray._compat import conf
 from airflow_ray.client.connection.settings import CONN_TYPE
+from airflow_ray.client.run_cluster import has_placeholder
 from airflow_ray.exceptions import ObjectURIError
 from airflow_ray.object_uri import SCHEME, ObjectURI
 
@@ -31,11 +32,16 @@ XCOM_BACKEND = "airflow_ray.xcom.RayXComBackend"
 DASHBOARD_KEY = "_link_RayDashboardLink"
 
 
-def ray_connections() -> list[str]:
-    """Return the ids of the connections of type ``ray`` that Airflow can list: of its database and the environment."""
+def ray_connections() -> dict[str, bool]:
+    """Return the ids of the connections of type ``ray`` that Airflow can list: of its database and the environment.
+
+    :returns: with each, whether it leads to several clusters.
+    """
     with create_session() as session:
-        of_database = session.scalars(select(Connection.conn_id).where(Connection.conn_type == CONN_TYPE)).all()
-    return sorted({*of_database, *_of_environment()})
+        query = select(Connection.conn_id, Connection.host).where(Connection.conn_type == CONN_TYPE)
+        of_database = {conn_id: host for conn_id, host in session.execute(query)}
+    hosts = {**of_database, **_of_environment()}
+    return {conn_id: has_placeholder(hosts[conn_id] or "") for conn_id in sorted(hosts)}
 
 
 def connections_of(dag_id: str, run_id: str, task_id: str | None = None, map_index: int = -1) -> list[str]:
@@ -47,9 +53,14 @@ def connections_of(dag_id: str, run_id: str, task_id: str | None = None, map_ind
     found = set()
     with create_session() as session:
         for model, column in ((RenderedTaskInstanceFields, "rendered_fields"), (XComModel, "value")):
-            query: Any = select(getattr(model, column)).where(model.dag_id == dag_id, model.run_id == run_id)
+            query: Any = select(getattr(model, column))
+            # From Airflow 3.4 on, rendered fields tell their task instance only by its id.
+            of: Any = model if hasattr(model, "dag_id") else TaskInstance
+            if of is TaskInstance:
+                query = query.join(TaskInstance, TaskInstance.id == model.task_instance_id)
+            query = query.where(of.dag_id == dag_id, of.run_id == run_id)
             if task_id is not None:
-                query = query.where(model.task_id == task_id, model.map_index == map_index)
+                query = query.where(of.task_id == task_id, of.map_index == map_index)
             if model is XComModel:
                 query = query.where(cast(XComModel.value, Text).like(f'%"{SCHEME}%'))
             for value in session.scalars(query):
@@ -95,15 +106,16 @@ def log_tail(dag_id: str, run_id: str, task_id: str, map_index: int, lines: int)
         return [str(getattr(entry, "event", entry)) for entry in deque(entries, lines)]
 
 
-def _of_environment() -> list[str]:
-    """Return the ids of those that environment variables define, as Airflow looks them up: in small letters."""
+def _of_environment() -> dict[str, str | None]:
+    """Return those that environment variables define, as Airflow looks them up: in small letters; and their hosts."""
     names = [name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)]
-    found = []
+    found = {}
     for conn_id in (name.removeprefix(ENVIRONMENT_PREFIX).lower() for name in names):
         # That of somebody else may be malformed.
         with suppress(Exception):
-            if Connection.get_connection_from_secrets(conn_id).conn_type == CONN_TYPE:
-                found.append(conn_id)
+            connection = Connection.get_connection_from_secrets(conn_id)
+            if connection.conn_type == CONN_TYPE:
+                found[conn_id] = connection.host
     return found
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from airflow_ray.ui.questions import HeldObject
 
 PATH = "/dags/{dag_id}/runs/{run_id}"
+# Of one cluster: more than that nobody reads, and the API server would be busy with it.
+MAX_ROWS = 500
 
 router = APIRouter(prefix=PATH)
 
@@ -45,6 +47,7 @@ async def show_run(
         total=total_bytes(held),
         goes_on=await run_in_threadpool(records.is_under_way, dag_id, run_id),
         released=released,
+        max_rows=MAX_ROWS,
         may_release=await run_in_threadpool(access.may_release, user, dag_id),
         may_see_values=await run_in_threadpool(access.may_see_values, user, dag_id),
     )
@@ -65,6 +68,7 @@ async def ask_before_release(request: Request, dag_id: str, run_id: str, uri: st
         run_id=run_id,
         uri=chosen,
         held=held,
+        max_rows=MAX_ROWS,
         number=sum(each.type is not None for each in held),
         total=total_bytes(held),
         problems=[answer for answer in answers if answer.problem],

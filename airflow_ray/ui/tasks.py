@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -110,10 +111,8 @@ async def _chosen(uri: str, dag_id: str, run_id: str, task_id: str, map_index: s
 
 
 def _index(map_index: str) -> int:
-    try:
-        return int(map_index)
-    except ValueError:
-        return -1
+    # A number that a database has room for.
+    return int(map_index) if re.fullmatch("[0-9]{1,9}", map_index) else -1
 
 
 def _work_of(dag_id: str, run_id: str, task_id: str, map_index: int, client: RayClient) -> list[Work]:

@@ -11,11 +11,19 @@ from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from airflow_ray.ui import asking, clusters
 from airflow_ray.ui.plugin import URL_PREFIX, PageApp
 from tests.dag_runs import DagRunResult
 
 SERVER = "http://airflow.example.com"
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Let a page wait for who is only slow: the machine of the tests may be busy."""
+    for module in (asking, clusters):
+        monkeypatch.setattr(module, "SECONDS", 60.0)
 
 
 @pytest.fixture(scope="module")

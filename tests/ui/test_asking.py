@@ -11,9 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from airflow_ray.client.connection import local_head
+from airflow_ray.cluster.owner.keeper import Build
+from airflow_ray.cluster.protocol import OWNER_PREFIX
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.ui import asking
 from airflow_ray.ui.asking import MAX_OF_ONE, ask, ask_all
+from airflow_ray.ui.questions import cluster_of
 from tests.conftest import new_uri
 
 TOKEN = "a-token-of-16-characters"
@@ -37,6 +40,12 @@ def connection(monkeypatch):
         return name
 
     return make
+
+
+@pytest.fixture
+def nameless(monkeypatch):
+    """Let nobody wait for a name that no name server knows."""
+    monkeypatch.setattr("airflow_ray.client.connection.clusters.NAME_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -101,6 +110,14 @@ def test_question_for_which_no_thread_was_free_is_not_under_way_any_more(connect
     assert problems == {"It did not answer within 0.05 seconds."}
 
 
+@pytest.mark.usefixtures("nameless")
+def test_nothing_is_kept_of_the_cluster_of_a_run_that_was_asked(connection):
+    conn_id = connection("page_many", **{**gateway(9), "host": "{run}.invalid"})
+    run = "sales", "by_hand"
+    assert asyncio.run(ask(conn_id, survey, run)).problem
+    assert (conn_id, run) not in asking._under_way
+
+
 def test_cluster_that_is_down_starts_nothing_and_others_answer(used_head, connection):
     conn_id = connection("page_down", **gateway(9))
     down, up = asyncio.run(ask_all([conn_id, "ray_gateway"], survey))
@@ -117,8 +134,25 @@ def test_embedded_head_is_not_started_by_a_look(connection, monkeypatch, tmp_pat
 
 def test_namespace_in_which_nothing_has_run_is_left_without_an_owner(head, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_PAGE_NOBODY", f"{head.gateway_uri}&namespace=nobody")
-    answers = [asyncio.run(ask("page_nobody", survey)) for _ in range(2)]
-    assert ["holds nothing" in each.problem for each in answers] == [True, True]
+    uri = new_uri("page_nobody")
+
+    def look(client):
+        seen = client.survey()["nodes"], client.list_objects(), client.status(uri), client.cancel(uri)
+        return *seen, client.release(uri), client.sample(uri, 1, 1)["error"]["kind"], client.link.session.peer.greeting
+
+    for _ in range(2):
+        *seen, greeting = asyncio.run(ask("page_nobody", look)).value
+        assert seen == [1, [], "LOST", False, [], "no_object"]
+        assert not greeting["owner"]
+
+
+def test_objects_of_another_release_are_not_taken_for_nothing(used_head, mocker):
+    mocker.patch.object(Build, "owner_name", OWNER_PREFIX + "of_a_release_that_has_not_run_here")
+    answer = asyncio.run(ask("ray_gateway", lambda client: client.list_objects()))
+    assert "another release" in answer.problem
+    cluster = asyncio.run(ask("ray_gateway", lambda client: cluster_of(client, set()))).value
+    assert (cluster.nodes, cluster.is_empty) == (1, False)
+    assert "another release" in cluster.problem
 
 
 @pytest.mark.parametrize(
@@ -134,6 +168,7 @@ def test_connection_that_cannot_be_used_is_told(connection, fields, told):
     assert told in asyncio.run(ask(connection("page_wrong", **fields), survey)).problem
 
 
+@pytest.mark.usefixtures("nameless")
 def test_cluster_of_a_run_is_asked_at_its_own_address(connection):
     conn_id = connection("page_of_run", **{**gateway(9), "host": "{run}.invalid"})
     answer = asyncio.run(ask(conn_id, survey, ("sales", "by_hand")))

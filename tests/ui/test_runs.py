@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import uuid
+from html import unescape
+from urllib.parse import quote
 
+import httpx
 import pytest
+from markupsafe import escape
 
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.python import RayPythonOperator
+from airflow_ray.ui import records, runs
 from tests.dag_runs import new_dag, run_dag
 from tests.ui.conftest import SAME_ORIGIN, SERVER, run_address
 
 pytestmark = pytest.mark.usefixtures("database")
 
+LINK = re.compile('href="([^"]*)"')
+TOTAL = re.compile("In all: <strong>.*</strong>")
 GONE = {"conn_type": "ray", "host": "127.0.0.1", "port": 9, "password": "a-token-of-16-characters"}
 
 
@@ -154,6 +163,81 @@ def test_cluster_that_is_down_is_told_and_the_rest_stays(user, head, monkeypatch
     assert "127.0.0.1:9" in section
     released = user.post(f"{run_address(run, dag.dag_id)}/release", headers=SAME_ORIGIN)
     assert released.headers["location"].endswith("?released=1")
+
+
+def test_long_run_is_shown_in_part_and_its_bytes_in_all(user, shared_run, dag, monkeypatch):
+    whole = user.get(run_address(shared_run, dag.dag_id)).text
+    monkeypatch.setattr(runs, "MAX_ROWS", 1)
+    text = user.get(run_address(shared_run, dag.dag_id)).text
+    assert ("and 1 more, which are not shown" in text, text.count("<tr>")) == (True, 2)
+    assert TOTAL.findall(text) == TOTAL.findall(whole)
+    question = user.get(f"{run_address(shared_run, dag.dag_id)}/release").text
+    assert ("2 objects with" in question, "and 1 more, which are not shown" in question) == (True, True)
+
+
+@pytest.fixture
+def odd(head, monkeypatch):
+    """An object whose connection, DAG, run and task have odd names, and whose run has used that connection."""
+    conn_id = "odd/conn#1!(a)\\"
+    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", head.gateway_uri)
+    monkeypatch.setattr(records, "connections_of", lambda *_: [conn_id])
+    uri = ObjectURI(conn_id, "größe.日本", """100%41 %2F?<b>"'&+#a=1;""", "t.ä<i>")
+    with RayHook(conn_id).connect() as hook:
+        yield hook, hook.put([1], uri=uri)
+        hook.release(uri)
+
+
+@pytest.fixture
+def send(page, user):
+    """Send a request as a server passes it on: the test client decodes what is quoted twice."""
+
+    async def answer(method, address, **more):
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(page), base_url=SERVER, cookies=user.cookies
+        ) as client:
+            return await client.request(method, address, **more)
+
+    return lambda *args, **more: asyncio.run(answer(*args, **more))
+
+
+def test_odd_names_stay_what_they_are_through_all_pages(send, odd):
+    hook, uri = odd
+    address = f"/airflow_ray/dags/{quote(uri.dag_id)}/runs/{quote(uri.run_id, safe='')}"
+    text = send("GET", address).text
+    assert [each for each in (escape(uri.run_id), escape(uri.task_id)) if each not in text] == []
+    assert [each for each in ("<b>", "<i>") if each in text] == []
+    links = {unescape(each) for each in LINK.findall(text.partition("<main")[2])}
+    # The page of the task, its first rows, its release, and that of all.
+    assert len(links) == 4
+    for link in links:
+        answer = send("GET", link)
+        assert (answer.status_code, "<i>" in answer.text) == (200, False)
+        assert escape(uri.task_id) in answer.text
+    released = send("POST", f"{address}/release", data={"uri": str(uri)}, headers=SAME_ORIGIN)
+    assert (released.status_code, released.headers["location"]) == (303, f"{address}?released=1")
+    assert "1 object released" in send("GET", released.headers["location"]).text
+    assert hook.status(uri) == "LOST"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("dags/a/runs/b%2Fc", 404),
+        ("dags/a%2Fb/runs/c", 404),
+        ("dags/a/runs/b/tasks/t/99999999999999999999", 200),
+        ("dags/a/runs/b/tasks/t/1_0", 200),
+        ("dags/a/runs/b/tasks/t/rows", 200),
+        ("dags/~/runs/b", 200),
+        ("dags/a/runs/b?released=<script>", 422),
+        ("dags/a/runs/b/tasks/t/-1/rows", 422),
+        ("dags/a/runs/b/tasks/t/-1/rows?uri=<script>", 404),
+        ("dags/a/runs/b/release?uri=ray-object://x", 404),
+    ],
+)
+def test_address_that_leads_nowhere_is_told_in_words(user, path, status):
+    answer = user.get(f"/airflow_ray/{path}")
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert "<script>" not in answer.text
 
 
 def test_run_that_has_not_used_ray_says_so(user, database):

@@ -38,12 +38,23 @@ def make_unreadable():
     return Bad()
 
 
+def make_deadly():
+    class Deadly:
+        def __reduce__(self):
+            import os
+
+            return os._exit, (1,)
+
+    return Deadly()
+
+
 @pytest.fixture(scope="module")
 def dag(head):
     with new_dag({}) as dag:
         made = RayPythonOperator(task_id="make", python_callable=make_wide, num_cpus=2)
         RayPythonOperator(task_id="count", python_callable=len, op_args=[made.output])
         RayPythonOperator(task_id="bad", python_callable=make_unreadable)
+        RayPythonOperator(task_id="deadly", python_callable=make_deadly)
     return dag
 
 
@@ -88,6 +99,11 @@ def test_object_that_cannot_be_shown_tells_why(user, run, dag):
     text = rows_of(user, run, dag, "bad").text
     assert "It cannot be shown" in text or "no &lt;i&gt;text" in text or "Bad" in text
     assert "<i>text" not in text
+
+
+def test_object_that_ends_whatever_reads_it_is_told_and_others_are_shown_still(user, run, dag):
+    assert "It cannot be shown" in rows_of(user, run, dag, "deadly").text
+    assert "20 rows" in rows_of(user, run, dag, "make").text
 
 
 def test_object_that_is_gone_is_told(user, run, dag):
@@ -167,6 +183,13 @@ def test_work_is_not_cancelled_by_who_may_not_edit_the_dag_nor_by_another_site(
     address = f"{task_address(run, dag, 'going_on', -1)}/cancel"
     assert browser_of(role).post(address, data={"uri": str(uri)}, headers=headers).status_code == status
     assert hook.status(uri) in ("PENDING", "RUNNING")
+
+
+@pytest.mark.parametrize(("role", "status"), [("viewer", 403), (None, 401), ("user", 200)])
+def test_question_whether_to_cancel_is_for_who_may_edit_the_dag(browser_of, run, dag, role, status):
+    uri = str(ObjectURI("ray_gateway", dag.dag_id, run.run_id, "make"))
+    answer = browser_of(role).get(f"{task_address(run, dag, 'make', -1)}/cancel", params={"uri": uri})
+    assert answer.status_code == status
 
 
 def test_dashboard_link_is_read_where_the_operators_write_it():

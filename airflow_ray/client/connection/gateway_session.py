@@ -41,16 +41,18 @@ class GatewaySession(Session):
 
     :param peer: the gateway, which has been greeted.
     :param call_seconds: within which each call must have its answer; None for as long as there are signs of life.
+    :param is_look: no call is use of the cluster, which may be kept for that.
     """
 
-    def __init__(self, peer: Peer, call_seconds: float | None = None) -> None:
+    def __init__(self, peer: Peer, call_seconds: float | None = None, is_look: bool = False) -> None:
         self.peer = peer
         self._call_seconds = call_seconds
+        self._is_look = is_look
         self._signs = Signs()
 
     def begin(self, method: str, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call a method of the owner and return at once."""
-        message = {**self.peer.owner, "method": method, "args": args, "kwargs": kwargs}
+        message = {**self.peer.owner, "method": method, "args": args, "kwargs": kwargs, "is_look": self._is_look}
 
         def answer(note: Callable[[], None]) -> Any:
             answers = []

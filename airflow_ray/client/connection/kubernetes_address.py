@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow_ray.client.run_cluster import DAG_ANNOTATION, RUN_ANNOTATION
+from airflow_ray.client.run_cluster import DAG_ANNOTATION, RUN_ANNOTATION, rendered
 from airflow_ray.exceptions import (
     KubeRayMissingError,
     RayClusterError,
     RayClusterGoneError,
+    RayClusterNotNamedError,
     RayClusterPermissionError,
     RayConfigurationError,
     RayConnectionError,
@@ -73,6 +74,8 @@ class KubernetesLookup:
     def runs(self, host: str) -> list[tuple[str, str | None]]:
         """Return the ids of DAG and run of each RayCluster that this Airflow has made for them, the oldest first.
 
+        Those of other connections, whose names are made in another way, are left out.
+
         :param host: as it is written in the connection, ``{run}`` and ``{dag}`` in it; tells the namespace.
         :raises RayConnectionError: Kubernetes does not tell.
         """
@@ -83,8 +86,16 @@ class KubernetesLookup:
         with self._errors_of_a_connection(f"RayClusters in namespace {namespace!r}"):
             clusters = self._api.items(rayclusters(namespace), labelSelector=own_clusters())
         found = sorted((each["metadata"] for each in clusters), key=lambda each: str(each.get("creationTimestamp")))
-        told = [each.get("annotations") or {} for each in found]
-        return [(each[DAG_ANNOTATION], each.get(RUN_ANNOTATION)) for each in told if DAG_ANNOTATION in each]
+        told = [(each["name"], each.get("annotations") or {}) for each in found]
+        runs = [(name, (ids[DAG_ANNOTATION], ids.get(RUN_ANNOTATION))) for name, ids in told if DAG_ANNOTATION in ids]
+        return [run for name, run in runs if name == self._name_for(host, run)]
+
+    def _name_for(self, host: str, run: tuple[str, str | None]) -> str | None:
+        """Return the name of the RayCluster of a DAG run, or None where each run has one and no run is known."""
+        try:
+            return name_and_namespace(rendered(host, *run), self._namespace)[0]
+        except RayClusterNotNamedError:
+            return None
 
     @contextmanager
     def _errors_of_a_connection(self, where: str) -> Iterator[None]:

@@ -90,21 +90,16 @@ class Peer:
             raise RayConnectionError(str(error)) from error
 
     def find(self, deadline: float) -> None:
-        """Greet a gateway that runs, with an owner of ours behind it; nothing is started.
+        """Greet a gateway that runs, whether or not an owner of ours is behind it; nothing is started.
 
         :param deadline: until when it must answer, by the monotonic clock.
-        :raises RayConnectionError: it does not, or has none; the subclass and the text tell why.
+        :raises RayConnectionError: it does not; the subclass and the text tell why.
         """
         try:
             self.greet(deadline)
         except _NothingAnswersError as error:
             raise RayConnectionError(str(error)) from error
         self._require_common_messages()
-        if not self.greeting["owner"]:
-            raise RayConnectionError(
-                f"The Ray cluster at {self.where} answers, and holds nothing of this release of airflow-ray in "
-                f"namespace {self.namespace!r}: no task has run there yet, or its objects are gone."
-            )
 
     def _start(self, start: Callable[[], None]) -> None:
         """Start the gateway, unless whoever keeps it starts it again just now."""
@@ -146,6 +141,15 @@ class Peer:
         """
         timeout = min(PROBE_SECONDS, max(0.1, deadline - time.monotonic()))
         (self.greeting,) = self._told("greet", self.owner, timeout)
+
+    def survey(self, deadline: float) -> dict[str, Any]:
+        """Return the versions of the cluster, its nodes, and its resources in all and those that are free.
+
+        :param deadline: until when the gateway must answer, by the monotonic clock.
+        :raises RayConnectionError: it did not; the subclass and the text tell why.
+        """
+        (seen,) = self._told("survey", {}, max(0.1, deadline - time.monotonic()))
+        return seen
 
     def _told(self, kind: str, message: dict[str, Any], timeout: float) -> list[dict[str, Any]]:
         with self._words_for_errors():

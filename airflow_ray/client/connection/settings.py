@@ -75,9 +75,10 @@ WHERE_TO = (
 )
 
 
-def settings_of(connection: Any) -> RaySettings:
+def settings_of(connection: Any, seconds: float = math.inf) -> RaySettings:
     """Return what an Airflow connection says; its secrets are masked in logs from here on.
 
+    :param seconds: in which Kubernetes must tell where the cluster is, where that is less than usual.
     :raises RayConfigurationError: it is of another type, whose password is no token, or a field of it is wrong.
     """
     if connection.conn_type != CONN_TYPE:
@@ -104,7 +105,7 @@ def settings_of(connection: Any) -> RaySettings:
     if settings.kubernetes_conn_id is None:
         return settings
     # Here, as Airflow tells connections in some threads alone, and those that connect may be others.
-    return settings.with_lookup(KubernetesLookup(settings.kubernetes_conn_id, settings.connect_timeout))
+    return settings.with_lookup(KubernetesLookup(settings.kubernetes_conn_id, min(settings.connect_timeout, seconds)))
 
 
 def _defaults() -> dict[str, Any]:

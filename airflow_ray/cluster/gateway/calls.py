@@ -29,7 +29,6 @@ VERBS = frozenset(
         "restore",
         "sample",
         "submit",
-        "survey",
         "watch",
     }
 )
@@ -58,16 +57,19 @@ class Owners:
         """
         return getattr(self._handle(owner), method).remote(*args, **kwargs)
 
-    def call(self, owner: OwnerName, method: str, args: list[Any], kwargs: dict[str, Any]) -> Iterator[Any]:
+    def call(
+        self, owner: OwnerName, method: str, args: list[Any], kwargs: dict[str, Any], is_look: bool = False
+    ) -> Iterator[Any]:
         """Yield None now and then while an owner has not answered, and then its answer in a list.
 
+        :param is_look: whoever asks has no use for the owner, which may end as if nobody had asked.
         :raises Refusal: there is no such owner, it has died, or this is nothing that a client may ask.
         """
         import ray
 
         if method not in VERBS:
             raise refusal(RefusalKind.REFUSED, f"A client may not call {method!r} of the cluster")
-        ref = self.begin(owner, "answer", method, args, kwargs)
+        ref = self.begin(owner, "look" if is_look else "answer", method, args, kwargs)
         while not ray.wait([ref], timeout=SIGN_SECONDS)[0]:
             yield None
         yield [self.answer(owner, ref)]

@@ -12,6 +12,7 @@ from airflow_ray.cluster.gateway.owner_start import start_owner
 from airflow_ray.cluster.gateway.pipes import SILENT_SECONDS, Pipe, PipeBrokenError, Pipes
 from airflow_ray.cluster.messages import packed, unpacked
 from airflow_ray.cluster.protocol import OWNER_PREFIX, RefusalKind
+from airflow_ray.cluster.worker.inspection import inspection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,9 @@ class Desk:
             place = self._settings, self._control_service, _owner(message).namespace
             yield from (b"" for _ in start_owner(*place, message.get("bundle"), SIGN_SECONDS))
             yield packed({})
+        elif kind == "survey":
+            # Of the cluster itself: also where nobody has begun to work, or all have ended.
+            yield packed(inspection())
         elif kind == "call":
             yield from self._call(message)
         else:
@@ -94,7 +98,8 @@ class Desk:
         method, args, kwargs = message.get("method"), message.get("args", []), message.get("kwargs", {})
         if not (isinstance(method, str) and isinstance(args, list) and isinstance(kwargs, dict)):
             raise refusal(RefusalKind.REFUSED, "The call is none")
-        for answer in self._owners.call(_owner(message), method, args, kwargs):
+        is_look = message.get("is_look") is True
+        for answer in self._owners.call(_owner(message), method, args, kwargs, is_look):
             yield b"" if answer is None else packed({"answer": answer[0]})
 
     def _upload(self, owner: OwnerName, name: str, sizes: list[int], reader: Any, writer: Any) -> None:

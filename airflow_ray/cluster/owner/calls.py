@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
-# Nobody who calls one of these needs the owner for something: a detached actor may tell of itself for ever.
-_NOT_COUNTED = frozenset({"append_child_log", "begin", "note_child_used", "note_children", "retire", "until_end"})
+# Nobody who calls one of these needs the owner for something: a detached actor may tell of itself for ever, and a page
+# may stay open.
+_NOT_COUNTED = frozenset(
+    {"append_child_log", "begin", "greet", "note_child_used", "note_children", "retire", "until_end"}
+)
 
 
 class Calls:
@@ -46,10 +49,17 @@ def counted(cls: type[T]) -> type[T]:
     return cls
 
 
+def uncounted(owner: Any, name: str) -> Callable[..., Any]:
+    """Return a method of who counts calls, for one that is not to count."""
+    method = getattr(type(owner), name)
+    return functools.partial(getattr(method, "does", method), owner)
+
+
 def _counted(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         with self.calls.one():
             return await method(self, *args, **kwargs)
 
+    call.does = method  # type: ignore[attr-defined]
     return call

@@ -14,7 +14,6 @@ from airflow_ray.cluster.owner.cluster_look import take_look
 from airflow_ray.cluster.owner.ray_objects import with_ray_objects
 from airflow_ray.cluster.values.inner_objects import collected, value_around
 from airflow_ray.cluster.worker import actors, placement_groups
-from airflow_ray.cluster.worker.inspection import inspection
 from airflow_ray.cluster.worker.reading import sample_of, why_unreadable
 from airflow_ray.cluster.worker.restorer import restore
 from airflow_ray.cluster.worker.runner import run
@@ -114,10 +113,6 @@ class RayCalls:
         """
         seen: dict[str, Any] = await self._sample_of.options(runtime_env=runtime_env).remote(ref, rows)
         return seen
-
-    async def inspect(self) -> dict[str, Any]:
-        """Return what :func:`inspection` does."""
-        return await asyncio.to_thread(inspection)
 
     def collect(self, ref: Any) -> Any:
         """Return the ref of what somebody can use of a value who has no cluster."""

@@ -1,4 +1,4 @@
-"""What people are shown of an owner's cluster and of its objects."""
+"""What people are shown of an owner's objects."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import failure_of
+from airflow_ray.cluster.owner.calls import uncounted
 
 if TYPE_CHECKING:
     from airflow_ray.cluster.owner.ray_calls import RayCalls
@@ -35,9 +36,9 @@ class Views:
         """Return the ref of an output in a list, its bytes, and why there is none."""
         raise NotImplementedError
 
-    async def survey(self) -> dict[str, Any]:
-        """Return versions, nodes and resources of the cluster, see :func:`inspection`."""
-        return await self._ray.inspect()
+    async def look(self, method: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Call another method for who only looks: that is no use of the owner, nor of its cluster."""
+        return await uncounted(self, method)(*args, **kwargs)
 
     async def sample(self, record_id: str, key: str, rows: int, timeout: float) -> dict[str, Any]:
         """Return the first rows of an output as :func:`~airflow_ray.cluster.values.sample.sample` does.

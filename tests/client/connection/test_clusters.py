@@ -260,10 +260,13 @@ def test_kubernetes_tells_which_clusters_there_are(kubernetes, monkeypatch, host
     fields["extra"]["kubernetes_conn_id"] = "kube"
     monkeypatch.setenv("AIRFLOW_CONN_RAY_MANY", json.dumps(fields))
     for name, ids in {
-        "1": {"dag_id": "a", "run_id": "one"},
-        "2": {"dag_id": "b", "run_id": "one"},
-        "3": {"dag_id": "c"},
-        "4": {},
+        run_name("a", "one"): {"dag_id": "a", "run_id": "one"},
+        run_name("b", "one"): {"dag_id": "b", "run_id": "one"},
+        **{dag_name(dag_id): {"dag_id": dag_id} for dag_id in "abc"},
+        # Which another connection leads to.
+        f"large-{run_name('x', 'one')}": {"dag_id": "x", "run_id": "one"},
+        f"large-{dag_name('x')}": {"dag_id": "x"},
+        "of_nobody": {},
     }.items():
         kubernetes.set_address(name, "10.0.0.7", **ids)
     client = RayClient("ray_many")

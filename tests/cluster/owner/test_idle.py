@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from urllib.request import urlopen
@@ -10,7 +11,9 @@ import pytest
 
 from airflow_ray.client.connection.head_process import free_ports
 from airflow_ray.cluster.owner import retirement
+from airflow_ray.exceptions import RayOwnerDiedError
 from airflow_ray.hooks.ray import RayHook
+from airflow_ray.ui.asking import ask
 from tests.conftest import new_uri
 from tests.ray_head import RayHead
 
@@ -84,3 +87,22 @@ def test_connection_that_stays_open_goes_on_after_an_end_of_the_idle_owner(head,
             uri = hook.put({"a": 1}, uri=new_uri(conn_id))
             assert hook.get(uri) == {"a": 1}
             hook.release(uri)
+
+
+def test_look_of_a_page_keeps_no_idle_cluster_awake_however_long_it_takes(head):
+    uri = new_uri("ray_idle_client")
+    with RayHook("ray_idle_client").connect() as hook:
+        hook.put(1, uri=uri)
+
+    def look(client):
+        looking = client.link.session.begin("watch", "page", [], 600.0)
+        assert len(client.list_objects()) == 1
+        RayHook("ray_idle_client").release(uri)
+        wait_until(lambda: not owners(head))
+        with pytest.raises(RayOwnerDiedError):
+            looking.result(60)
+        # What the page shows then starts nobody.
+        return client.survey()["nodes"], client.list_objects(), owners(head)
+
+    answer = asyncio.run(ask("ray_idle_gateway", look, seconds=300))
+    assert (answer.value, answer.problem) == ((1, [], []), None)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_ray.cluster.owner import records, retirement
-from airflow_ray.cluster.owner.calls import Calls, counted
+from airflow_ray.cluster.owner.calls import Calls, counted, uncounted
 from airflow_ray.cluster.owner.retirement import Retirement
 from airflow_ray.cluster.protocol import MESSAGES_VERSION, Greeting
 from tests.cluster.owner.fakes import FakeOwner, run, until
@@ -142,8 +142,16 @@ def test_time_to_live_of_the_connection_holds_for_work_that_failed_too():
     run(test())
 
 
+class _Shown:
+    seen: list[float]
+    calls: Calls
+
+    async def sample(self) -> None:
+        self.seen.append(self.calls.seconds_without())
+
+
 @counted
-class _Desk:
+class _Desk(_Shown):
     def __init__(self) -> None:
         self.calls = Calls()
         self.seen: list[float] = []
@@ -157,6 +165,17 @@ class _Desk:
 
     async def _inner(self) -> Any:
         raise NotImplementedError
+
+
+def test_call_of_who_only_looks_is_no_use_of_the_owner():
+    async def test() -> None:
+        desk = _Desk()
+        await asyncio.sleep(0.001)
+        await uncounted(desk, "describe")()
+        await uncounted(desk, "sample")()
+        assert min(desk.seen) > 0.0
+
+    run(test())
 
 
 def test_calls_of_clients_are_counted_and_the_wait_for_the_end_is_none():
