@@ -1,7 +1,8 @@
 # Everything is installed into .venv and .venv-oldest and kept in .airflow, all in this folder.
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
+# In three processes on two cores, since tests wait as much as they compute.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 # What breaks first with another release of Airflow, Ray, pyarrow or gRPC: ways in, and what is said when they are shut,
 # DAG runs, Airflow's exceptions, form and commands, what the documents show, checkpoints, kinds of values.
 ON_OLDEST := tests/end_to_end/test_dags.py tests/client/connection/test_as_driver.py \
@@ -11,7 +12,7 @@ ON_OLDEST := tests/end_to_end/test_dags.py tests/client/connection/test_as_drive
     tests/operators/test_python.py::test_output_of_one_task_is_the_input_of_the_next
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
-.PHONY: demo demo-higgs demo-recovery demo-tune test test-all test-oldest lint bench airflow
+.PHONY: demo demo-higgs demo-recovery demo-tune test test-all test-oldest lint bench bench-quick airflow
 
 demo: .venv/installed
 	$(BIN)/python -m tools.demo
@@ -27,15 +28,14 @@ demo-tune: .venv/installed
 
 # Each feature and each way in once. The rest is in test-all: faults that last minutes, and all combinations.
 test: .venv/installed
-	$(PYTEST) -n 2 -m "not slow"
+	$(PYTEST) -m "not slow"
 
-# The slow ones wait more than they compute.
 test-all: .venv/installed test-oldest
-	$(PYTEST) -n 3 -m slow
+	$(PYTEST) -m slow
 
 # A part of the tests on the oldest Airflow, Ray and pyarrow that setup.cfg allows: four minutes with the installation.
 test-oldest: .venv-oldest/installed
-	timeout 600 .venv-oldest/bin/python -m pytest -n 2 --dist loadfile -m "not slow" $(ON_OLDEST)
+	timeout 600 .venv-oldest/bin/python -m pytest -n 3 --dist loadfile -m "not slow" $(ON_OLDEST)
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -44,6 +44,10 @@ lint: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks
+
+# Whether all of them work: its figures mean nothing.
+bench-quick: .venv/installed
+	$(BIN)/python -m benchmarks --quick
 
 airflow: .venv/installed
 	$(BIN)/python -m tools.serve

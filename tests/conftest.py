@@ -30,14 +30,27 @@ from tools.s3_server import S3Server
 # Whole files go to the processes that run them: a long one that began late would keep one of them alone at the end.
 LONGEST_FIRST = (
     "end_to_end/test_dags.py",
+    "end_to_end/test_deferral.py",
     "kubernetes/test_runs.py",
-    "operators/test_tune.py",
     "end_to_end/test_survival.py",
+    "end_to_end/test_ray_examples.py",
+    "end_to_end/test_page.py",
+    "operators/test_tune.py",
     "end_to_end/test_two_hosts.py",
-    "client/checkpoints/test_recovery.py",
+    "end_to_end/test_without_ray.py",
     "end_to_end/test_connection.py",
+    "end_to_end/test_modin_training.py",
+    "client/connection/test_local_head.py",
+    "end_to_end/test_run_clusters.py",
+    "hooks/ray_hook/test_frames.py",
+    "client/checkpoints/test_recovery.py",
     "hooks/ray_hook/test_verbs.py",
+    "client/connection/test_authentication.py",
     "test_triggers.py",
+    "operators/test_job.py",
+    "hooks/ray_hook/test_processes.py",
+    "client/test_types_across_processes.py",
+    "examples/test_notebook.py",
 )
 
 

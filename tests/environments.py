@@ -28,7 +28,7 @@ def python_with(*requirements: str) -> str:
         made = tempfile.mkdtemp(dir=caches)
         try:
             _run(sys.executable, "-m", "venv", made)
-            _run(f"{made}/bin/python", "-m", "pip", "install", "--quiet", "--compile", *requirements)
+            _run(*_installer(made), *requirements)
         except (OSError, subprocess.SubprocessError) as error:
             rmtree(made, ignore_errors=True)
             output = getattr(error, "stderr", None) or b""
@@ -39,6 +39,14 @@ def python_with(*requirements: str) -> str:
         except OSError:
             rmtree(made, ignore_errors=True)
     return str(folder / "bin" / "python")
+
+
+def _installer(folder: str) -> tuple[str, ...]:
+    """Return the command that installs packages with their bytecode into an environment: uv, where it is there."""
+    uv = Path(sys.executable).with_name("uv")
+    if uv.exists():
+        return str(uv), "pip", "install", "--quiet", "--compile-bytecode", "--python", folder
+    return f"{folder}/bin/python", "-m", "pip", "install", "--quiet", "--compile"
 
 
 def _run(*command: str) -> None:

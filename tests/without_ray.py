@@ -36,7 +36,7 @@ def told(python: str, *arguments: str, **environment: str) -> Any:
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         stdout=subprocess.PIPE,
         text=True,
-        timeout=240,
+        timeout=600,
         check=True,
     )
     return json.loads(finished.stdout.splitlines()[-1])

@@ -27,7 +27,7 @@ from tools.standalone import answers
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 STOP_SECONDS = 20.0
 OBJECT_STORE_BYTES = 1_000_000_000
 _STARTED = "Ray runtime started"

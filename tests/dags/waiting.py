@@ -35,31 +35,35 @@ def triggerer_waits():
     ray_task(until_told, task_id="work", num_cpus=0, result="value", deferrable=True, **RETRIES)("{{ params.files }}")
 
 
-@dag(schedule=None, render_template_as_native_obj=True, params={"files": {}}, dagrun_timeout=timedelta(seconds=20))
+@dag(schedule=None, render_template_as_native_obj=True, params={"files": {}}, dagrun_timeout=timedelta(seconds=60))
 def worker_waits_too_long():
     ray_task(until_told, task_id="work", num_cpus=0, result="value")("{{ params.files }}")
 
 
 # Work is followed in its task for ten seconds before that is deferred.
-@dag(schedule=None, render_template_as_native_obj=True, params={"files": {}}, dagrun_timeout=timedelta(seconds=40))
+@dag(schedule=None, render_template_as_native_obj=True, params={"files": {}}, dagrun_timeout=timedelta(seconds=60))
 def triggerer_waits_too_long():
     ray_task(until_told, task_id="work", num_cpus=0, result="value", deferrable=True)("{{ params.files }}")
 
 
-def count(name, lines, seconds):
+def count(name, lines, seconds, gate):
+    """Say half of the lines, and the others when somebody has opened the gate."""
+    import os
     import time
 
     for number in range(lines):
+        while number == lines // 2 and not os.path.exists(gate):
+            time.sleep(0.05)
         print(f"{name} {number}", flush=True)
         time.sleep(seconds)
     return "done"
 
 
-@dag(schedule=None)
+@dag(schedule=None, params={"gate": ""})
 def quiet_beside_loud():
     options = {"num_cpus": 0, "result": "value", "deferrable": True, "poll_interval": 2}
-    ray_task(count, task_id="quiet", **options)("quiet", 60, 0.5)
-    ray_task(count, task_id="loud", **options)("loud", 30_000, 0.001)
+    ray_task(count, task_id="quiet", **options)("quiet", 60, 0.3, "{{ params.gate }}")
+    ray_task(count, task_id="loud", **options)("loud", 30_000, 0.001, "{{ params.gate }}")
 
 
 @dag(schedule=None, params={"number": 1, "seconds": 1})

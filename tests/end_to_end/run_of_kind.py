@@ -1,7 +1,7 @@
-"""Runs a DAG of the kind that the command line names, in a process that needs no Ray, and tells what came of it.
+"""Runs a DAG of each kind that the command line names, in a process that needs no Ray, and tells what came of them.
 
-The second argument is a folder for its files. It prints, as JSON in its last line, the state of the run, what the DAG
-is there to show, and whether Ray was loaded.
+The first argument is a folder for their files. It prints, as JSON in its last line and by kind, the state of the run,
+what the DAG is there to show, and whether Ray was loaded by then.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from airflow_ray.sensors.object import RayObjectSensor
 from tests.dag_runs import DagRunResult, new_dag, run_dag
 
 CONN_ID = "ray_gateway"
-KIND, FOLDER = sys.argv[1:]
+FOLDER, *KINDS = sys.argv[1:]
 
 
 def make_frame(rows: int = 10) -> Any:
@@ -196,13 +196,15 @@ def main() -> None:
     triggers.seconds_to_settle = lambda *_: 0.0
     # As work that lasts.
     base.SHORT_SECONDS = 0.0
-    dag = new_dag(params={})
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output):
-        run = globals()[KIND](dag)
-    print(output.getvalue())
-    told = {"state": run} if isinstance(run, str) else {"state": run.state, "sum": run.xcom("sum")}
-    print(json.dumps({**told, "ray": "ray" in sys.modules}))
+    told = {}
+    for kind in KINDS:
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            run = globals()[kind](new_dag(params={}))
+        print(output.getvalue())
+        of_run = {"state": run} if isinstance(run, str) else {"state": run.state, "sum": run.xcom("sum")}
+        told[kind] = {**of_run, "ray": "ray" in sys.modules}
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

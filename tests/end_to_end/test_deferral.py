@@ -18,7 +18,7 @@ from tools.postgres import PostgresServer, missing
 from tools.standalone import StandaloneAirflow
 
 DAGS = Path(__file__).parent.parent / "dags"
-TASKS = 24
+TASKS = 12
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),

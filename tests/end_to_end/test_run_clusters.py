@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -19,6 +16,7 @@ from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time import xcom as xcom_of_airflow
 
 from airflow_ray import triggers, xcom
+from airflow_ray.__main__ import main as command
 from airflow_ray.client import kept, watcher
 from airflow_ray.client.doctor import diagnose
 from airflow_ray.client.run_cluster import run_name
@@ -414,23 +412,23 @@ def test_sensor_that_does_not_mind_waits_for_a_cluster_that_is_not_made_yet(kube
 # The command line
 
 
-def output_of(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "airflow_ray", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=120, check=False)
-
-
 @pytest.mark.slow
-def test_command_line_finds_the_cluster_of_the_run(kubernetes):
+def test_command_line_finds_the_cluster_of_the_run(kubernetes, capsys):
+    def output_of(*arguments: str) -> str:
+        capsys.readouterr()
+        command(list(arguments))
+        return capsys.readouterr().out
+
     hook = RayHook(CONN_ID)
     uris = {run: uri_of(run) for run in WHERE}
     for run, uri in uris.items():
         hook.put([run], uri=uri)
     for run, uri in uris.items():
         listed = output_of("objects", "--conn-id", CONN_ID, "--dag-id", "sales", "--run-id", run, "--output", "json")
-        assert str(uri) in [each["uri"] for each in json.loads(listed.stdout)]
-        assert run in output_of("get", str(uri)).stdout
-        assert str(uri) in output_of("describe", str(uri)).stdout
-    freed = output_of("release", *map(str, uris.values())).stdout
+        assert str(uri) in [each["uri"] for each in json.loads(listed)]
+        assert run in output_of("get", str(uri))
+        assert str(uri) in output_of("describe", str(uri))
+    freed = output_of("release", *map(str, uris.values()))
     assert all(str(uri) in freed for uri in uris.values())
-    left = json.loads(output_of("objects", "--conn-id", CONN_ID, "--output", "json").stdout)
+    left = json.loads(output_of("objects", "--conn-id", CONN_ID, "--output", "json"))
     assert not {each["uri"] for each in left}.intersection(map(str, uris.values()))

@@ -244,7 +244,7 @@ def test_cluster_that_is_being_deleted_is_waited_for_and_made_anew(api, kuberay)
 def test_cluster_that_cannot_run_work_in_time_is_deleted(api, kuberay):
     kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
     with pytest.raises(RayClusterTimeoutError, match="Insufficient cpu"):
-        creation(timeout=1).execute(context())
+        creation(timeout=3).execute(context())
     assert names_in(api) == []
 
 
@@ -298,7 +298,7 @@ def test_deferred_creation_goes_on_when_the_cluster_can_run_work(api):
 
 def test_deferred_creation_that_fails_deletes_the_cluster(api, kuberay):
     kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
-    operator = creation(deferrable=True, timeout=1)
+    operator = creation(deferrable=True, timeout=3)
     deferred = deferred_by(operator)
     with pytest.raises(RayClusterTimeoutError, match="Insufficient cpu"):
         resumed(operator, deferred)

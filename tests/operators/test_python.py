@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from datetime import timedelta
@@ -18,6 +20,7 @@ from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators import base
 from airflow_ray.operators.python import RayPythonOperator
+from tests.conftest import await_file
 from tests.dag_runs import context_of, new_dag, run_dag
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -353,8 +356,15 @@ def test_execution_timeout_cancels_the_remote_work(dag, tmp_path):
             task_id="sleep",
             python_callable=sleep,
             op_args=[str(tmp_path / "pid")],
-            execution_timeout=timedelta(seconds=4),
+            execution_timeout=timedelta(seconds=600),
         )
+
+    def time_out():
+        await_file(tmp_path / "pid")
+        # What the timer of Airflow sends when the time is over.
+        os.kill(os.getpid(), signal.SIGALRM)
+
+    threading.Thread(target=time_out, daemon=True).start()
     run = run_dag(dag)
     uri = ObjectURI("ray_gateway", dag.dag_id, run.run_id, "sleep")
     assert (run.state, RayHook("ray_gateway").status(uri)) == ("failed", "CANCELLED")

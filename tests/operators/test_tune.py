@@ -225,7 +225,7 @@ def test_optuna_by_its_name_makes_the_configurations(dag):
 
 @pytest.mark.slow
 def test_time_budget_ends_the_search_with_what_it_has(dag):
-    result = search(dag, endless, FOUR_TRIALS, time_budget_s="10", max_concurrent_trials=2)
+    result = search(dag, endless, FOUR_TRIALS, time_budget_s="20", max_concurrent_trials=2)
     assert result["best_config"] == {"x": 1}
 
 

@@ -79,24 +79,28 @@ def test_both_can_go_on_after_a_fork_while_nothing_is_under_way(kept: ObjectURI,
 
 
 WHILE_IT_WAITS = """
-import time
+import logging, tempfile, time
+
+def until_there(gate):
+    while not os.path.exists(gate):
+        time.sleep(0.05)
 
 def wait():
     with RayHook("ray_gateway").connect() as hook:
-        hook.submit(time.sleep, 3, uri=other)
-        begun.set()
+        hook.submit(until_there, gate, uri=other)
+        connected.append(hook)
         hook.wait(other)
         print("waited", flush=True)
 
-import logging, time
-
 logging.disable()
-other, begun = uri.replace("/task/", "/" + str(os.getpid()) + "/"), threading.Event()
+other, connected = uri.replace("/task/", "/" + str(os.getpid()) + "/"), []
+gate = os.path.join(tempfile.mkdtemp(), "gate")
 waits = threading.Thread(target=wait)
 waits.start()
-begun.wait()
-time.sleep(0.5)
+while not (connected and connected[0].client.link.session.peer.client.users):
+    time.sleep(0.01)
 print(in_child(use).partition(".")[0], flush=True)
+open(gate, "w").close()
 waits.join()
 print(told())
 """

@@ -64,11 +64,14 @@ def test_input_comes_from_the_store_while_it_is_there(cluster):
     assert consumed(produced(1000)) == (499_500, "store")
 
 
-@each_mode
-def test_input_comes_from_the_checkpoint_after_the_loss_of_the_cluster(cluster):
-    uri = produced(1000)
+# Through the gateway tell that the tests of what was lost at once.
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["client", "driver"], indirect=True)
+def test_tasks_and_this_process_get_the_checkpoint_after_the_loss_of_the_cluster(cluster):
+    first, second = produced(1000), produced(1000)
     cluster.lose()
-    assert consumed(uri) == (499_500, "checkpoint")
+    assert consumed(first) == (499_500, "checkpoint")
+    assert RayHook(CONNECTION).get(second).shape == (1000, 2)
 
 
 @each_mode
@@ -79,28 +82,11 @@ def test_input_comes_from_the_checkpoint_after_the_loss_of_the_owner(cluster):
 
 
 @pytest.mark.slow
-@each_mode
-def test_get_restores_a_lost_object(cluster):
-    uri = produced(1000)
-    cluster.lose()
-    assert RayHook(CONNECTION).get(uri).shape == (1000, 2)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("cluster", ["driver"], indirect=True)
 def test_process_that_has_read_a_value_joins_the_head_that_comes_in_place_of_a_lost_one(cluster):
     assert RayHook(CONNECTION).get(produced(1000)).shape == (1000, 2)
     cluster.lose()
     assert consumed(produced(1000)) == (499_500, "store")
-
-
-@pytest.mark.slow
-def test_restored_object_is_an_ordinary_object_of_the_new_owner(cluster):
-    uri = produced(1000)
-    cluster.lose()
-    consumed(uri)
-    assert consumed(uri) == (499_500, "store")
-    assert RayHook(CONNECTION).describe(uri)["outputs"]["return_value"]["shape"] == [1000, 2]
 
 
 def make_modin(rows):
@@ -161,6 +147,8 @@ def lost_at_once(running_cluster: Cluster, s3: S3Server) -> Lost:
             "outputs": produced(fn=lambda: {"train": [1], "täst/1": [2]}, multiple_outputs=True),
             "10 rows": produced(10),
             "20 rows": produced(20),
+            "30 rows": produced(30),
+            "40 rows": produced(40),
             "modin": produced(10_000, fn=make_modin),
             "dataset": produced(10_000, fn=make_dataset),
             "tuple": produced(1000, fn=make_tuple),
@@ -190,6 +178,16 @@ def test_several_lost_inputs_are_restored(lost):
         hook.submit(lambda frames: sum(map(len, frames)), uris, uri=of_consumer)
         assert {each["source"] for each in hook.wait(of_consumer, timeout=60)["inputs"]} == {"checkpoint"}
         assert hook.get(of_consumer) == 30
+
+
+def test_get_restores_a_lost_object(lost):
+    assert RayHook(CONNECTION).get(lost.uris["30 rows"]).shape == (30, 2)
+
+
+def test_restored_object_is_an_ordinary_object_of_the_new_owner(lost):
+    uri = lost.uris["40 rows"]
+    assert [consumed(uri) for _ in range(2)] == [(780, "checkpoint"), (780, "store")]
+    assert RayHook(CONNECTION).describe(uri)["outputs"]["return_value"]["shape"] == [40, 2]
 
 
 @pytest.mark.slow
@@ -370,54 +368,56 @@ def big_frame():
     import numpy as np
     import pandas as pd
 
-    return pd.DataFrame(np.arange(25_000_000.0).reshape(-1, 5))
+    return pd.DataFrame(np.arange(5_000_000.0).reshape(-1, 5))
 
 
-def kill_while_it_writes(hook, uri, folder):
-    """End the worker with SIGKILL as soon as the first files of its checkpoint are there."""
-    while not list(folder.rglob("*.data.00003")):
-        time.sleep(0.01)
+@pytest.fixture
+def hanging(s3, bucket, proxy, monkeypatch):
+    """Let the storage take the first megabytes of each connection, and then nothing any more."""
+    monkeypatch.setenv("AIRFLOW_CONN_S3", s3.connection(endpoint_url=proxy.endpoint))
+    proxy.fault, proxy.after_bytes = "hang", 4_000_000
+    return proxy
+
+
+def kill_while_it_writes(hook, uri, hanging):
+    """End the worker with SIGKILL while it writes its checkpoint, and let the storage take all again."""
+    while not hanging.faults:
+        time.sleep(0.05)
     os.kill(hook.describe(uri)["pid"], signal.SIGKILL)
-
-
-def on_disk(cluster, monkeypatch, folder):
-    """Let the connection name a folder on disk for checkpoints, and return a hook of it."""
-    connection = connection_of(cluster.head, "driver", checkpoint_path=f"file://{folder}")
-    monkeypatch.setenv(f"AIRFLOW_CONN_{CONNECTION.upper()}", connection)
-    return RayHook(CONNECTION)
+    hanging.fault = None
 
 
 @pytest.mark.slow
-def test_worker_killed_while_it_writes_leaves_no_checkpoint(cluster, monkeypatch, tmp_path):
+def test_worker_killed_while_it_writes_leaves_no_checkpoint(cluster, hanging):
     uri = new_uri(CONNECTION)
-    with on_disk(cluster, monkeypatch, tmp_path).connect() as hook:
+    with RayHook(CONNECTION).connect() as hook:
         hook.submit(big_frame, uri=uri, checkpoint=True, max_retries=0)
-        kill_while_it_writes(hook, uri, tmp_path)
+        kill_while_it_writes(hook, uri, hanging)
         with pytest.raises(RayWorkerCrashedError):
             hook.wait(uri, timeout=60)
-    assert not S3CheckpointHook(path=f"file://{tmp_path}").exists(uri)
+        assert not S3CheckpointHook("s3", hook.client.settings.checkpoint_path).exists(uri)
 
 
-def test_worker_killed_while_it_writes_leaves_the_earlier_checkpoint(cluster, monkeypatch, tmp_path):
+def test_worker_killed_while_it_writes_leaves_the_earlier_checkpoint(cluster, bucket, hanging):
     uri = new_uri(CONNECTION)
-    checkpoints = S3CheckpointHook(path=f"file://{tmp_path}")
+    checkpoints = S3CheckpointHook("s3", f"s3://{bucket}/checkpoints")
     checkpoints.save(uri, "earlier")
-    with on_disk(cluster, monkeypatch, tmp_path).connect() as hook:
+    with RayHook(CONNECTION).connect() as hook:
         hook.submit(big_frame, uri=uri, checkpoint=True, max_retries=0)
-        kill_while_it_writes(hook, uri, tmp_path)
+        kill_while_it_writes(hook, uri, hanging)
         with pytest.raises(RayWorkerCrashedError):
             hook.wait(uri, timeout=60)
     assert checkpoints.load(uri) == "earlier"
 
 
 @pytest.mark.slow
-def test_worker_killed_while_it_writes_is_started_again_by_ray(cluster, monkeypatch, tmp_path):
+def test_worker_killed_while_it_writes_is_started_again_by_ray(cluster, bucket, hanging):
     uri = new_uri(CONNECTION)
-    with on_disk(cluster, monkeypatch, tmp_path).connect() as hook:
+    with RayHook(CONNECTION).connect() as hook:
         hook.submit(big_frame, uri=uri, checkpoint=True)
-        kill_while_it_writes(hook, uri, tmp_path)
+        kill_while_it_writes(hook, uri, hanging)
         hook.wait(uri, timeout=60)
-    assert S3CheckpointHook(path=f"file://{tmp_path}").load(uri).shape == (5_000_000, 5)
+    assert S3CheckpointHook("s3", f"s3://{bucket}/checkpoints").load(uri).shape == (1_000_000, 5)
 
 
 def test_credentials_stay_nowhere_on_the_cluster(cluster):

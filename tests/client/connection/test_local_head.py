@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -77,9 +78,12 @@ def heads(environment: dict[str, str]) -> list[psutil.Process]:
     """Return the processes of Ray's control service that belong to the folder's head."""
     found = []
     for process in psutil.process_iter(["name"]):
-        if process.info["name"] == "gcs_server":
-            variables = process.environ()
-            if variables.get("RAY_AUTH_TOKEN_PATH", "").startswith(environment["AIRFLOW__AIRFLOW_RAY__LOCAL_HEAD_DIR"]):
+        if process.info["name"] != "gcs_server":
+            continue
+        # One of another test may be ending.
+        with suppress(psutil.Error):
+            token_path = process.environ().get("RAY_AUTH_TOKEN_PATH", "")
+            if token_path.startswith(environment["AIRFLOW__AIRFLOW_RAY__LOCAL_HEAD_DIR"]):
                 found.append(process)
     return found
 

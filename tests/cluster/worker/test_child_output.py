@@ -275,10 +275,16 @@ def test_what_many_say_alike_is_told_once_where_that_is_asked_for(hook):
 
         @ray.remote(num_cpus=0)
         class Each:
+            def is_there(self):
+                return True
+
             def say(self):
                 print("the same of all")
 
-        ray.get([each.say.remote() for each in [Each.remote() for _ in range(4)]])
+        actors = [Each.remote() for _ in range(4)]
+        # What is said some seconds after the others is told by itself.
+        ray.get([each.is_there.remote() for each in actors])
+        ray.get([each.say.remote() for each in actors])
 
     environment = {"runtime_env": {"env_vars": {"RAY_DEDUP_LOGS": "1"}}}
     first, others = said_by("actor Each", lines_of(hook, starts_many, num_cpus=0, **environment))

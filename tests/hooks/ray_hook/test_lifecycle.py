@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -301,9 +302,11 @@ def sum_of_first_column(value):
 @pytest.mark.parametrize("make", [make_modin, make_dataset, make_matrix, make_refs])
 def test_objects_inside_an_object_outlive_the_process_that_made_them(hook, uri, make):
     record = run(hook, uri, make, 20_000)
-    process = psutil.Process(record["pid"])
-    process.send_signal(signal.SIGKILL)
-    process.wait(30)
+    # Ray ends processes that it needs no more by itself.
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(record["pid"])
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
     consumer = new_uri(hook.ray_conn_id)
     run(hook, consumer, sum_of_first_column, uri)
     assert hook.get(consumer) == 199_990_000

@@ -109,7 +109,7 @@ def test_frame_of_200_megabytes_does_not_pass_through_the_owner(head):
 @pytest.mark.slow
 @pytest.mark.parametrize("conn_id", [pytest.param("ray_client", marks=pytest.mark.slow), "ray_driver"])
 def test_processes_that_connect_first_at_the_same_time_share_one_owner(head, conn_id, monkeypatch):
-    conn_ids = [f"{conn_id}_{turn}" for turn in range(3)]
+    conn_ids = [f"{conn_id}_{turn}" for turn in range(2)]
     address = {"ray_client": head.client_uri, "ray_driver": head.driver_uri}[conn_id]
     for each in conn_ids:
         monkeypatch.setenv(f"AIRFLOW_CONN_{each.upper()}", f"{address}{'&' if '?' in address else '?'}namespace={each}")
@@ -127,8 +127,10 @@ def test_processes_that_connect_first_at_the_same_time_share_one_owner(head, con
             # Ray writes warnings there as well.
             answers = [next(line for line in each.stdout if "records:" in line) for each in processes]
             assert answers == 4 * ["records: 0\n"]
-    # One that has had nothing for a while may have ended meanwhile.
-    assert len({process.pid for process in head.processes("ray::Owner")} - owners) == len(conn_ids)
+            # Now, since one that has had nothing for a while ends.
+            new = {process.pid for process in head.processes("ray::Owner")} - owners
+            assert len(new) == 1
+            owners |= new
 
 
 @pytest.mark.slow

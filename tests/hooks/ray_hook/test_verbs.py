@@ -486,6 +486,7 @@ def test_waiting_work_is_pending_and_says_for_what(hook, uri, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("connected_hook", ["ray_gateway"], indirect=True)
 def test_runtime_env_whose_index_does_not_answer_is_told_of_and_fails_in_time(hook, uri):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
