@@ -19,6 +19,7 @@ os.environ["AIRFLOW__CORE__FERNET_KEY"] = "bm90IGEgc2VjcmV0OiBhIGtleSBmb3IgdGVzd
 os.environ["RAY_AUTH_MODE"] = "disabled"
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from airflow_ray.client import watcher
 from airflow_ray.hooks.ray import RayHook
@@ -26,6 +27,10 @@ from airflow_ray.object_uri import ObjectURI
 from tests.proxy import FaultyProxy
 from tests.ray_head import RayHead
 from tools.s3_server import S3Server
+
+# The same examples on each run, however slow the machine is just then.
+hypothesis_settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis_settings.load_profile("repeatable")
 
 # Whole files go to the processes that run them: a long one that began late would keep one of them alone at the end.
 LONGEST_FIRST = (

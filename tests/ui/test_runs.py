@@ -193,7 +193,7 @@ def send(page, user):
 
     async def answer(method, address, **more):
         async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(page), base_url=SERVER, cookies=user.cookies
+            transport=httpx.ASGITransport(page), base_url=SERVER, cookies=dict(user.cookies)
         ) as client:
             return await client.request(method, address, **more)
 
