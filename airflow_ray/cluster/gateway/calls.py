@@ -100,14 +100,15 @@ class Owners:
         """Return Ray's id of an owner that lives, or an empty text; one that does not answer in time is busy."""
         from ray.exceptions import GetTimeoutError
 
-        try:
-            handle = self._handle(owner)
-            with suppress(GetTimeoutError):
-                # Ray may know the handle of one that has just died.
-                self.answer(owner, handle.greet.remote(), ANSWER_SECONDS)
-        except Refusal:
-            return ""
-        return str(handle._actor_id.hex())
+        # The one that is known here may have died, and another be in its place.
+        for _ in range(2 if owner in self._handles else 1):
+            with suppress(Refusal):
+                handle = self._handle(owner)
+                with suppress(GetTimeoutError):
+                    # Ray may know the handle of one that has just died.
+                    self.answer(owner, handle.greet.remote(), ANSWER_SECONDS)
+                return str(handle._actor_id.hex())
+        return ""
 
     def others(self, owner: OwnerName) -> list[str]:
         """Return the names of all other owners of a namespace."""

@@ -29,11 +29,16 @@ def head():
         patch.setattr(retirement, "LOOK_SECONDS", 0.2)
         patch.setenv("AIRFLOW_CONN_RAY_IDLE_CLIENT", head.client_uri)
         patch.setenv("AIRFLOW_CONN_RAY_IDLE_GATEWAY", head.gateway_uri)
-        # The one that came with the gateway has the code of this release, and would take two minutes.
-        for process in head.processes("ray::Owner"):
-            process.kill()
         yield head
     head.stop()
+
+
+@pytest.fixture(autouse=True)
+def no_owner_that_waits_longer(head):
+    """End one that was started through the gateway: it has the code of this release, and would take two minutes."""
+    _ = head.gateway_uri
+    for process in head.processes("ray::Owner"):
+        process.kill()
 
 
 def drivers(head: RayHead) -> int:
