@@ -28,9 +28,9 @@ from tests.proxy import FaultyProxy
 from tests.ray_head import RayHead
 from tools.s3_server import S3Server
 
-# The same examples on each run, however slow the machine is just then.
-hypothesis_settings.register_profile("repeatable", derandomize=True, deadline=None)
-hypothesis_settings.load_profile("repeatable")
+# However slow the machine is just then.
+hypothesis_settings.register_profile("patient", deadline=None)
+hypothesis_settings.load_profile("patient")
 
 # Whole files go to the processes that run them: a long one that began late would keep one of them alone at the end.
 LONGEST_FIRST = (

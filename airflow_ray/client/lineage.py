@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from airflow_ray.client.described import shape_of, stored
 from airflow_ray.exceptions import ObjectURIError
 from airflow_ray.object_uri import SCHEME, ObjectURI, is_object_uri, quote_part
 
@@ -59,10 +60,8 @@ def outputs_of(uri: ObjectURI, record: dict[str, Any]) -> list[Dataset]:
 
     :param uri: of the work.
     """
-    # What comes back as a value has no size in the cluster.
-    objects = {key: output for key, output in record.get("outputs", {}).items() if "bytes" in output}
     found = []
-    for key, output in islice(objects.items(), MAX_OBJECTS):
+    for key, output in islice(stored(record.get("outputs", {})).items(), MAX_OBJECTS):
         found += [_object(uri.with_key(key), output), *_checkpoint(output)]
     return found
 
@@ -95,13 +94,12 @@ def resources_of(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _object(uri: ObjectURI, described: dict[str, Any]) -> Dataset:
-    shape = described.get("shape") or ([described["length"]] if "length" in described else [])
     return Dataset(
         SCHEME + quote_part(uri.conn_id),
         f"{uri.record_id}/{quote_part(uri.key)}",
         "/".join(map(quote_part, (uri.dag_id, uri.task_id, uri.key))),
         _columns(described),
-        rows=shape[0] if shape else None,
+        rows=next(iter(shape_of(described)), None),
         bytes=described.get("bytes"),
     )
 

@@ -33,10 +33,10 @@ def tell_totals(cluster: Cluster, totals: dict[str, Any] | None) -> None:
     """
     if totals is None or not cluster.is_shared:
         return
-    known = [(name, totals[name]) for name in GAUGES if totals.get(name) is not None]
-    for name, value in known:
-        for stat, tags in _named(name, cluster.conn_id, {}):
-            stats().gauge(stat, value, tags=tags)
+    for name in GAUGES:
+        if (value := totals.get(name)) is not None:
+            for stat, tags in _named(name, cluster.conn_id, {}):
+                stats().gauge(stat, value, tags=tags)
 
 
 def ask_totals(link: Link) -> None:

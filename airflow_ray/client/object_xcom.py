@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_ray.client.described import stored
 from airflow_ray.object_uri import RETURN_VALUE
 
 XCOM_KEY = "ray_object"
@@ -19,8 +20,7 @@ def told_of(outputs: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
 
     :param outputs: the descriptions of a record.
     """
-    # What comes back as a value has no size in the cluster.
-    objects = {key: output for key, output in outputs.items() if "bytes" in output}
+    objects = stored(outputs)
     if objects.keys() == {RETURN_VALUE}:
         return _told(objects[RETURN_VALUE], None)
     told: dict[str, Any] = {key: _told(objects[key], MAX_COLUMNS_OF_EACH) for key in list(objects)[:MAX_OUTPUTS]}

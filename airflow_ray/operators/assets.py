@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset
 
+from airflow_ray.client.described import shape_of, stored
 from airflow_ray.object_uri import RETURN_VALUE
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def tell_assets(context: Context, outlets: Iterable[Any], uri: ObjectURI, output
     :param uri: of the task.
     :param outputs: those of its record, by their keys.
     """
-    objects = {key: _told(uri.with_key(key), output) for key, output in outputs.items() if "bytes" in output}
+    objects = {key: _told(uri.with_key(key), output) for key, output in stored(outputs).items()}
     assets = [outlet for outlet in outlets if isinstance(outlet, Asset)]
     if not (objects and assets):
         return
@@ -40,8 +41,7 @@ def tell_assets(context: Context, outlets: Iterable[Any], uri: ObjectURI, output
 
 def _told(uri: ObjectURI, output: dict[str, Any]) -> dict[str, Any]:
     told = {"object_uri": str(uri), "type": output["type"], "bytes": output["bytes"]}
-    shape = output.get("shape") or ([output["length"]] if "length" in output else [])
-    told |= dict(zip(("rows", "columns"), shape, strict=False))
+    told |= dict(zip(("rows", "columns"), shape_of(output), strict=False))
     path = (output.get("checkpoint") or {}).get("path")
     return {**told, "checkpoint": path} if path else told
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_ray._compat import BaseHook
 from airflow_ray.client.connection import local_head
@@ -47,7 +47,6 @@ class LookingLink(Link):
     def __init__(self, conn_id: str, seconds: float) -> None:
         super().__init__(conn_id)
         self._deadline = time.monotonic() + seconds
-        self._peer: Peer | None = None
 
     @cached_property
     def connection(self) -> RaySettings:
@@ -60,11 +59,10 @@ class LookingLink(Link):
         peer = _peer(self._settings_within(min(seconds, self._left() / 2)).located())
         try:
             peer.find(self._deadline)
-            self._peer = peer
             self._session = GatewaySession(peer, self._left(), is_look=True)
             yield
         finally:
-            self._session = self._peer = None
+            self._session = None
             peer.client.close()
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
@@ -74,7 +72,7 @@ class LookingLink(Link):
         :raises TimeoutError: the answer had not come before the deadline.
         """
         with self.connect():
-            if self._peer is not None and not self._peer.greeting["owner"]:
+            if not self._peer.greeting["owner"]:
                 _require_nobody_else(self._peer)
                 return _NOTHING[method]()
             try:
@@ -89,9 +87,11 @@ class LookingLink(Link):
         :raises RayConnectionError: there is no connection, or it broke.
         """
         with self.connect():
-            if self._peer is None:
-                raise RayConnectionError("Not connected")
             return self._peer.survey(self._deadline)
+
+    @property
+    def _peer(self) -> Peer:
+        return cast("GatewaySession", self.session).peer
 
     def _left(self) -> float:
         return max(0.1, self._deadline - time.monotonic())

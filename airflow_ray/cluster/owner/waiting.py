@@ -48,8 +48,8 @@ class Waiting:
         """
         record = self._records.get(record_id)
         if record is None:
-            unknown: PollAnswer = {"state": State.LOST.value, "lines": [], "offset": offset or 0, "skipped": 0}
-            return {**unknown, "totals": self._records.totals.told()}
+            totals = self._records.totals.told()
+            return {"state": State.LOST.value, "lines": [], "offset": offset or 0, "skipped": 0, "totals": totals}
         deadline = time.monotonic() + timeout
         known = record.state, record.detail
         offset = record.read_offset if offset is None else offset
@@ -65,8 +65,8 @@ class Waiting:
                     break
             # The log of another attempt may be shorter than what a follower has read of the one before.
             part = record.log.read(min(offset, record.log.end))
-        answer: PollAnswer = {"state": record.state.value, "detail": record.detail}
-        answer["totals"] = self._records.totals.told()
+        totals = self._records.totals.told()
+        answer: PollAnswer = {"state": record.state.value, "detail": record.detail, "totals": totals}
         answer |= {"lines": part.lines, "levels": part.levels, "offset": part.offset, "skipped": part.skipped}
         if record.finished and record.log.end == part.offset:
             answer |= {"record": record.describe(), "value_json": record.value_json}
