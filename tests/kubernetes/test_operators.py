@@ -493,11 +493,13 @@ def test_operators_are_setup_and_teardown():
 
 
 def test_execution_timeout_deletes_what_is_not_ready(api, kuberay):
+    from airflow.sdk.exceptions import AirflowTaskTimeout
     from airflow.sdk.execution_time.timeout import timeout
 
     kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
     operator = creation(execution_timeout=timedelta(seconds=1))
-    with pytest.raises(BaseException, match=r"[Tt]imeout"), timeout(1):
+    # Python drops what a signal raises while it calls back for a weak reference; the operator's own deadline is next.
+    with pytest.raises((AirflowTaskTimeout, RayClusterTimeoutError)), timeout(1):
         operator.execute(context())
     assert names_in(api) == []
 
