@@ -33,7 +33,7 @@ class LogPart(NamedTuple):
 class LogBuffer:
     """The newest log lines of one record, at most ``max_bytes`` of them; offsets count lines from the first.
 
-    :param max_bytes: what is kept, in bytes of text; older batches are dropped first.
+    :param max_bytes: what is kept, in bytes of text and line ends; older batches are dropped first.
     """
 
     def __init__(self, max_bytes: int = 4 * 1024 * 1024) -> None:
@@ -44,7 +44,9 @@ class LogBuffer:
 
     def append(self, lines: list[str], levels: str = "") -> None:
         """Add a batch of lines, with the letters of their levels, and drop the oldest batches beyond the limit."""
-        size = sum(map(len, lines))
+        if not lines:
+            return
+        size = size_of(lines)
         self._batches.append(_Batch(self.end, lines, levels_of(lines, levels), size))
         self.end += len(lines)
         self.bytes += size
@@ -57,7 +59,7 @@ class LogBuffer:
             start, lines, levels, size = self._batches.pop()
             dropped = 0
             while dropped < len(lines) and size > max_bytes:
-                size -= len(lines[dropped])
+                size -= size_of(lines[dropped : dropped + 1])
                 dropped += 1
             self._batches.append(_Batch(start + dropped, lines[dropped:], levels[dropped:], size))
             self.bytes = size
@@ -88,3 +90,8 @@ class LogBuffer:
     def _drop_beyond(self, max_bytes: int) -> None:
         while self.bytes > max_bytes and len(self._batches) > 1:
             self.bytes -= self._batches.popleft().size
+
+
+def size_of(lines: list[str]) -> int:
+    """Return what lines take, with their ends: an empty one takes room too, and there may be millions."""
+    return sum(map(len, lines)) + len(lines)

@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.cluster.owner.log_buffer import size_of
 from airflow_ray.cluster.protocol import PollAnswer, State, WatchNews
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class Waiting:
                 start = record.read_offset if offset is None else offset
                 part = record.log.read(start)
                 news["lines"], news["levels"], news["offset"], news["skipped"] = part
-                room -= sum(map(len, news["lines"]))
+                room -= size_of(news["lines"])
             answers.append(news if news["ended"] or news["lines"] or news["detail"] else None)
         # Several of one watcher may wait for the same.
         for record_id, keys in told.items():
@@ -194,8 +195,8 @@ def _parts(lines: list[str]) -> Iterator[slice]:
     """Yield where the parts of lines are, one after another, that have at most ``MAX_PART_BYTES`` or one line."""
     start = size = 0
     for number, line in enumerate(lines):
-        if size and size + len(line) > MAX_PART_BYTES:
+        if size and size + len(line) >= MAX_PART_BYTES:
             yield slice(start, number)
             start, size = number, 0
-        size += len(line)
+        size += size_of([line])
     yield slice(start, len(lines))

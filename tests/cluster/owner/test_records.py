@@ -41,7 +41,7 @@ def test_logs_of_work_that_has_ended_give_way_to_others(monkeypatch):
         owner = FakeOwner()
         first = await _with_log(owner, "d/r/first/-1", 1000)
         second = await _with_log(owner, "d/r/second/-1", 1000)
-        assert (first.log.bytes, second.log.bytes) == (0, 1000 * len(LINE))
+        assert (first.log.bytes, second.log.bytes) == (0, 1000 * (len(LINE) + 1))
 
     run(test())
 
@@ -57,16 +57,16 @@ def test_lines_of_a_runner_whose_record_was_replaced_go_nowhere():
     run(test())
 
 
-@pytest.mark.parametrize(("limit", "kept"), [(4, []), (5, ["ccccc"]), (12, ["bbbbb", "ccccc"])])
+@pytest.mark.parametrize(("limit", "kept"), [(5, []), (6, ["ccccc"]), (12, ["bbbbb", "ccccc"])])
 def test_tail_of_one_long_batch_is_bounded_too(limit, kept):
     log = LogBuffer()
     log.append(["aaaaa", "bbbbb", "ccccc"])
     log.keep_tail(limit)
-    assert (log.read(0)[0], log.end, log.bytes) == (kept, 3, sum(map(len, kept)))
+    assert (log.read(0)[0], log.end, log.bytes) == (kept, 3, 6 * len(kept))
 
 
 def test_levels_stay_with_their_lines_wherever_one_reads_and_whatever_was_dropped():
-    log = LogBuffer(max_bytes=12)
+    log = LogBuffer(max_bytes=14)
     log.append(["aaaaa", "bbbbb"], "EW")
     log.append(["ccccc", "ddddd"], "CI")
     # Of whoever tells no levels.
@@ -75,6 +75,21 @@ def test_levels_stay_with_their_lines_wherever_one_reads_and_whatever_was_droppe
     assert log.read(0) == (["ccccc", "ddddd", "e"], "CII", 5, 2)
     log.keep_tail(6)
     assert log.read(0).levels == "I" * len(log.read(0).lines)
+
+
+def test_empty_lines_take_room_too():
+    log = LogBuffer(max_bytes=10)
+    for _ in range(100):
+        log.append(["", ""])
+    assert (log.read(0), log.bytes) == ((10 * [""], "I" * 10, 200, 190), 10)
+
+
+def test_nothing_that_comes_again_and_again_leaves_nothing():
+    log = LogBuffer()
+    for _ in range(100):
+        log.append([])
+    log.append(["a"])
+    assert (log.bytes, len(log._batches)) == (2, 1)
 
 
 def test_record_shows_no_environment():
@@ -160,7 +175,7 @@ def test_log_that_a_person_has_read_stays_for_its_follower():
         owner = FakeOwner()
         record = await _with_log(owner, "d/r/t/-1", 10_000)
         await owner.waiting.poll("d/r/t/-1", 10_000, 0.0)
-        assert record.log.bytes == 10_000 * len(LINE)
+        assert record.log.bytes == 10_000 * (len(LINE) + 1)
 
     run(test())
 
