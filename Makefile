@@ -12,7 +12,7 @@ ON_OLDEST := tests/end_to_end/test_dags.py tests/client/connection/test_as_drive
     tests/operators/test_python.py::test_output_of_one_task_is_the_input_of_the_next
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
-.PHONY: demo demo-higgs demo-recovery demo-tune test test-all test-oldest lint bench bench-quick airflow
+.PHONY: demo demo-higgs demo-recovery demo-tune test test-all test-oldest faults lint bench bench-quick airflow
 
 demo: .venv/installed
 	$(BIN)/python -m tools.demo
@@ -36,6 +36,12 @@ test-all: .venv/installed test-oldest
 # A part of the tests on the oldest Airflow, Ray and pyarrow that setup.cfg allows: four minutes with the installation.
 test-oldest: .venv-oldest/installed
 	timeout 600 .venv-oldest/bin/python -m pytest -n 3 --dist loadfile -m "not slow" $(ON_OLDEST)
+
+# What is tried at random takes other examples each time; SEED=… takes those of an earlier run.
+SEED ?= $(shell date +%s)
+faults: .venv/installed
+	@echo "The seed of this run: make faults SEED=$(SEED)"
+	$(PYTEST) -m faults --hypothesis-profile=faults --hypothesis-seed=$(SEED)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

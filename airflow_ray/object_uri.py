@@ -49,10 +49,16 @@ class ObjectURI:
             value = getattr(self, name)
             if not isinstance(value, str) or not value:
                 raise ObjectURIError(f"{name} of an object URI must be a text that is not empty, got {value!r}")
+            # JSON may hold half of a character, and no URI can.
+            if any("\ud800" <= character <= "\udfff" for character in value):
+                raise ObjectURIError(f"{name} of an object URI must be Unicode text, got {value!r}")
         if type(self.map_index) is not int or self.map_index < -1:
             raise ObjectURIError(
                 f"map_index of an object URI must be a whole number from -1 on, got {self.map_index!r}"
             )
+        # Python writes no number of more than 4,300 digits.
+        if self.map_index >= 2**63:
+            raise ObjectURIError("map_index of an object URI must be a number of 64 bits at most")
         if not isinstance(self.region, str) or (self.region and not _REGION.fullmatch(self.region)):
             raise ObjectURIError(
                 "region of an object URI must be 32 hexadecimal digits, a dot and an index, or empty, got "

@@ -14,7 +14,7 @@ from airflow_ray.object_uri import ObjectURI, is_object_uri
 parts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
-@given(parts, parts, parts, parts, st.integers(min_value=-1), parts)
+@given(parts, parts, parts, parts, st.integers(-1, 2**63 - 1), parts)
 def test_any_ids_survive_the_round_trip(conn_id, dag_id, run_id, task_id, map_index, key):
     uri = ObjectURI(conn_id, dag_id, run_id, task_id, map_index, key)
     assert ObjectURI.parse(str(uri)) == uri
@@ -63,6 +63,20 @@ def test_map_index_of_the_wrong_kind_is_refused(map_index):
 def test_empty_part_is_refused(empty):
     with pytest.raises(ObjectURIError, match="run_id"):
         ObjectURI("c", "d", empty, "t")
+
+
+@pytest.mark.parametrize("text", ["\ud800", "task\udfff"])
+def test_half_of_a_character_is_refused(text):
+    with pytest.raises(ObjectURIError, match="task_id"):
+        ObjectURI("c", "d", "r", text)
+    with pytest.raises(ObjectURIError, match="malformed"):
+        ObjectURI.parse(f"ray-object://c/d/r/{text}/-1/return_value")
+
+
+@pytest.mark.parametrize("map_index", [2**63, 10**5000], ids=["large", "too large to be written"])
+def test_map_index_that_is_too_large_is_refused(map_index):
+    with pytest.raises(ObjectURIError, match="map_index"):
+        ObjectURI("c", "d", "r", "t", map_index)
 
 
 def test_outputs_of_one_task_share_its_record():

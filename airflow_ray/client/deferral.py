@@ -61,8 +61,9 @@ async def settings_of_id(conn_id: str, dag_id: str | None = None, run_id: str | 
 
 def error_of(event: dict[str, Any]) -> AirflowRayError:
     """Return the exception that an event of status ``error`` tells."""
-    named = getattr(exceptions, event["type"], None)
-    # An event lies in the database: what it names is not called unless it is an exception of this package.
-    if isinstance(named, type) and issubclass(named, AirflowRayError):
-        return named(event["message"])
-    return AirflowRayError(event["message"])
+    told, message = event.get("type"), str(event.get("message", "The trigger has not told what went wrong"))
+    named = getattr(exceptions, told, None) if isinstance(told, str) else None
+    # An event lies in the database: what it names is not called unless it is an exception of this package, and one
+    # that is made of a text.
+    is_error = isinstance(named, type) and issubclass(named, AirflowRayError)
+    return named(message) if is_error and named is not exceptions.RayTaskFailedError else AirflowRayError(message)

@@ -131,7 +131,7 @@ class Owner(Views):
             lent = await self._borrow(inputs)
             answer = await self._submissions.submit(record_id, payload, sources, inputs, options, lent=lent, **more)
             if (record := self._records.get(record_id)) is not None:
-                await self._children.note_work(record)
+                self._children.note_work(record)
         return await self._with_page(record_id, answer)
 
     async def adopt(self, record_id: str, key: str, *args: Any) -> dict[str, Any] | None:

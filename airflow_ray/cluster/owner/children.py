@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
+
+from airflow_ray.cluster.owner.bell import Bell
 
 if TYPE_CHECKING:
     from airflow_ray.cluster.owner.record import Record
@@ -33,19 +34,19 @@ class Children:
         self._tasks: OrderedDict[str, Work] = OrderedDict()
         # Of the work itself, and of actors: they write at any time.
         self._lasting: OrderedDict[str, Work] = OrderedDict()
-        self._noted = asyncio.Condition()
+        self._noted = Bell()
 
-    async def note_work(self, record: Record) -> None:
+    def note_work(self, record: Record) -> None:
         """Take note of the task that is the work of a record."""
         if record.task_id is not None:
-            await self._keep((record.record_id, record.attempt), [], [record.task_id])
+            self._keep((record.record_id, record.attempt), [], [record.task_id])
 
     async def note(self, parent: str, tasks: list[str], actors: list[str]) -> None:
         """Take note of tasks and actors that the task or actor ``parent`` has started."""
         work = await self._work_of(parent)
         # Also of work that has ended: what they write then goes nowhere, and is not waited with.
         if work is not None:
-            await self._keep(work, tasks, actors)
+            self._keep(work, tasks, actors)
 
     async def note_used(self, child: str, used: ChildUsed) -> None:
         """Take note of what the process has used in which ``child`` runs."""
@@ -59,20 +60,18 @@ class Children:
         work = await self._work_of(child)
         return None if work is None else self._records.current(*work)
 
-    async def _keep(self, work: Work, tasks: list[str], lasting: list[str]) -> None:
-        async with self._noted:
-            for kept, names, most in ((self._tasks, tasks, MAX_TASKS), (self._lasting, lasting, MAX_LASTING)):
-                kept.update(dict.fromkeys(names, work))
-                while len(kept) > most:
-                    kept.popitem(last=False)
-            self._noted.notify_all()
+    def _keep(self, work: Work, tasks: list[str], lasting: list[str]) -> None:
+        for kept, names, most in ((self._tasks, tasks, MAX_TASKS), (self._lasting, lasting, MAX_LASTING)):
+            kept.update(dict.fromkeys(names, work))
+            while len(kept) > most:
+                kept.popitem(last=False)
+        self._noted.ring()
 
     async def _work_of(self, child: str) -> Work | None:
         deadline = time.monotonic() + KNOWN_SECONDS
-        async with self._noted:
-            while (work := self._lasting.get(child) or self._tasks.get(child)) is None:
-                try:
-                    await asyncio.wait_for(self._noted.wait(), deadline - time.monotonic())
-                except asyncio.TimeoutError:
-                    return None
+        while (work := self._lasting.get(child) or self._tasks.get(child)) is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            await self._noted.wait(left)
         return work

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_ray.cluster.owner.bell import Bell
 from airflow_ray.cluster.owner.log_buffer import LogBuffer
 from airflow_ray.cluster.owner.repeats import Repeats, wants_fewer
 from airflow_ray.cluster.owner.scheduling import requested_resources
@@ -107,7 +107,7 @@ class Record:
     rebuilt_at: float = 0.0
     log: LogBuffer = field(default_factory=LogBuffer, repr=False)
     generator: Any = field(default=None, repr=False)
-    changed: asyncio.Condition = field(default_factory=asyncio.Condition, repr=False)
+    changed: Bell = field(default_factory=Bell, repr=False)
     read_offset: int = 0
     read_at: float = 0.0
     ttl: float | None = None

@@ -160,13 +160,8 @@ class Records:
 
         :returns: whether it is kept.
         """
-        async with self.lock(record_id):
-            record = self.current(record_id, attempt)
-            if record is not None and record.state not in (State.FAILED, State.CANCELLED):
-                getattr(record, kind).append(belonging)
-                return True
-        await (self._end_actors if kind == "actors" else self._remove_groups)([belonging])
-        return False
+        # Ray cancels the call that tells of it with the work that it is of: just then it is to end.
+        return await asyncio.shield(self._take_belonging(record_id, attempt, kind, belonging))
 
     async def refresh_credentials(
         self, record_id: str, checkpoint: dict[str, Any] | None, storage: dict[str, Any] | None
@@ -219,6 +214,15 @@ class Records:
         before = record.log.bytes
         record.log.keep_tail(max_bytes)
         self._log_bytes += record.log.bytes - before
+
+    async def _take_belonging(self, record_id: str, attempt: str, kind: str, belonging: Any) -> bool:
+        async with self.lock(record_id):
+            record = self.current(record_id, attempt)
+            if record is not None and record.state not in (State.FAILED, State.CANCELLED):
+                getattr(record, kind).append(belonging)
+                return True
+        await (self._end_actors if kind == "actors" else self._remove_groups)([belonging])
+        return False
 
     async def _expire(self, record_id: str) -> None:
         """Release a record when its outputs have not been used for its time to live."""

@@ -61,20 +61,21 @@ class Restoring:
         from ray.exceptions import RayError
 
         before = self._records.get(name[0])
+        # Until it is taken, others who ask wait for this one.
         try:
             ref, (objects, description, error) = await self._ray.restore(*name, runtime_env)
             if error is not None:
                 return dict(error)
             output = await self._outputs.keep(ref, objects, description)
+            async with self._records.lock(name[0]):
+                # Run again, put or released meanwhile: what there is now is newer than the checkpoint.
+                now = self._records.get(name[0])
+                if now is before or (before is None and now is not None and now.is_restored):
+                    await self._take(name, output, ttl)
         except RayError as error:
             return failure_of(error)
         finally:
             del self._tasks[name], self._targets[name]
-        async with self._records.lock(name[0]):
-            # Run again, put or released meanwhile: what there is now is newer than the checkpoint.
-            now = self._records.get(name[0])
-            if now is before or (before is None and now is not None and now.is_restored):
-                await self._take(name, output, ttl)
         return None
 
     async def _take(self, name: tuple[str, str], output: Output, ttl: float | None) -> None:
@@ -86,4 +87,6 @@ class Restoring:
             record.finish(State.SUCCEEDED)
         if record.state == State.SUCCEEDED and key not in record.refs:
             record.take_output(key, output)
+            # Whoever has asked for it comes for it next.
+            record.note_used()
             await self._records.notify(record)

@@ -237,6 +237,7 @@ class Submissions:
         if why_not(record, fingerprint, task_try, self._records.editions(record.input_editions)) is not None:
             return {}
         record.holder, record.task_try = holder, task_try
+        record.note_used()
         if not record.finished:
             # The credentials of an earlier try may have expired by now, or been changed.
             record.checkpoint, record.storage = checkpoint, storage

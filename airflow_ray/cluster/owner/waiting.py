@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.cluster.owner.bell import Bell
 from airflow_ray.cluster.owner.log_buffer import size_of
 from airflow_ray.cluster.protocol import PollAnswer, State, WatchNews
 
@@ -37,7 +36,7 @@ class Waiting:
 
     def __init__(self, records: Records) -> None:
         self._records = records
-        self._watch_news = asyncio.Condition()
+        self._watch_news = Bell()
         self._watch_calls = itertools.count()
         self._latest_watch: dict[str, int] = {}
 
@@ -54,18 +53,16 @@ class Waiting:
         deadline = time.monotonic() + timeout
         known = record.state, record.detail
         offset = record.read_offset if offset is None else offset
-        changed = record.changed
-        async with changed:
-            if timeout:
-                record.note_read(offset)
-                changed.notify_all()
-            while not (record.finished or record.log.end > offset) and (record.state, record.detail) == known:
-                try:
-                    await asyncio.wait_for(changed.wait(), deadline - time.monotonic())
-                except asyncio.TimeoutError:
-                    break
-            # The log of another attempt may be shorter than what a follower has read of the one before.
-            part = record.log.read(min(offset, record.log.end))
+        if timeout:
+            record.note_read(offset)
+            record.changed.ring()
+        while not (record.finished or record.log.end > offset) and (record.state, record.detail) == known:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            await record.changed.wait(left)
+        # The log of another attempt may be shorter than what a follower has read of the one before.
+        part = record.log.read(min(offset, record.log.end))
         totals = self._records.totals.told()
         answer: PollAnswer = {"state": record.state.value, "detail": record.detail, "totals": totals}
         answer |= {"lines": part.lines, "levels": part.levels, "offset": part.offset, "skipped": part.skipped}
@@ -87,22 +84,13 @@ class Waiting:
         :returns: None in all if a newer call came, None for each of which there is no news.
         """
         call = self._latest_watch[watcher] = next(self._watch_calls)
-        deadline = time.monotonic() + timeout
-        async with self._watch_news:
-            self._watch_news.notify_all()
-            for record_id, key, offset in wanted:
-                record = self._records.get(record_id)
-                if key is None and record is not None:
-                    record.note_read(record.read_offset if offset is None else offset)
-            while self._latest_watch.get(watcher) == call and not any(self._is_urgent(*each) for each in wanted):
-                try:
-                    await asyncio.wait_for(self._watch_news.wait(), deadline - time.monotonic())
-                except asyncio.TimeoutError:
-                    break
-        if self._latest_watch.get(watcher) != call:
-            return None
-        del self._latest_watch[watcher]
-        return self._news(watcher, wanted)
+        try:
+            await self._until_urgent(watcher, call, wanted, timeout)
+            return self._news(watcher, wanted) if self._latest_watch.get(watcher) == call else None
+        # Whoever asks may go away while it waits.
+        finally:
+            if self._latest_watch.get(watcher) == call:
+                del self._latest_watch[watcher]
 
     async def watch_with_totals(self, watcher: str, wanted: list[Wanted], timeout: float) -> Any:
         """Return what :meth:`watch` does, and behind that the totals of the owner, which earlier clients pass over."""
@@ -117,29 +105,35 @@ class Waiting:
         if record.finished:
             return False
         for part in _parts(lines):
-            async with record.changed:
-                while self._follower_lags(record):
-                    with suppress(asyncio.TimeoutError):
-                        await asyncio.wait_for(record.changed.wait(), 1.0)
-                # Another attempt may have taken its place meanwhile, whose log is another one.
-                if not self._records.is_current(record):
-                    return False
-                self._records.append_log(record, lines[part], levels[part])
-                record.changed.notify_all()
+            while self._follower_lags(record):
+                await record.changed.wait(1.0)
+            # Another attempt may have taken its place meanwhile, whose log is another one.
+            if not self._records.is_current(record):
+                return False
+            self._records.append_log(record, lines[part], levels[part])
+            record.changed.ring()
             if record.log.unread_bytes(record.read_offset) > WATCH_UNREAD_BYTES:
-                await self._notify_watchers()
+                self._watch_news.ring()
         return True
 
     async def notify(self, record: Record) -> None:
         """Tell those who wait for a record that it has changed."""
-        async with record.changed:
-            record.changed.notify_all()
+        record.changed.ring()
         if record.finished:
-            await self._notify_watchers()
+            self._watch_news.ring()
 
-    async def _notify_watchers(self) -> None:
-        async with self._watch_news:
-            self._watch_news.notify_all()
+    async def _until_urgent(self, watcher: str, call: int, wanted: list[Wanted], timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        self._watch_news.ring()
+        for record_id, key, offset in wanted:
+            record = self._records.get(record_id)
+            if key is None and record is not None:
+                record.note_read(record.read_offset if offset is None else offset)
+        while self._latest_watch.get(watcher) == call and not any(self._is_urgent(*each) for each in wanted):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            await self._watch_news.wait(left)
 
     def _is_urgent(self, record_id: str, key: str | None, offset: int | None) -> bool:
         record = self._records.get(record_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import heapq
 import random
 import sys
@@ -14,6 +13,10 @@ from typing import Any
 import pytest
 
 OWNER = "airflow_ray.cluster.owner."
+
+
+# A test that takes more steps in all turns round and round.
+MAX_STEPS = 100_000
 
 
 class Stuck(Exception):
@@ -36,6 +39,7 @@ class OrderedLoop(asyncio.BaseEventLoop):
         self._slowness = slowness
         self._now = 1000.0
         self._ends_when_idle = False
+        self._steps = 0
 
     def time(self) -> float:
         return self._now
@@ -55,11 +59,18 @@ class OrderedLoop(asyncio.BaseEventLoop):
         self.settle()
 
     def end(self) -> None:
-        """Cancel all that is left, and close."""
+        """End all that is left, and close."""
+        self.kill_tasks()
+        self.close()
+
+    def kill_tasks(self) -> None:
+        """End all that is left, as a process does that dies: what that leaves behind is of no interest."""
+        self._steps = 0
+        self.set_exception_handler(lambda *_: None)
         for task in asyncio.all_tasks(self):
             task.cancel()
         self.settle()
-        self.close()
+        self.set_exception_handler(None)
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         future = self.create_future()
@@ -90,7 +101,8 @@ class OrderedLoop(asyncio.BaseEventLoop):
                 timer = heapq.heappop(self._scheduled)
                 timer._scheduled = False
                 self._ready.append(timer)
-        if not self._ready:
+        self._steps += 1
+        if not self._ready or self._steps > MAX_STEPS:
             raise Stuck
         number = self._choice.randrange(len(self._ready))
         handle = self._ready[number]
@@ -134,14 +146,3 @@ def run_ordered(seed: int, test: Callable[[], Coroutine[Any, Any, Any]], slownes
             return loop.run_until_complete(test())
         finally:
             loop.end()
-
-
-def ordered(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Have a test, which is a coroutine, take ``seed``, the order of what it awaits."""
-
-    @functools.wraps(test)
-    def run(seed: int) -> None:
-        run_ordered(seed, test)
-
-    del run.__wrapped__  # type: ignore[attr-defined]  # Its arguments are not those of the coroutine.
-    return run

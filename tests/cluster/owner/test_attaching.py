@@ -188,3 +188,15 @@ def test_work_that_failed_is_done_again():
         assert await begin(owner, a_try(2)) is None
 
     run(test())
+
+
+def test_result_that_a_retry_takes_has_its_whole_time_to_live_before_it():
+    async def test() -> None:
+        owner = FakeOwner()
+        await begin(owner, a_try(1))
+        await end(owner)
+        record = owner.records.get(WORK)
+        record.used_at = 0.0
+        assert [await attach(owner, a_try(2)), record.used_at > 0.0] == ["SUCCEEDED", True]
+
+    run(test())

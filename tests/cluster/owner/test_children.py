@@ -23,7 +23,7 @@ async def work(owner: FakeOwner, known: Children, name: str) -> Record:
     await owner.submit(name)
     record = owner.records.get(name)
     record.task_id = f"task of {name}"
-    await known.note_work(record)
+    known.note_work(record)
     return record
 
 

@@ -193,9 +193,7 @@ class OwnerMachine(RuleBasedStateMachine):
     @rule()
     def owner_dies(self) -> None:
         """Its work and its objects go with it; checkpoints stay."""
-        for task in asyncio.all_tasks(self.loop):
-            task.cancel()
-        self.loop.settle()
+        self.loop.kill_tasks()
         self.waiters, self.watches = [], []
         self.model.die()
         self._begin_owner()

@@ -94,3 +94,31 @@ def test_output_that_was_not_restored_with_the_first_is_lost_and_can_be_restored
         assert sorted(owner.records.get(NAME[0]).refs) == ["a", "b"]
 
     run(test())
+
+
+def test_one_who_asks_while_what_was_restored_waits_to_be_taken_restores_nothing():
+    async def test() -> None:
+        owner = FakeOwner()
+        async with owner.records.lock(NAME[0]):
+            restores = [asyncio.create_task(owner.restoring.restore(*NAME, {}, None, None)) for _ in range(2)]
+            await until(lambda: owner.ray.restores)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            restores.append(asyncio.create_task(owner.restoring.restore(*NAME, {}, None, None)))
+            await asyncio.sleep(0)
+        assert [await asyncio.gather(*restores), owner.ray.restores] == [[None] * 3, 1]
+
+    run(test())
+
+
+def test_restored_object_has_its_whole_time_to_live_before_it():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.make(NAME[0], "old")
+        record = owner.records.get(NAME[0])
+        record.lose_output(KEY, "old")
+        record.used_at = 0.0
+        await owner.restoring.restore(*NAME, {}, None, None)
+        assert record.used_at > 0.0
+
+    run(test())
