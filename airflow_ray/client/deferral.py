@@ -65,5 +65,6 @@ def error_of(event: dict[str, Any]) -> AirflowRayError:
     named = getattr(exceptions, told, None) if isinstance(told, str) else None
     # An event lies in the database: what it names is not called unless it is an exception of this package, and one
     # that is made of a text.
-    is_error = isinstance(named, type) and issubclass(named, AirflowRayError)
-    return named(message) if is_error and named is not exceptions.RayTaskFailedError else AirflowRayError(message)
+    if isinstance(named, type) and issubclass(named, AirflowRayError) and named is not exceptions.RayTaskFailedError:
+        return named(message)
+    return AirflowRayError(message)

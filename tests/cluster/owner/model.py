@@ -214,10 +214,9 @@ class Model:
     def _notice_all(self, name: str, fingerprint: str | None) -> None:
         """Whoever might take what is done looks whether that is there."""
         work = self.works.get(name)
-        if work is not None and work.state == "SUCCEEDED" and fingerprint is not None:
-            if work.fingerprint == fingerprint:
-                for key in list(work.outputs):
-                    self.notice(name, key)
+        if work is not None and work.state == "SUCCEEDED" and work.fingerprint == fingerprint is not None:
+            for key in list(work.outputs):
+                self.notice(name, key)
 
     def _begin(self, name: str, work: Work) -> Work:
         self.editions += 1
