@@ -122,3 +122,15 @@ def test_restored_object_has_its_whole_time_to_live_before_it():
         assert record.used_at > 0.0
 
     run(test())
+
+
+def test_object_that_is_restored_while_another_of_that_name_is_put_is_there_too():
+    async def test() -> None:
+        owner = FakeOwner()
+        restore = await _restore_under_way(owner)
+        await owner.submissions.adopt(NAME[0], "other", ["ref"], [], {}, None)
+        owner.ray.restore_gate.set()
+        await restore
+        assert sorted(owner.records.get(NAME[0]).refs) == ["other", KEY]
+
+    run(test())
