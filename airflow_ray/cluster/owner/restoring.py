@@ -68,8 +68,8 @@ class Restoring:
                 return dict(error)
             output = await self._outputs.keep(ref, objects, description)
             async with self._records.lock(name[0]):
-                # Run again, put or released meanwhile: what there is now is newer than the checkpoint. But where no work
-                # has made what there is, each object came by itself.
+                # Run again, put or released meanwhile: what there is now is newer than the checkpoint. But where no
+                # work has made what there is, each object came by itself.
                 now = self._records.get(name[0])
                 if now is before or (before is None and now is not None and now.task_id is None):
                     await self._take(name, output, ttl)

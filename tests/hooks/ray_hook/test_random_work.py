@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 import psutil
 import pytest
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
@@ -180,6 +181,8 @@ class ClusterMachine(RuleBasedStateMachine):
 def test_cluster_keeps_the_rules_whatever_is_asked_of_it(
     head: RayHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if hypothesis_settings().derandomize:
+        pytest.skip("it is for make faults: each example takes seconds")
     for conn_id, ttl in ((CONN_ID, None), (SHORT_LIVED, 1)):
         extra = {"namespace": "random", "checkpoint_path": f"file://{tmp_path}/checkpoints"}
         fields = urlencode(
