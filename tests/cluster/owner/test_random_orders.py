@@ -205,7 +205,7 @@ async def test_all_who_watch_hear_of_the_end(scene):
 
     watches = [scene.owner.watch(who, [(NAME, key, None)], 1e6) for who, key in (("a", None), ("b", KEY), ("c", None))]
     _, *news = await together(end(), *watches)
-    assert [each["state"] for (each,) in news] == ["SUCCEEDED"] * 3
+    assert [each["state"] for each, *_ in news] == ["SUCCEEDED"] * 3
 
 
 @in_any_order(slowness=0.0)
