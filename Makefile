@@ -41,7 +41,7 @@ test-oldest: .venv-oldest/installed
 SEED ?= $(shell date +%s)
 faults: .venv/installed
 	@echo "The seed of this run: make faults SEED=$(SEED)"
-	$(PYTEST) -m faults --hypothesis-profile=faults --hypothesis-seed=$(SEED)
+	$(PYTEST) -m faults --timeout=3600 --hypothesis-profile=faults --hypothesis-seed=$(SEED)
 
 lint: .venv/installed
 	$(BIN)/ruff check .
