@@ -67,6 +67,8 @@ class StandaloneAirflow:
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            # Those of all Airflows of a machine would come into one folder.
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(home / "bundles"),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
@@ -125,9 +127,38 @@ class StandaloneAirflow:
         :param run_id: the run's id; None lets Airflow make one.
         :raises RuntimeError: a DAG file cannot be imported, or the DAG does not appear.
         """
-        self._until(lambda: self._knows(dag_id), f"DAG {dag_id} does not appear")
+        self.wait_for_dag(dag_id)
         answer = self._post(f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf or {}, "dag_run_id": run_id})
         return str(answer["dag_run_id"])
+
+    def wait_for_dag(self, dag_id: str) -> None:
+        """Wait until the file of a DAG is parsed.
+
+        :raises RuntimeError: a DAG file cannot be imported, or the DAG does not appear.
+        """
+        self._until(lambda: self._knows(dag_id), f"DAG {dag_id} does not appear")
+
+    def wait_for_version(self, dag_id: str, number: int) -> None:
+        """Wait until Airflow has parsed a DAG in its version of this number.
+
+        :raises RuntimeError: it does not appear.
+        """
+        path = f"dags/{dag_id}/dagVersions"
+        self._until(
+            lambda: self._get(path)["total_entries"] >= number, f"Version {number} of DAG {dag_id} does not appear"
+        )
+
+    def wait_for_task(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
+        """Wait until a task instance is in a state.
+
+        :raises RuntimeError: it does not come into that state.
+        """
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        self._until(lambda: self._get(path)["state"] == state, f"{task_id} of {dag_id} is not {state}")
+
+    def runs(self, dag_id: str) -> list[str]:
+        """Return the ids of the runs of a DAG, the first :data:`PAGE` that there were."""
+        return [str(run["dag_run_id"]) for run in self._get(f"dags/{dag_id}/dagRuns", limit=PAGE)["dag_runs"]]
 
     def first_run(self, dag_id: str, timeout: float) -> str:
         """Return the id of the first run of a DAG that something else starts.
@@ -204,7 +235,11 @@ class StandaloneAirflow:
                     # What serves its log files would stay behind.
                     for process in [each, *each.children(recursive=True)]:
                         process.kill()
-        command = [sys.executable, "-m", "airflow", "triggerer"]
+        self.start_more("triggerer")
+
+    def start_more(self, part: str, *arguments: str) -> None:
+        """Start one more scheduler or triggerer."""
+        command = [sys.executable, "-m", "airflow", part, *arguments]
         with self._log.open("ab") as output:
             self._more.append(
                 subprocess.Popen(command, env=self.environment, stdout=output, stderr=output, start_new_session=True)

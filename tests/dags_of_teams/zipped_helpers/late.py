@@ -1,0 +1,2 @@
+def increased(number):
+    return number + 1
