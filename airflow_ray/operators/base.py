@@ -253,7 +253,8 @@ class RayOperator(RayArguments, TellsLineage):
         this_try = task_try(self, context, self._holder)
         memory = self.memory
         if isinstance(memory, (list, tuple)):
-            memory = memory_for(memory, self.client.describe(uri), this_try)
+            earlier = self.client.link.through_breaks(lambda: self.client.describe(uri))
+            memory = memory_for(memory, earlier, this_try)
         options = {
             "num_cpus": self.num_cpus,
             "num_gpus": self.num_gpus,

@@ -41,7 +41,15 @@ def restore(link: Link, uris: list[ObjectURI], runtime_env: dict[str, Any] | Non
         log.info("%s is not in the cluster any more: restoring it from %s", uri, location.path)
         wanted.append((uri.record_id, uri.key, location.target(uri.work)))
     started = time.monotonic()
-    for uri, error in zip(uris, link.call("restore", wanted, runtime_env, link.settings.object_ttl), strict=True):
+
+    def restored() -> list[Any]:
+        found: list[Any] = link.call_same("restore", wanted, runtime_env, link.settings.object_ttl)
+        return found
+
+    with link.connect():
+        # What is there already is not read once more.
+        found = link.through_breaks(restored)
+    for uri, error in zip(uris, found, strict=True):
         if error is not None:
             raise errors.restore_error(uri, error)
     log.info("Restored what was lost in %.1f s", time.monotonic() - started)

@@ -7,6 +7,8 @@ from typing import get_args
 
 import pytest
 
+from airflow_ray.client.checkpoints import recovery
+from airflow_ray.client.checkpoints.location import CheckpointLocation
 from airflow_ray.client.connection import link as link_module
 from airflow_ray.client.connection import retrying
 from airflow_ray.client.connection.link import Link
@@ -14,17 +16,27 @@ from airflow_ray.client.connection.opening import OPENERS
 from airflow_ray.client.connection.session import Session
 from airflow_ray.client.connection.settings import Mode
 from airflow_ray.client.connection.threads import start_in_thread
+from airflow_ray.client.submission.submitter import LARGE_PAYLOAD_BYTES, Submitter
 from airflow_ray.exceptions import RayAuthenticationError, RayConnectionError
+from airflow_ray.object_uri import ObjectURI
+
+URI = ObjectURI("ray_here", "dag", "run", "task")
 
 
 class FakeSession(Session):
-    """Answers with what it was asked, and knows whether it is open."""
+    """Answers with what it was asked, unless it breaks just then, and knows whether it is open."""
 
-    def __init__(self) -> None:
+    def __init__(self, breaks: list[Exception]) -> None:
         self.is_open = True
+        self._breaks = breaks
 
     def begin(self, method, *args, **kwargs):
-        return start_in_thread(lambda: (method, args))
+        def answer():
+            if self._breaks:
+                raise self._breaks.pop()
+            return [None] if method == "restore" else {} if method == "attach" else (method, args)
+
+        return start_in_thread(answer)
 
     def send(self, value, connect_again):
         return connect_again(RayConnectionError("It broke.")), []
@@ -41,6 +53,8 @@ class Cluster:
 
     def __init__(self) -> None:
         self.errors: list[Exception] = []
+        #: With which calls end that have begun.
+        self.breaks: list[Exception] = []
         self.sessions: list[FakeSession] = []
         self.timeouts: list[float] = []
 
@@ -49,7 +63,7 @@ class Cluster:
         self.timeouts.append(settings.connect_timeout)
         if self.errors:
             raise self.errors.pop(0)
-        session = FakeSession()
+        session = FakeSession(self.breaks)
         self.sessions.append(session)
         try:
             yield session
@@ -146,3 +160,29 @@ def test_call_that_broke_is_made_again_over_the_next_connection(cluster):
     with link.connect():
         assert link.through_breaks(call) == "done"
     assert len(cluster.sessions) == 2
+
+
+def test_large_call_is_submitted_where_the_connection_breaks_while_the_cluster_is_asked_for_it(cluster):
+    attempt = {"fingerprint": "same"}
+    asked = []
+    link = Link("ray_here")
+
+    class Submitting(Submitter):
+        def _begin(self, pickled, work):
+            asked.append(link.session)
+            return {}
+
+    with link.connect():
+        cluster.breaks.append(RayConnectionError("It broke."))
+        Submitting(link, URI, {}, attempt).submit(bytes(LARGE_PAYLOAD_BYTES), {})
+    assert asked == cluster.sessions[1:]
+
+
+def test_lost_input_is_restored_where_the_connection_breaks_meanwhile(cluster, monkeypatch, tmp_path):
+    location = CheckpointLocation(f"file://{tmp_path}", None)
+    monkeypatch.setattr(recovery, "checkpoint_of", lambda link, uri: location)
+    link = Link("ray_here")
+    with link.connect():
+        cluster.breaks.append(RayConnectionError("It broke."))
+        recovery.restore(link, [URI])
+    assert (cluster.breaks, len(cluster.sessions)) == ([], 2)
