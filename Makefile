@@ -10,6 +10,7 @@ ON_OLDEST := tests/end_to_end/test_dags.py tests/client/connection/test_as_drive
     tests/hooks/test_connection_form.py tests/hooks/ray_hook/test_failures.py tests/cli tests/test_documents.py \
     tests/operators/test_python.py::test_decorated_task_may_skip_and_give_up \
     tests/operators/test_python.py::test_output_of_one_task_is_the_input_of_the_next
+FAULTS_RESULTS := $(CURDIR)/build/faults.jsonl
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
 .PHONY: demo demo-higgs demo-recovery demo-tune test test-all test-oldest faults lint bench bench-quick airflow
@@ -28,7 +29,7 @@ demo-tune: .venv/installed
 
 # Each feature and each way in once. The rest is in test-all: faults that last minutes, and all combinations.
 test: .venv/installed
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not only_faults"
 
 test-all: .venv/installed test-oldest
 	$(PYTEST) -m slow
@@ -37,11 +38,16 @@ test-all: .venv/installed test-oldest
 test-oldest: .venv-oldest/installed
 	timeout 600 .venv-oldest/bin/python -m pytest -n 3 --dist loadfile -m "not slow" $(ON_OLDEST)
 
-# What is tried at random takes other examples each time; SEED=… takes those of an earlier run.
+# Each fault at each moment, and what is tried at random with other examples each time; SEED=… takes those of an earlier
+# run. What a fault costs goes into docs/reliability.md.
 SEED ?= $(shell date +%s)
 faults: .venv/installed
 	@echo "The seed of this run: make faults SEED=$(SEED)"
-	$(PYTEST) -m faults --timeout=3600 --hypothesis-profile=faults --hypothesis-seed=$(SEED)
+	mkdir -p build
+	rm -f $(FAULTS_RESULTS)
+	FAULTS_RESULTS=$(FAULTS_RESULTS) $(PYTEST) -n 2 -m "faults or only_faults" --timeout=3600 \
+	    --hypothesis-profile=faults --hypothesis-seed=$(SEED)
+	$(BIN)/python -m tools.fault_table $(FAULTS_RESULTS)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

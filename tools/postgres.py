@@ -19,6 +19,10 @@ DEBIAN = Path("/usr/lib/postgresql")
 USER = "postgres"
 DRIVERS = ("psycopg2", "asyncpg")
 CONNECTIONS = 300
+_CUT = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+)
 
 
 def missing() -> str | None:
@@ -66,6 +70,18 @@ class PostgresServer:
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{place}",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg://{place}",
         }
+
+    def cut(self) -> int:
+        """End all connections of clients, as a server does that restarts, and return how many there were."""
+        import psycopg2
+
+        connection = psycopg2.connect(host="127.0.0.1", port=self.port, user=USER, dbname=USER)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(_CUT)
+                return sum(ended for (ended,) in cursor.fetchall())
+        finally:
+            connection.close()
 
     def stop(self) -> None:
         """Stop the server and remove what it has stored."""

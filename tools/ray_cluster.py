@@ -74,7 +74,7 @@ class RayHead:
         options += [f"--object-store-memory={object_store_bytes}"]
         options += [f"--num-cpus={num_cpus}", f"--resources={json.dumps(resources or {})}"]
         self._log = Path(self.temp_dir, "start.log")
-        self.process = _start(self, options, self._log, self._answers)
+        self.process = _start(self, options, self._log, self._answers, (address, prefix))
 
     def _answers(self) -> bool:
         """Whether the Ray Client server, the last to start, accepts connections, where that can be tried."""
@@ -126,9 +126,16 @@ class RayHead:
         """Return the head's processes with ``text`` in their command line; a zombie has none."""
         return _descendants(self.process.pid, text)
 
-    def add_node(self, num_cpus: int = 1, **resources: float) -> RayNode:
-        """Start a further node with these resources."""
-        return RayNode(self, num_cpus, resources)
+    def add_node(
+        self, num_cpus: int = 1, address: str | None = None, prefix: Sequence[str] | None = None, **resources: float
+    ) -> RayNode:
+        """Start a further node with these resources.
+
+        :param num_cpus: its CPUs.
+        :param address: that the head reaches it by; None for that of the head.
+        :param prefix: what its command begins with; None for that of the head.
+        """
+        return RayNode(self, num_cpus, resources, address or self.address, self.prefix if prefix is None else prefix)
 
     def kill(self) -> None:
         """End all processes at once with SIGKILL, as the loss of the machine does."""
@@ -149,12 +156,15 @@ class RayHead:
 class RayNode:
     """A node that is not the head."""
 
-    def __init__(self, head: RayHead, num_cpus: int, resources: dict[str, float]) -> None:
+    def __init__(
+        self, head: RayHead, num_cpus: int, resources: dict[str, float], address: str, prefix: Sequence[str]
+    ) -> None:
         log = Path(head.temp_dir, f"node-{os.urandom(4).hex()}.log")
         options = [f"--address={head.address}:{head.ports[0]}", f"--num-cpus={num_cpus}"]
         options += [f"--object-store-memory={OBJECT_STORE_BYTES}"]
         options += [f"--resources={json.dumps(resources)}"]
-        self.process = _start(head, options, log, lambda: _STARTED in log.read_text())
+        place = address, prefix
+        self.process = _start(head, options, log, lambda: _STARTED in log.read_text(), place)
 
     def kill(self) -> None:
         """End all processes at once with SIGKILL, as the loss of the machine does."""
@@ -170,9 +180,12 @@ def _dashboard(port: int | None, address: str) -> list[str]:
     return [*options, f"--dashboard-agent-listen-port={agent_port}"]
 
 
-def _start(head: RayHead, options: list[str], log: Path, ready: Callable[[], bool]) -> subprocess.Popen[bytes]:
-    command = [*head.prefix, head.python, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
-    command += [f"--node-ip-address={head.address}", "--min-worker-port=0", "--max-worker-port=0"]
+def _start(
+    head: RayHead, options: list[str], log: Path, ready: Callable[[], bool], place: tuple[str, Sequence[str]]
+) -> subprocess.Popen[bytes]:
+    address, prefix = place
+    command = [*prefix, head.python, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+    command += [f"--node-ip-address={address}", "--min-worker-port=0", "--max-worker-port=0"]
     command += options
     defaults = {"GRPC_ENABLE_FORK_SUPPORT": "0", "RAY_AUTH_MODE": "disabled"}
     defaults["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"

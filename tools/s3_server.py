@@ -23,10 +23,13 @@ REGION = "us-east-1"
 
 
 class S3Server:
-    """moto's server; it takes any credentials until :meth:`check_credentials`."""
+    """moto's server; it takes any credentials until :meth:`check_credentials`.
 
-    def __init__(self) -> None:
-        (self.port,) = free_ports(1)
+    :param port: that it listens on; a free one if None.
+    """
+
+    def __init__(self, port: int | None = None) -> None:
+        self.port = port or free_ports(1)[0]
         command = [sys.executable, "-c", "from moto.server import main; main()"]
         command += ["-H", "127.0.0.1", "-p", str(self.port)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -95,6 +95,7 @@ class StandaloneAirflow:
         self._log = home / "standalone.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._more: list[subprocess.Popen[bytes]] = []
+        self._orphans: list[psutil.Process] = []
         self._http = requests.Session()
 
     def __enter__(self) -> StandaloneAirflow:
@@ -237,6 +238,14 @@ class StandaloneAirflow:
                         process.kill()
         self.start_more("triggerer")
 
+    def kill_scheduler(self) -> None:
+        """End the scheduler at once with SIGKILL and start another one; the tasks that it has started stay."""
+        for each in self.processes("airflow scheduler"):
+            with suppress(psutil.NoSuchProcess):
+                self._orphans += each.children()
+                each.kill()
+        self.start_more("scheduler")
+
     def start_more(self, part: str, *arguments: str) -> None:
         """Start one more scheduler or triggerer."""
         command = [sys.executable, "-m", "airflow", part, *arguments]
@@ -249,6 +258,10 @@ class StandaloneAirflow:
         """Stop all of Airflow's processes, and the embedded Ray head."""
         while self._more:
             _end(self._more.pop())
+        for each in self._orphans:
+            with suppress(psutil.NoSuchProcess):
+                for process in [*each.children(recursive=True), each]:
+                    process.kill()
         if self._process is not None:
             _end(self._process)
             self._process = None

@@ -149,7 +149,7 @@ def test_two_schedulers_run_each_task_of_many_runs_once(airflow):
     assert outcomes(airflow, runs=5, tasks=6) == {("success", 1): 30}
 
 
-@pytest.mark.faults
+@pytest.mark.only_faults
 @pytest.mark.parametrize(
     ("runs", "tasks", "seconds"), [(1, 500, 0.0), (50, 1, 0.0), (1, 300, 12.0)], ids=["mapped", "runs", "deferred"]
 )

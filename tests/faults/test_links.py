@@ -1,0 +1,160 @@
+"""A network that is cut, slow, or loses packets, between Airflow, the head and a node: three hosts of namespaces."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.faults.chain import Chain
+from tests.faults.rig import AWAY
+from tests.faults.task import given_bytes, hashes, made_frame
+from tests.ray_head import ENVIRONMENT
+from tools.two_hosts import GATEWAY_PORT, Host, TwoHosts, reason_against
+
+SLOW_MEGABYTES, LOST_PERCENT = 1.0, 5
+# What a cluster takes a silent node for lost after: Ray's own settings, and not the quick ones of other tests.
+PATIENCE = {
+    "RAY_health_check_initial_delay_ms": "5000",
+    "RAY_health_check_period_ms": "3000",
+    "RAY_health_check_timeout_ms": "10000",
+    "RAY_health_check_failure_threshold": "5",
+}
+# All processes of a node, at two slow processors.
+START = {"RAY_raylet_start_wait_time_s": "120"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What becomes of a link.
+
+    :param link: ``airflow`` or ``node``: who is at its other end; at the first is the head.
+    :param fault: ``cut``, ``slow`` or ``lossy``.
+    :param seconds: for how long it is cut; the others last for the whole chain.
+    :param once: whether no callable may begin twice.
+    """
+
+    link: str
+    fault: str
+    moment: str
+    happens: str
+    seconds: float = 0.0
+    once: bool = True
+    log: str = ""
+
+    @property
+    def id(self) -> str:
+        return f"{self.link}-{self.fault}{f'-{self.seconds:g}s' if self.seconds else ''}-{self.moment}"
+
+    @property
+    def text(self) -> str:
+        """The fault in the words of a user."""
+        ends = "Airflow and the head" if self.link == "airflow" else "the head and a node"
+        what = {"cut": f"no packet for {self.seconds:g} s", "slow": "1 MB/s", "lossy": "5 % of all packets lost"}
+        return f"Network between {ends}: {what[self.fault]}"
+
+
+_GOES_ON = "The task waits, connects again where it must, and goes on; nothing runs twice."
+_LOST = "The cluster takes the node for lost: Ray runs on another what was there."
+CASES = [
+    *(Case("airflow", "cut", moment, _GOES_ON, 5.0) for moment in ("submit", "call", "use")),
+    *(Case("airflow", "cut", moment, _GOES_ON, 120.0, log="Connecting again") for moment in ("submit", "call", "use")),
+    Case("airflow", "slow", "before", "All takes longer, and nothing else happens."),
+    Case("airflow", "lossy", "before", "All takes longer, and nothing else happens."),
+    *(Case("node", "cut", moment, "The work goes on.", 5.0) for moment in ("call", "done")),
+    *(Case("node", "cut", moment, _LOST, 120.0, once=False) for moment in ("call", "done")),
+    Case("node", "slow", "before", "All takes longer, and nothing else happens."),
+    Case("node", "lossy", "before", "All takes longer, and nothing else happens."),
+]
+
+
+class Network:
+    """A head with a gateway, a node, and a host of Airflow."""
+
+    def __init__(self, folder: Path) -> None:
+        self.hosts = TwoHosts()
+        self.node_host = self.hosts.add_host()
+        self.head = self.hosts.start_ray({**ENVIRONMENT, **PATIENCE, **START})
+        self.token = secrets.token_hex(16)
+        # The first that connects starts the gateway.
+        self._folder = folder
+        self._seconds: dict[bool, dict[str, float]] = {}
+
+    def close(self) -> None:
+        self.head.stop()
+        self.hosts.close()
+
+    def chain(self, folder: Path, is_on_node: bool) -> Chain:
+        place = f"{self.hosts.head.address}:{GATEWAY_PORT}"
+        environment = {
+            "AIRFLOW_CONN_RAY_FAULTS": f"ray://:{self.token}@{place}?mode=gateway&connect_timeout=180",
+            "AIRFLOW__AIRFLOW_RAY__LOCAL_HEAD_DIR": str(folder / "state"),
+        }
+        options = {"resources": AWAY} if is_on_node else {}
+        checkpoints = {"checkpoint": True, "checkpoint_path": f"file://{self._folder}"}
+        return Chain(folder, environment, self.hosts.airflow.command(), **checkpoints, **options)
+
+    def seconds_without_fault(self, moment: str, folder: Path, is_on_node: bool) -> float:
+        if is_on_node not in self._seconds:
+            chain = self.chain(folder, is_on_node)
+            outcome = chain.run(None, lambda: None)
+            assert outcome.returned == EXPECTED, outcome.log
+            self._seconds[is_on_node] = chain.seconds_after(outcome)
+        return self._seconds[is_on_node][moment]
+
+
+EXPECTED = hashes(made_frame(), given_bytes())
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    if reason := reason_against():
+        pytest.skip(f"Hosts cannot be made: {reason}")
+    with closing(Network(tmp_path_factory.mktemp("checkpoints"))) as network:
+        yield network
+
+
+def disturbed(network: Network, case: Case, chain: Chain, other: Host, spares: ExitStack) -> None:
+    """Bring the fault; a cut ends by itself."""
+    if case.fault == "slow":
+        network.hosts.limit(other, SLOW_MEGABYTES)
+        spares.callback(network.hosts.limit, other, None)
+    elif case.fault == "lossy":
+        other.lose(LOST_PERCENT)
+    else:
+        other.vanish()
+        chain.open(case.moment)
+        if not case.once:
+            # Where the work can run instead.
+            spares.callback(network.head.add_node(2, **AWAY).kill)
+        time.sleep(case.seconds)
+        other.hear()
+
+
+@pytest.mark.only_faults
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in CASES])
+def test_network_that_fails_costs_no_value_and_no_work_that_was_done(
+    network: Network, case: Case, tmp_path: Path, measured: Callable[..., None]
+) -> None:
+    is_on_node = case.link == "node"
+    other = network.node_host if is_on_node else network.hosts.airflow
+    with ExitStack() as stack:
+        if is_on_node:
+            stack.callback(network.head.add_node(2, other.address, other.command(), **AWAY).kill)
+        usual = network.seconds_without_fault(case.moment, tmp_path / "without", is_on_node)
+        chain = network.chain(tmp_path / "with", is_on_node)
+        stack.callback(chain.stop)
+        stack.callback(other.hear)
+        outcome = chain.run(case.moment, lambda: disturbed(network, case, chain, other, stack))
+        assert outcome.returned == EXPECTED, outcome.log
+        assert re.search(case.log, outcome.log), outcome.log
+        assert not case.once or outcome.runs == {"make": 1, "use": 1}, outcome.log
+        assert chain.left_running() == []
+    measured(case.text, case.moment, case.happens, max(0.0, outcome.ended - outcome.struck - usual))
