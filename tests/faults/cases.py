@@ -92,7 +92,14 @@ KILLED = [
     *each(ALL, "gateway", "SIGKILL", _GOES_ON),
     *each(ALL, "keeper", "SIGKILL", "Work, objects and the task do not notice."),
     *each(ALL, "keeper_actor", "SIGKILL", "The gateway ends with it, and both come again; work and objects stay."),
-    *each(("before", "submit", "call", "checkpoint"), "owner", "SIGKILL", _ANEW, once=False),
+    *each(
+        ("before", "submit"),
+        "owner",
+        "SIGKILL",
+        "The task, or its next try, has another started and submits there.",
+        once=False,
+    ),
+    *each(("call", "checkpoint"), "owner", "SIGKILL", _ANEW, once=False),
     *each(("result", "done"), "owner", "SIGKILL", _FROM_CHECKPOINT, log="from the checkpoint"),
     *each(("use",), "owner", "SIGKILL", "The next try restores its inputs from the checkpoint.", once=False),
     *each(
@@ -183,6 +190,7 @@ OF_CLIENT = [
 # What fits into the tests of each release, and nothing else there tells.
 REPRESENTATIVE = [
     "task-SIGKILL-submit-gateway",
+    "gateway-SIGKILL-submit-gateway",
     "gateway-SIGKILL-checkpoint-gateway",
     "keeper-SIGKILL-call-gateway",
     "owner-SIGKILL-result-gateway",
