@@ -219,7 +219,8 @@ def _descendants(pid: int, text: str = "") -> list[psutil.Process]:
 
 
 def _kill_family(process: subprocess.Popen[bytes]) -> None:
-    family = _descendants(process.pid)
+    # One that has ended by itself has ended its family before.
+    family = _descendants(process.pid) if process.poll() is None else []
     process.kill()
     for each in family:
         with suppress(psutil.NoSuchProcess):

@@ -217,10 +217,8 @@ class StandaloneAirflow:
 
     def processes(self, *words: str) -> list[psutil.Process]:
         """Return the processes of Airflow's whose command lines have one of these words."""
-        if self._process is None:
-            return []
         found = []
-        for each in psutil.Process(self._process.pid).children(recursive=True):
+        for each in self._family():
             with suppress(psutil.NoSuchProcess):
                 if any(word in " ".join(each.cmdline()) for word in words):
                     found.append(each)
@@ -228,14 +226,11 @@ class StandaloneAirflow:
 
     def kill_triggerer(self) -> None:
         """End the triggerer's processes at once with SIGKILL and start another one."""
-        if self._process is None:
-            return
-        for each in psutil.Process(self._process.pid).children(recursive=True):
+        for each in self.processes("triggerer"):
             with suppress(psutil.NoSuchProcess):
-                if "triggerer" in " ".join(each.cmdline()):
-                    # What serves its log files would stay behind.
-                    for process in [each, *each.children(recursive=True)]:
-                        process.kill()
+                # What serves its log files would stay behind.
+                for process in [each, *each.children(recursive=True)]:
+                    process.kill()
         self.start_more("triggerer")
 
     def kill_scheduler(self) -> None:
@@ -269,6 +264,15 @@ class StandaloneAirflow:
             return
         command = [sys.executable, "-m", "airflow_ray.hooks.local_head", "stop"]
         subprocess.run(command, env=self.environment, capture_output=True, check=False, start_new_session=True)
+
+    def _family(self) -> list[psutil.Process]:
+        """Return all processes of Airflow, also of the parts that were started in place of others."""
+        family = []
+        for started in filter(None, [self._process, *self._more]):
+            with suppress(psutil.NoSuchProcess):
+                parent = psutil.Process(started.pid)
+                family += [parent, *parent.children(recursive=True)]
+        return family
 
     def _of_users(self) -> dict[str, str]:
         """Return the settings of Airflow that make the users."""

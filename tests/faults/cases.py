@@ -91,7 +91,13 @@ KILLED = [
     ),
     *each(ALL, "gateway", "SIGKILL", _GOES_ON),
     *each(ALL, "keeper", "SIGKILL", "Work, objects and the task do not notice."),
-    *each(ALL, "keeper_actor", "SIGKILL", "The gateway ends with it, and both come again; work and objects stay."),
+    *each(
+        ALL,
+        "keeper_actor",
+        "SIGKILL",
+        "The gateway ends with it; work and objects stay. Who reaches the dashboard or Ray Client starts both again; "
+        "otherwise the command that started the gateway does.",
+    ),
     *each(
         ("before", "submit"),
         "owner",
@@ -169,6 +175,7 @@ STOPPED = [
     ),
     *each(("call", "checkpoint", "done", "use"), "head", "SIGSTOP", _WAITS),
     *each(("checkpoint",), "s3", "SIGSTOP", _WAITS),
+    *each(("call",), "client_server", "SIGSTOP", _WAITS, way="client"),
 ]
 OTHER_WAYS = [
     Case(victim, "SIGKILL", moment, happens, once=once, way=way)
@@ -184,7 +191,6 @@ OF_CLIENT = [
     *each(
         ("before", "submit", "call", "checkpoint", "result", "use"), "client_server", "SIGKILL", _GOES_ON, way="client"
     ),
-    *each(("call",), "client_server", "SIGSTOP", _WAITS, way="client"),
     *each(("call",), "client_proxy", "SIGKILL", "Ray ends the head with it: " + _ANEW, once=False, way="client"),
 ]
 # What fits into the tests of each release, and nothing else there tells.

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.faults.rig import Rig
+
 # Where `make faults` collects what they have measured.
 RESULTS = "FAULTS_RESULTS"
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[Rig]:
+    rig = Rig()
+    yield rig
+    rig.close()
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ AWAY = {"away": 1}
 class Rig:
     """What the chains of a file of tests share.
 
-    Each fault leaves it as it was: what was killed is started again, as whoever looks after such a process does it.
+    What nobody else starts again after a fault, it does, as whoever looks after such a process.
     """
 
     def __init__(self) -> None:
@@ -73,6 +73,11 @@ class Rig:
             self._without_fault[way] = chain.seconds_after(outcome)
         return self._without_fault[way][moment]
 
+    def renew(self) -> None:
+        """Begin with a fresh head: of one fault after another its parts take notice, as by longer pauses."""
+        self.lose_node()
+        self.cluster.lose()
+
     # Who may be hit
 
     def victims(self, name: str, chain: Chain) -> list[psutil.Process]:
@@ -91,6 +96,10 @@ class Rig:
     def gateway(self) -> list[psutil.Process]:
         noted = noted_process(GatewaySettings(str(Path(self.cluster.head.temp_dir, "gateway"))))
         return [psutil.Process(noted.pid)] if noted is not None else []
+
+    def keeper_driver(self) -> list[psutil.Process]:
+        # Both are started with the same words.
+        return [each for each in self.of_head("import pickle, sys") if each not in self.gateway()]
 
     def of_head(self, text: str) -> list[psutil.Process]:
         return self.cluster.head.processes(text)
@@ -132,6 +141,10 @@ class Rig:
             # Ray ends a head that has lost one of its parts.
             self.cluster.head.process.wait(THERE_SECONDS)
             self.cluster.lose()
+        elif name == "keeper_actor":
+            port_and_token = self.cluster.head.gateway
+            assert port_and_token is not None
+            self.cluster.head.start_gateway(*port_and_token)
         elif name == "node":
             self.lose_node()
             self.add_node()
@@ -158,7 +171,7 @@ _VICTIMS: dict[str, Callable[[Rig, Chain], list[psutil.Process]]] = {
     "client_server": lambda rig, _: rig.of_head("--mode=specific-server"),
     "client_proxy": lambda rig, _: rig.of_head("--mode=proxy"),
     "owner": lambda rig, _: rig.of_head("ray::Owner"),
-    "keeper": lambda rig, _: rig.of_head("import pickle, sys"),
+    "keeper": lambda rig, _: rig.keeper_driver(),
     "keeper_actor": lambda rig, _: rig.of_head("ray::Keeper"),
     "worker": lambda _, chain: [psutil.Process((chain.pids("use") or chain.pids("make"))[-1])],
     "child": lambda _, chain: [psutil.Process(int(Path(chain.folder, "child").read_text()))],

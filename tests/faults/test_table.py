@@ -11,15 +11,15 @@ from tools import fault_table
 
 def noted(moment: str, seconds: float, fault: str = "Owner killed") -> str:
     row = {"fault": fault, "moment": moment, "happens": "It goes on.", "seconds": seconds}
-    return json.dumps({**row, "test": f"tests/faults/test_processes.py::test[{fault}-{moment}]"})
+    return json.dumps({**row, "test": f"tests/faults/test_killed.py::test[{fault}-{moment}]"})
 
 
 def test_one_line_tells_the_moments_of_a_fault_in_their_order() -> None:
     made = fault_table.table([noted("use", 2.04), noted("before", 0.5), noted("call", 1.0, fault="Head killed")])
     when = "before the submit, while the next callable runs"
     assert made.splitlines()[2:] == [
-        f"| Owner killed | {when} | It goes on. | 0.5 to 2.0 s | `test_processes.py` |",
-        "| Head killed | while the callable runs | It goes on. | 1.0 s | `test_processes.py` |",
+        f"| Owner killed | {when} | It goes on. | 0.5 to 2.0 s | `test_killed.py` |",
+        "| Head killed | while the callable runs | It goes on. | 1.0 s | `test_killed.py` |",
     ]
 
 

@@ -1,30 +1,18 @@
-"""Processes that are killed or stand still at each moment of two tasks, one of which reads what the other made."""
+"""What is looked at after a process was hit at a moment of two tasks, one of which reads what the other made."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from tests.faults.cases import BRIEF, KILLED, OF_CLIENT, OTHER_WAYS, STOPPED, Case, params
+from tests.faults.cases import Case
 from tests.faults.chain import Chain
 from tests.faults.rig import Rig, run_with_fault
 
 
-@pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
-    rig = Rig()
-    yield rig
-    rig.close()
-
-
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("case", params([*KILLED, *BRIEF, *STOPPED, *OTHER_WAYS, *OF_CLIENT]))
-def test_process_that_is_hit_costs_no_value_and_no_work_that_was_done(
-    rig: Rig, case: Case, tmp_path: Path, measured: Callable[..., None]
-) -> None:
+def check(rig: Rig, case: Case, folder: Path, measured: Callable[..., None]) -> None:
+    """Hit a process, and see that the rules hold all the same."""
     if case.victim == "node":
         rig.add_node()
 
@@ -35,9 +23,9 @@ def test_process_that_is_hit_costs_no_value_and_no_work_that_was_done(
             rig.stop(case.victim, chain, case.stopped_seconds, case.moment)
 
     try:
-        _, outcome, seconds = run_with_fault(rig, case.way, case.moment, strike, tmp_path, **case.options)
+        _, outcome, seconds = run_with_fault(rig, case.way, case.moment, strike, folder, **case.options)
     finally:
-        rig.lose_node()
+        rig.renew()
     assert outcome.returned == (None if case.error else rig.expected), outcome.log
     assert case.error in outcome.log
     assert re.search(case.log, outcome.log), outcome.log
