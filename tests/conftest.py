@@ -11,12 +11,16 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.own_warnings import warnings_are_errors
+
 # Both are read when the packages are first imported.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-ray-tests-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 os.environ["AIRFLOW__CORE__FERNET_KEY"] = "bm90IGEgc2VjcmV0OiBhIGtleSBmb3IgdGVzdHMgMTI="
 os.environ["RAY_AUTH_MODE"] = "disabled"
+# In the processes that tests start, of Airflow and of Ray, as pyproject.toml has it for this one.
+os.environ["PYTHONWARNINGS"] = warnings_are_errors()
 
 import pytest
 from hypothesis import HealthCheck, Phase
