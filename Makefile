@@ -3,17 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 # In three processes on two cores, since tests wait as much as they compute.
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
-# What breaks first with another release of Airflow, Ray, pyarrow or gRPC: ways in, and what is said when they are shut,
-# DAG runs, Airflow's exceptions, form and commands, what the documents show, checkpoints, kinds of values.
-ON_OLDEST := tests/end_to_end/test_dags.py tests/client/connection/test_as_driver.py \
-    tests/client/connection/test_authentication.py tests/cluster/checkpoints tests/cluster/values \
-    tests/hooks/test_connection_form.py tests/hooks/ray_hook/test_failures.py tests/cli tests/test_documents.py \
-    tests/operators/test_python.py::test_decorated_task_may_skip_and_give_up \
-    tests/operators/test_python.py::test_output_of_one_task_is_the_input_of_the_next
+# What breaks first with another release of Airflow, Ray, pyarrow or gRPC: private parts that are used, ways in, and what
+# is said when they are shut, DAG runs, Airflow's exceptions, form and commands, what the documents show, checkpoints,
+# kinds of values.
+ON_EACH_VERSION := @tests/on_each_version.txt
 FAULTS_RESULTS := $(CURDIR)/build/faults.jsonl
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
-.PHONY: demo demo-higgs demo-recovery demo-tune test test-all test-oldest faults lint bench bench-quick airflow
+.PHONY: demo demo-higgs demo-recovery demo-tune test test-all test-oldest matrix faults lint bench bench-quick airflow
 
 demo: .venv/installed
 	$(BIN)/python -m tools.demo
@@ -36,7 +33,12 @@ test-all: .venv/installed test-oldest
 
 # A part of the tests on the oldest Airflow, Ray and pyarrow that setup.cfg allows: four minutes with the installation.
 test-oldest: .venv-oldest/installed
-	timeout 600 .venv-oldest/bin/python -m pytest -n 3 --dist loadfile -m "not slow" $(ON_OLDEST)
+	timeout 600 .venv-oldest/bin/python -m pytest -n 3 --dist loadfile -m "not slow" $(ON_EACH_VERSION)
+
+# The same part on other releases, of which docs/compatibility.md gets a table: each of the lanes, which LANES names or
+# else all, within a quarter of an hour, and once as long for its environment. For the rest of the tests, see there.
+matrix: .venv/installed
+	$(BIN)/python -m tools.matrix --quick $(LANES)
 
 # Each fault at each moment, and what is tried at random with other examples each time; SEED=… takes those of an earlier
 # run. What a fault costs goes into docs/reliability.md.
