@@ -54,9 +54,11 @@ __all__ = [
     "is_run_unfinished",
     "on_changed_sources",
     "pull_xcom",
+    "rendered_fields",
     "stats",
     "task_decorator_factory",
     "trigger_log_path",
+    "xcom_values",
 ]
 
 
@@ -125,6 +127,42 @@ def pull_xcom(key: str, *, dag_id: str, run_id: str, task_id: str, map_index: in
     from airflow.sdk.execution_time.xcom import XCom
 
     return XCom.get_one(key=key, dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
+
+
+def rendered_fields(dag_id: str, run_id: str, *, task_id: str | None = None, map_index: int | None = None) -> Any:
+    """Return the query for the rendered fields of a run's tasks, or of one task instance."""
+    from airflow.models.renderedtifields import RenderedTaskInstanceFields
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import select
+
+    query = select(RenderedTaskInstanceFields.rendered_fields)
+    # From Airflow 3.4 on they know the task instance alone.
+    model: Any = RenderedTaskInstanceFields if hasattr(RenderedTaskInstanceFields, "run_id") else TaskInstance
+    if model is TaskInstance:
+        query = query.join(TaskInstance, TaskInstance.id == RenderedTaskInstanceFields.task_instance_id)
+    query = query.where(model.dag_id == dag_id, model.run_id == run_id)
+    if task_id is not None:
+        query = query.where(model.task_id == task_id, model.map_index == map_index)
+    return query
+
+
+def xcom_values(
+    dag_id: str, run_id: str, *, task_id: str | None = None, map_index: int | None = None, key: str | None = None
+) -> tuple[Any, Any]:
+    """Return the query for what Airflow's database stores for the XComs of a run, and the column with it.
+
+    From Airflow 3.4 on they are in another table, while those of earlier runs stay in the old one.
+    """
+    from airflow.models import xcom
+
+    where: dict[str, Any] = {"dag_ids": dag_id, "task_ids": task_id, "map_indexes": map_index, "key": key}
+    xcoms: Any = xcom.XComModel
+    if not hasattr(xcom, "xcom_entity"):
+        return xcoms.get_many(run_id=run_id, **where).with_only_columns(xcoms.value), xcoms.value
+    # Those of loops too.
+    query = xcoms.get_many(run_id=run_id, region_id=None, **where)
+    column = xcom.xcom_entity(query).value
+    return query.with_only_columns(column), column
 
 
 def is_run_unfinished(dag_id: str, run_id: str) -> bool:

@@ -14,6 +14,8 @@ from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import LazyDeserializedDAG
 from airflow.utils.session import create_session
 
+from airflow_ray._compat import xcom_values
+
 BUNDLE = "tests"
 
 
@@ -30,14 +32,9 @@ class DagRunResult:
 
     def xcom(self, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         with create_session() as session:
-            query = XComModel.get_many(
-                key=key,
-                task_ids=task_id,
-                dag_ids=self._dag_run.dag_id,
-                map_indexes=map_index,
-                run_id=self.run_id,
-            )
-            row = session.execute(query.with_only_columns(XComModel.value)).scalar()
+            where = {"task_id": task_id, "map_index": map_index, "key": key}
+            query, _ = xcom_values(self._dag_run.dag_id, self.run_id, **where)
+            row = session.scalar(query)
         return XComModel.deserialize_value(type("Row", (), {"value": row}))
 
 

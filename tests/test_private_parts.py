@@ -7,6 +7,7 @@ what is missing in the table, and what is in it although nobody uses it any more
 from __future__ import annotations
 
 import ast
+import dis
 import importlib
 import inspect
 import types
@@ -72,7 +73,7 @@ class Part:
     :param has: names that must be there on it, or in it, separated by blanks.
     :param at: where it is found without a cluster, if ``name`` leads there with a cluster only.
     :param call: a call as the package makes it, given the stand-in for the function: its parameters must bind.
-    :param optional: whether the package can do without that library.
+    :param optional: the library that must be installed for it, if the package can do without.
     :param since: from which release of Airflow on it is there.
     :param unseen: whether the source does not name it: it is on what something else returns, or inherited.
     """
@@ -83,7 +84,7 @@ class Part:
     has: str = ""
     at: str = ""
     call: Callable[[Any], Any] | None = None
-    optional: bool = False
+    optional: str = ""
     since: tuple[int, ...] = ()
     unseen: bool = False
 
@@ -119,7 +120,7 @@ PARTS = [
         "airflow.models.connection.Connection",
         "ui.access ui.records",
         "which connections of type ray there are",
-        has="conn_id conn_type get_connection_from_secrets get_team_name",
+        has="conn_id conn_type host get_connection_from_secrets get_team_name",
     ),
     Part("airflow.models.dag.DagModel", "ui.access", "the team of a DAG", has="get_team_name"),
     Part(
@@ -130,18 +131,42 @@ PARTS = [
     ),
     Part(
         "airflow.models.renderedtifields.RenderedTaskInstanceFields",
-        "ui.records",
+        "_compat",
         "the connection that a task has used",
-        has="dag_id rendered_fields run_id",
+        has="rendered_fields",
+    ),
+    Part(
+        "airflow.models.renderedtifields.RenderedTaskInstanceFields.task_instance_id",
+        "_compat",
+        "likewise: before it, the run is beside the fields",
+        since=(3, 4),
     ),
     Part(
         "airflow.models.taskinstance.TaskInstance",
-        "ui.records",
-        "the last lines of a task's log",
-        has="dag_model dag_run trigger try_number",
+        "_compat ui.records",
+        "the fields and the last lines of the log of a task",
+        has="dag_id dag_model dag_run id map_index run_id task_id trigger try_number",
     ),
     Part("airflow.models.trigger.Trigger", "ui.records", "likewise", has="triggerer_job"),
-    Part("airflow.models.xcom.XComModel", "ui.records", "the URIs that a run has handed over", has="key value"),
+    Part(
+        "airflow.models.xcom",
+        "_compat",
+        "the URIs that a run has handed over",
+        has="XComModel",
+    ),
+    Part(
+        "airflow.models.xcom.XComModel",
+        "_compat",
+        "likewise",
+        has="get_many value",
+        call=lambda f: f.get_many(run_id="", dag_ids="", task_ids=None, map_indexes=None, key=None),
+    ),
+    Part(
+        "airflow.models.xcom.xcom_entity",
+        "_compat",
+        "likewise, of which of its two tables",
+        since=(3, 4),
+    ),
     Part("airflow.utils.log.log_reader.TaskLogReader", "ui.records", "the last lines", has="read_log_chunks"),
     Part("airflow.utils.session.create_session", "_compat ui.records", "a session of Airflow's database"),
     Part("airflow.utils.state.State", "ui.records", "which states end a run", has="unfinished_dr_states"),
@@ -198,6 +223,7 @@ PARTS = [
         "_compat",
         "likewise, in the arguments of a mapped task",
         has="_input",
+        unseen=True,
     ),
     Part(
         "airflow.sdk.execution_time.supervisor.ensure_secrets_backend_loaded",
@@ -217,6 +243,20 @@ PARTS = [
         "client.submission.callables",
         "a task in place of a function is refused by its mark",
         has="_airflow_is_task_decorator",
+    ),
+    Part(
+        "airflow.providers.openlineage.extractors.OperatorLineage",
+        "operators.openlineage_facets",
+        "what OpenLineage is told of a task",
+        has="inputs job_facets outputs run_facets",
+        optional="airflow.providers.openlineage",
+    ),
+    Part(
+        "airflow.providers.openlineage.extractors.manager.ExtractorManager",
+        "operators.openlineage_facets",
+        "the data sets that inlets and outlets name",
+        has="convert_to_ol_dataset",
+        optional="airflow.providers.openlineage",
     ),
     Part(
         "airflow.utils.helpers",
@@ -613,20 +653,22 @@ PARTS = [
     Part(
         "_thread.RLock", "cluster.worker.child_output", "whether this thread has a lock", has="_is_owned", unseen=True
     ),
-    Part("pytz._FixedOffset", "cluster.checkpoints.time_zones", "a zone without a name", has="_minutes", optional=True),
+    Part(
+        "pytz._FixedOffset", "cluster.checkpoints.time_zones", "a zone without a name", has="_minutes", optional="pytz"
+    ),
     Part(
         "modin.pandas.DataFrame",
         "cluster.values.inner_objects cluster.values.modin_frames cluster.values.preview cluster.values.sample",
         "a frame's parts, and a few of its rows as pandas",
         has="_query_compiler _to_pandas",
-        optional=True,
+        optional="modin",
     ),
     Part(
         "kubernetes.client.ApiClient.call_api",
         "client.kuberay.api",
         "plain data instead of the client's classes, within a time",
         has="_preload_content _request_timeout",
-        optional=True,
+        optional="kubernetes",
     ),
 ]
 # Numbers that the package compares with, as the protocol of Ray has them.
@@ -665,6 +707,11 @@ def names_in(code: types.CodeType) -> set[str]:
     return {*code.co_varnames, *code.co_names, *texts}.union(*inner)
 
 
+def names_set_in(function: Any) -> set[str]:
+    """Return the attributes that a method sets."""
+    return {each.argval for each in dis.get_instructions(function) if each.opname == "STORE_ATTR"}
+
+
 def names_of(thing: Any) -> set[str]:
     """Return the names that something has: its attributes, fields and parameters, and what its methods set."""
     names = set(dir(thing)) | set(getattr(thing, "__annotations__", ()))
@@ -677,7 +724,7 @@ def names_of(thing: Any) -> set[str]:
     values = [value for kind in kinds for value in vars(kind).values()] or [thing]
     for value in map(inspect.unwrap, (getattr(each, "fget", None) or each for each in values)):
         if inspect.isfunction(value):
-            names |= names_in(value.__code__)
+            names |= names_set_in(value) if kinds else names_in(value.__code__)
     return names
 
 
@@ -826,7 +873,7 @@ def parts_of(name: str, own: set[str]) -> list[Part] | None:
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
 def test_part_of_another_library_is_there(part: Part):
     if part.optional:
-        pytest.importorskip(part.name.partition(".")[0])
+        pytest.importorskip(part.optional)
     if part.since and airflow_version() < part.since:
         pytest.skip(f"it came with Airflow {'.'.join(map(str, part.since))}")
     place = part.at or part.name

@@ -10,17 +10,15 @@ from typing import Any
 
 from airflow.models.connection import Connection
 from airflow.models.dagrun import DagRun
-from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.trigger import Trigger
-from airflow.models.xcom import XComModel
 from airflow.utils.log.log_reader import TaskLogReader
 from airflow.utils.session import create_session
 from airflow.utils.state import State
 from sqlalchemy import Text, cast, select
 from sqlalchemy.orm import joinedload
 
-from airflow_ray._compat import conf
+from airflow_ray._compat import conf, rendered_fields, xcom_values
 from airflow_ray.client.connection.settings import CONN_TYPE
 from airflow_ray.client.run_cluster import has_placeholder
 from airflow_ray.exceptions import ObjectURIError
@@ -51,18 +49,13 @@ def connections_of(dag_id: str, run_id: str, task_id: str | None = None, map_ind
     among its XComs.
     """
     found = set()
+    instance: Any = {} if task_id is None else {"task_id": task_id, "map_index": map_index}
+    values, column = xcom_values(dag_id, run_id, **instance)
     with create_session() as session:
-        for model, column in ((RenderedTaskInstanceFields, "rendered_fields"), (XComModel, "value")):
-            query: Any = select(getattr(model, column))
-            # From Airflow 3.4 on, rendered fields tell their task instance only by its id.
-            of: Any = model if hasattr(model, "dag_id") else TaskInstance
-            if of is TaskInstance:
-                query = query.join(TaskInstance, TaskInstance.id == model.task_instance_id)
-            query = query.where(of.dag_id == dag_id, of.run_id == run_id)
-            if task_id is not None:
-                query = query.where(of.task_id == task_id, of.map_index == map_index)
-            if model is XComModel:
-                query = query.where(cast(XComModel.value, Text).like(f'%"{SCHEME}%'))
+        for query in (
+            rendered_fields(dag_id, run_id, **instance),
+            values.where(cast(column, Text).like(f'%"{SCHEME}%')),
+        ):
             for value in session.scalars(query):
                 found |= _connections_in(value)
     if conf.get("core", "xcom_backend", fallback="") == XCOM_BACKEND:
@@ -79,9 +72,9 @@ def is_under_way(dag_id: str, run_id: str) -> bool:
 
 def dashboard_url(dag_id: str, run_id: str, task_id: str, map_index: int) -> str | None:
     """Return where a task has told that the Ray dashboard shows its work."""
-    where = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+    query, _ = xcom_values(dag_id, run_id, task_id=task_id, map_index=map_index, key=DASHBOARD_KEY)
     with create_session() as session:
-        value = session.scalar(select(XComModel.value).filter_by(**where, key=DASHBOARD_KEY))
+        value = session.scalar(query)
     text = str(value or "").strip('"')
     # Whoever may write an XCom must not choose what a browser runs.
     return text if text.startswith(("http://", "https://")) else None

@@ -23,6 +23,8 @@ from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from tests.checkpointing import connection_of
 from tests.conftest import new_uri
+from tests.dags.helpers.frame_kinds import TYPES
+from tests.modin import needs_modin
 from tests.ray_head import RayHead
 
 CONNECTION = "ray_gateway"
@@ -211,7 +213,7 @@ def test_head_of_a_large_frame_comes_alone(hook, uri, cli):
     made(hook, uri, make_frame, 1_000_000)
     status, text = cli("get", uri, "--head", 2)
     assert status == 0
-    assert re.match(r"pandas.core.frame.DataFrame, shape 1,000,000 x 2, [\d.]+ MB\n", text)
+    assert re.match(rf"{TYPES['pandas']}, shape 1,000,000 x 2, [\d.]+ MB\n", text)
     assert [line.split() for line in text.splitlines()[1:]] == [
         ["number", "name"],
         ["0", "0", "abc"],
@@ -235,6 +237,7 @@ def test_head_of_a_dataset_is_shown(hook, uri, cli):
     assert cli("get", uri, "--head", 1)[1].splitlines()[1:] == ["  number  name", "0      7  None"]
 
 
+@needs_modin
 def test_head_of_a_modin_frame_is_shown(hook, uri, cli):
     def make():
         import modin.pandas as pd

@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.dags.helpers.frame_kinds import MAKERS, expected
+from tests.dags.helpers.frame_kinds import KINDS, expected
+from tests.modin import needs_modin, with_reason
 from tools.example import XCOM_BACKEND, write_higgs_file
 from tools.ray_cluster import RayHead
 from tools.standalone import StandaloneAirflow
@@ -77,7 +78,11 @@ OFTEN = ("local_to_ray_and_back",)
 
 
 each_example = pytest.mark.parametrize(
-    "dag_id", [dag_id if dag_id in OFTEN else pytest.param(dag_id, marks=pytest.mark.slow) for dag_id in EXAMPLES]
+    "dag_id",
+    [
+        pytest.param(dag_id, marks=[needs_modin] * ("modin" in dag_id) + [pytest.mark.slow] * (dag_id not in OFTEN))
+        for dag_id in EXAMPLES
+    ],
 )
 
 
@@ -141,7 +146,7 @@ def seen(airflow: StandaloneAirflow) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [kind for kind in MAKERS if kind != "matrix"])
+@pytest.mark.parametrize("kind", with_reason(kind for kind in KINDS if kind != "matrix"))
 def test_table_goes_from_a_plain_task_to_ray_and_back(seen, kind):
     # Through the gateway a frame that needs a cluster comes as one of pandas.
     assert seen[kind] == expected("pandas" if kind in ("modin", "dataset") else kind)

@@ -8,10 +8,11 @@ import pytest
 
 from airflow_ray.hooks.ray import RayHook
 from tests.conftest import new_uri
+from tests.modin import needs_modin
 from tests.ray_head import ENVIRONMENT
 from tools.ray_cluster import RayHead
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, needs_modin]
 CPUS = 2
 
 

@@ -31,6 +31,7 @@ from airflow_ray.exceptions import (
 from airflow_ray.hooks.s3_checkpoint import S3CheckpointHook
 from airflow_ray.object_uri import ObjectURI
 from tests.conftest import new_uri
+from tests.dags.helpers.frame_kinds import TYPES
 
 OTHER_FERNET_KEY = "YW5vdGhlciBrZXkgZm9yIHRlc3RzIG9mIDMyIGJ5dGU="
 FRAME = pd.DataFrame({"a": np.arange(3_000_000.0)})
@@ -76,7 +77,7 @@ def test_path_may_hold_spaces_and_umlauts(bucket, tmp_path, uri, at):
 def test_description_tells_type_size_and_place(hook, uri):
     hook.save(uri, FRAME)
     described = hook.describe(uri)
-    assert described["type"] == "pandas.core.frame.DataFrame"
+    assert described["type"] == TYPES["pandas"]
     assert described["rows"] == 3_000_000
     assert described["bytes"] >= 24_000_000
     assert described["files"] >= 3

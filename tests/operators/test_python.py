@@ -22,6 +22,7 @@ from airflow_ray.operators import base
 from airflow_ray.operators.python import RayPythonOperator
 from tests.conftest import await_file
 from tests.dag_runs import context_of, new_dag, run_dag
+from tests.dags.helpers.frame_kinds import TYPES
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -66,7 +67,7 @@ def test_beside_the_uri_stands_what_the_object_is(dag):
     assert run.state == "success"
     told = run.xcom("make", "ray_object")
     assert told.pop("bytes") > 80
-    assert told == {"type": "pandas.core.frame.DataFrame", "shape": [10, 1], "columns": ["a: int64"]}
+    assert told == {"type": TYPES["pandas"], "shape": [10, 1], "columns": ["a: int64"]}
     # An output of that name is the user's own.
     assert run.xcom("several", "ray_object") == str(ObjectURI.parse(run.xcom("several", "n")).with_key("ray_object"))
     assert [run.xcom("mapped", "ray_object", index)["shape"] for index in range(2)] == [[1, 1], [2, 1]]
@@ -331,7 +332,7 @@ def test_output_of_the_callable_and_its_result_are_logged(dag, capfd):
     assert "[error" in error.lower()
     lines = log.splitlines()
     (result,) = (number for number, line in enumerate(lines) if "Result: " in line)
-    assert "pandas.core.frame.DataFrame of shape (3, 1)" in lines[result]
+    assert f"{TYPES['pandas']} of shape (3, 1)" in lines[result]
     assert run.xcom("talk") in lines[result + 1]
 
 

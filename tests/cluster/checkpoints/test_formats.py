@@ -95,7 +95,7 @@ PICKLED_COLUMNS = {
     "integers and floats": pd.Series([1, 2.0, 3], dtype=object),
     "None and NaN": pd.Series([None, float("nan"), "a"], dtype=object),
     "huge integer": [2**70, 1, 2],
-    "lone surrogate": ["\ud800", "a", "b"],
+    "lone surrogate": pd.Series(["\ud800", "a", "b"], dtype=object),
     "period": pd.period_range("2020", periods=3),
     "interval": pd.interval_range(0, 3),
     "sparse": pd.arrays.SparseArray([0, 0, 1]),

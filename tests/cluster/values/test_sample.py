@@ -16,7 +16,7 @@ from airflow_ray.cluster.values.sample import MAX_COLUMNS as MAX_SHOWN
 
 DATA = {"name": ["größe", None, "<b>"], "n": [1, 2, 3]}
 TABLES = {
-    "pandas": pd.DataFrame(DATA),
+    "pandas": pd.DataFrame(DATA, dtype=object),
     "polars": pl.DataFrame(DATA),
     "arrow": pa.table(DATA),
     "record batch": pa.RecordBatch.from_pydict(DATA),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 from airflow_ray.hooks.ray import RayHook
@@ -57,11 +59,13 @@ def make_matrix() -> Any:
     return RayDMatrix(pd.DataFrame({"a": range(ROWS), "b": [0, 1] * (ROWS // 2)}), label="b", num_actors=2)
 
 
-MAKERS: dict[str, Callable[[], Any]] = {
+KINDS: dict[str, Callable[[], Any]] = {
     name.removeprefix("make_"): value for name, value in list(globals().items()) if name.startswith("make_")
 }
+# Modin needs pandas 2.
+MAKERS = {kind: make for kind, make in KINDS.items() if kind != "modin" or find_spec("modin")}
 TYPES = {
-    "pandas": "pandas.core.frame.DataFrame",
+    "pandas": "pandas.core.frame.DataFrame" if version("pandas").startswith("2.") else "pandas.DataFrame",
     "arrow": "pyarrow.lib.Table",
     "polars": "polars.dataframe.frame.DataFrame",
     "modin": "modin.pandas.dataframe.DataFrame",

@@ -12,12 +12,13 @@ import pytest
 
 from airflow_ray.hooks.ray import RayHook
 from tests.checkpointing import connection_of
-from tests.dags.helpers.frame_kinds import MAKERS, ROWS, TYPES, expected
+from tests.dags.helpers.frame_kinds import KINDS, MAKERS, ROWS, TYPES, expected
+from tests.modin import with_reason
 
 # A process that is no part of the cluster cannot make these, and gets them as frames of pandas.
-OF_A_CLUSTER = ["modin", "dataset", "matrix"]
-PLAIN = [kind for kind in MAKERS if kind not in OF_A_CLUSTER]
-each_kind = pytest.mark.parametrize("kind", MAKERS)
+OF_A_CLUSTER = [kind for kind in ("modin", "dataset", "matrix") if kind in MAKERS]
+PLAIN = [kind for kind in MAKERS if kind not in ("modin", "dataset", "matrix")]
+each_kind = pytest.mark.parametrize("kind", with_reason(KINDS))
 
 
 def in_own_process(step: str, conn_id: str, run_id: str, *kinds: str) -> dict[str, Any]:
@@ -75,13 +76,13 @@ def got_by_driver(put_by_driver):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", OF_A_CLUSTER)
+@pytest.mark.parametrize("kind", with_reason(["modin", "dataset", "matrix"]))
 def test_table_of_a_cluster_that_a_driver_has_put_goes_to_a_ray_task(used_of_driver, kind):
     assert used_of_driver[kind] == ["store", *expected(kind)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", OF_A_CLUSTER)
+@pytest.mark.parametrize("kind", with_reason(["modin", "dataset", "matrix"]))
 def test_table_of_a_cluster_that_a_driver_has_put_is_got_by_another(got_by_driver, kind):
     assert got_by_driver[kind] == expected(kind)
 
@@ -96,7 +97,7 @@ def put_by_client(head):
 
 @pytest.fixture(scope="module")
 def got_by_client(made, put_by_client, run_id):
-    of_tasks = in_own_process("get", "ray_client", run_id, "modin", "dataset")
+    of_tasks = in_own_process("get", "ray_client", run_id, *(kind for kind in OF_A_CLUSTER if kind != "matrix"))
     return of_tasks | in_own_process("get", "ray_client", put_by_client, *PLAIN)
 
 
@@ -105,7 +106,7 @@ def test_table_that_a_client_has_put_is_got_by_another(got_by_client, kind):
     assert got_by_client[kind] == expected(kind)
 
 
-@pytest.mark.parametrize("kind", ["modin", "dataset"])
+@pytest.mark.parametrize("kind", with_reason(["modin", "dataset"]))
 def test_table_of_a_cluster_is_got_by_a_client_as_one_of_pandas(got_by_client, kind):
     assert got_by_client[kind] == expected("pandas")
 

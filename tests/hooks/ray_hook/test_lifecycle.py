@@ -19,6 +19,8 @@ from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.python import RayPythonOperator
 from tests.conftest import new_uri
 from tests.dag_runs import context_of
+from tests.dags.helpers.frame_kinds import TYPES
+from tests.modin import needs_modin
 from tests.ray_head import RayHead
 
 
@@ -48,7 +50,7 @@ def await_release(hook, uri):
 def test_list_tells_what_an_object_is(hook, uri):
     record = run(hook, uri, make_frame, 100_000)
     (found,) = hook.list_objects(uri.dag_id, uri.run_id)
-    known = {"state": "SUCCEEDED", "type": "pandas.core.frame.DataFrame", "rows": 100_000, "columns": 2}
+    known = {"state": "SUCCEEDED", "type": TYPES["pandas"], "rows": 100_000, "columns": 2}
     known |= {"uri": str(uri), "node": record["node"], "checkpoint": None, "spilled": False}
     assert {name: found[name] for name in known} == known
     assert found["bytes"] > 1_600_000
@@ -299,7 +301,7 @@ def sum_of_first_column(value):
     return int(ray.get(value)[0].sum()) if kind == "list" else int(value["a"].sum())
 
 
-@pytest.mark.parametrize("make", [make_modin, make_dataset, make_matrix, make_refs])
+@pytest.mark.parametrize("make", [pytest.param(make_modin, marks=needs_modin), make_dataset, make_matrix, make_refs])
 def test_objects_inside_an_object_outlive_the_process_that_made_them(hook, uri, make):
     record = run(hook, uri, make, 20_000)
     # Ray ends processes that it needs no more by itself.

@@ -35,6 +35,7 @@ from airflow_ray.exceptions import (
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from tests.conftest import await_file, new_uri
+from tests.dags.helpers.frame_kinds import TYPES
 from tests.hooks.ray_hook import helpers_for_user_code
 from tests.hooks.ray_hook.helpers_for_user_code import Interval, widen
 
@@ -129,7 +130,7 @@ def test_record_describes_the_outputs(hook, uri):
         return pd.DataFrame({"a": range(1000)})
 
     output = run(hook, uri, frame)["outputs"]["return_value"]
-    assert (output["type"], output["shape"]) == ("pandas.core.frame.DataFrame", [1000, 1])
+    assert (output["type"], output["shape"]) == (TYPES["pandas"], [1000, 1])
     assert output["bytes"] > 8000
 
 
