@@ -261,7 +261,7 @@ def test_preview_of_tables_of_any_kind():
     import pyarrow as pa
 
     columns = {"number": [1, 2, 3, 4], "name": ["a", None, "c", "d"]}
-    for value in (pd.DataFrame(columns), pl.DataFrame(columns), pl.LazyFrame(columns), pa.table(columns)):
+    for value in (pd.DataFrame(columns, dtype=object), pl.DataFrame(columns), pl.LazyFrame(columns), pa.table(columns)):
         text = preview(value, 2, 80)
         assert re.search(r"number.*name", text)
         assert re.search(r"2.*(None|null)", text)
