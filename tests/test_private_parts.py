@@ -1,7 +1,7 @@
 """What the package uses of other libraries that their documents do not promise, so that a new release fails here first.
 
-``PARTS`` says of each where it is used, why, and what is looked at. Another test reads the package's source and tells
-what is missing in the table, and what is in it although nobody uses it any more.
+``PARTS`` says of each why it is used, and what is looked at. Another test reads the package's source and tells what is
+missing in the table, and what is in it although nobody uses it any more.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import ast
 import dis
 import importlib
 import inspect
+import re
 import types
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ import airflow_ray
 PACKAGE = Path(airflow_ray.__file__).parent
 # Of these, whatever their documents do not list is private too. Of the others, names with a leading underscore are.
 WATCHED = ("airflow", "ray")
+# A text that may name a module of them, for an import or a process.
+MODULE_NAME = re.compile(rf"({'|'.join(WATCHED)})(\.[a-z_]+)+")
 # Where documented names are. A module inside one of them is not documented by that.
 DOCUMENTED = (
     "airflow.configuration",
@@ -68,24 +71,24 @@ class Part:
     """A private part, or one that no document lists.
 
     :param name: the dotted name, as the package comes to it.
-    :param where: the modules of the package that use it, separated by blanks.
     :param why: why it is used in spite of that.
     :param has: names that must be there on it, or in it, separated by blanks.
     :param at: where it is found without a cluster, if ``name`` leads there with a cluster only.
     :param call: a call as the package makes it, given the stand-in for the function: its parameters must bind.
     :param optional: the library that must be installed for it, if the package can do without.
     :param since: from which release of Airflow on it is there.
+    :param before: from which release of Airflow on it is not needed any more.
     :param unseen: whether the source does not name it: it is on what something else returns, or inherited.
     """
 
     name: str
-    where: str
     why: str
     has: str = ""
     at: str = ""
     call: Callable[[Any], Any] | None = None
     optional: str = ""
     since: tuple[int, ...] = ()
+    before: tuple[int, ...] = ()
     unseen: bool = False
 
 
@@ -93,216 +96,173 @@ PARTS = [
     # Airflow: its database and its pages, for the Ray page.
     Part(
         "airflow.api_fastapi.app.get_auth_manager",
-        "ui.access",
         "each question whether somebody may see or do something goes to Airflow's own authorisation",
         has="get_authorized_dag_ids is_authorized_connection is_authorized_dag",
         at="airflow.api_fastapi.auth.managers.base_auth_manager.BaseAuthManager",
     ),
     Part(
         "airflow.api_fastapi.auth.managers.models.resource_details",
-        "ui.access",
         "what is asked of the authorisation",
         has="ConnectionDetails DagAccessEntity DagDetails",
     ),
     Part(
         "airflow.api_fastapi.auth.managers.models.resource_details.DagAccessEntity",
-        "ui.access",
         "the kinds of what a DAG has",
         has="RUN TASK_INSTANCE TASK_LOGS XCOM",
     ),
     Part(
         "airflow.api_fastapi.core_api.security",
-        "ui.access",
         "who asks, from the cookie of Airflow's own pages",
         has="get_user requires_access_dag",
     ),
     Part(
         "airflow.models.connection.Connection",
-        "ui.access ui.records",
         "which connections of type ray there are",
         has="conn_id conn_type host get_connection_from_secrets get_team_name",
     ),
-    Part("airflow.models.dag.DagModel", "ui.access", "the team of a DAG", has="get_team_name"),
+    Part("airflow.models.dag.DagModel", "the team of a DAG", has="get_team_name"),
     Part(
         "airflow.models.dagrun.DagRun",
-        "_compat ui.records",
         "whether a run has ended, from a process that runs no task",
         has="dag_id run_id state",
     ),
     Part(
         "airflow.models.renderedtifields.RenderedTaskInstanceFields",
-        "_compat",
         "the connection that a task has used",
         has="rendered_fields",
     ),
     Part(
         "airflow.models.renderedtifields.RenderedTaskInstanceFields.task_instance_id",
-        "_compat",
         "likewise: before it, the run is beside the fields",
         since=(3, 4),
     ),
     Part(
         "airflow.models.taskinstance.TaskInstance",
-        "_compat ui.records",
         "the fields and the last lines of the log of a task",
         has="dag_id dag_model dag_run id map_index run_id task_id trigger try_number",
     ),
-    Part("airflow.models.trigger.Trigger", "ui.records", "likewise", has="triggerer_job"),
-    Part(
-        "airflow.models.xcom",
-        "_compat",
-        "the URIs that a run has handed over",
-        has="XComModel",
-    ),
+    Part("airflow.models.trigger.Trigger", "likewise", has="triggerer_job"),
+    Part("airflow.models.xcom", "the URIs that a run has handed over", has="XComModel"),
     Part(
         "airflow.models.xcom.XComModel",
-        "_compat",
         "likewise",
         has="get_many value",
         call=lambda f: f.get_many(run_id="", dag_ids="", task_ids=None, map_indexes=None, key=None),
     ),
-    Part(
-        "airflow.models.xcom.xcom_entity",
-        "_compat",
-        "likewise, of which of its two tables",
-        since=(3, 4),
-    ),
-    Part("airflow.utils.log.log_reader.TaskLogReader", "ui.records", "the last lines", has="read_log_chunks"),
-    Part("airflow.utils.session.create_session", "_compat ui.records", "a session of Airflow's database"),
-    Part("airflow.utils.state.State", "ui.records", "which states end a run", has="unfinished_dr_states"),
+    Part("airflow.models.xcom.xcom_entity", "likewise, of which of its two tables", since=(3, 4)),
+    Part("airflow.utils.log.log_reader.TaskLogReader", "the last lines", has="read_log_chunks"),
+    Part("airflow.utils.session.create_session", "a session of Airflow's database"),
+    Part("airflow.utils.state.State", "which states end a run", has="unfinished_dr_states"),
     # Airflow: its commands.
     Part(
         "airflow.cli.cli_config",
-        "cli.__init__",
         "how a provider adds commands",
         has="ARG_OUTPUT ARG_YES ActionCommand Arg GroupCommand lazy_load_command positive_int",
     ),
     Part(
         "airflow.cli.simple_table.AirflowConsole",
-        "cli.output",
         "tables that look as those of Airflow's own commands",
         has="print_as_json print_as_plain_table print_as_table print_as_yaml width",
     ),
     # Airflow: tasks.
     Part(
         "airflow.sdk.execution_time.task_runner",
-        "_compat",
         "whether this process runs a task, and how many runs there are of a state",
         has="RuntimeTaskInstance SUPERVISOR_COMMS",
     ),
     Part(
         "airflow.sdk.execution_time.task_runner.RuntimeTaskInstance",
-        "_compat",
         "whether a run has ended, from a task",
         has="get_dr_count",
         call=lambda f: f.get_dr_count(dag_id="", run_ids=[""], states=[""]),
     ),
     Part(
         "airflow.sdk.execution_time.xcom.XCom",
-        "_compat",
         "an XCom of another task instance",
         has="get_one",
         call=lambda f: f.get_one(key="", dag_id="", run_id="", task_id="", map_index=-1),
     ),
     Part(
         "airflow.sdk.bases.xcom.BaseXCom",
-        "_compat",
         "both ways in which backends store and load values",
         has="_load _store",
         since=(3, 4),
     ),
     Part(
         "airflow.sdk.definitions.xcom_arg.MapXComArg",
-        "_compat",
         "the functions of .map(), which travel by value",
         has="arg callables",
         unseen=True,
     ),
     Part(
         "airflow.sdk.definitions._internal.expandinput.MappedArgument",
-        "_compat",
         "likewise, in the arguments of a mapped task",
         has="_input",
         unseen=True,
     ),
     Part(
         "airflow.sdk.execution_time.supervisor.ensure_secrets_backend_loaded",
-        "_compat",
         "commands find connections in the database as Airflow's own do",
         has="_AIRFLOW_PROCESS_CONTEXT",
     ),
     Part(
         "airflow.sdk.definitions._internal.templater.Templater",
-        "operators.arguments operators.kuberay_arguments",
         "templates are rendered field by field, with what stays a text",
         has="_do_render_template_fields",
         unseen=True,
     ),
     Part(
         "airflow.sdk.bases.decorator._TaskDecorator",
-        "client.submission.callables",
         "a task in place of a function is refused by its mark",
         has="_airflow_is_task_decorator",
     ),
     Part(
         "airflow.providers.openlineage.extractors.OperatorLineage",
-        "operators.openlineage_facets",
         "what OpenLineage is told of a task",
         has="inputs job_facets outputs run_facets",
         optional="airflow.providers.openlineage",
     ),
     Part(
         "airflow.providers.openlineage.extractors.manager.ExtractorManager",
-        "operators.openlineage_facets",
         "the data sets that inlets and outlets name",
         has="convert_to_ol_dataset",
         optional="airflow.providers.openlineage",
     ),
-    Part(
-        "airflow.utils.helpers",
-        "_compat",
-        "where a trigger's log is",
-        has="parse_template_string render_template",
-    ),
+    Part("airflow.utils.helpers", "where a trigger's log is", has="parse_template_string render_template"),
+    Part("airflow.observability.stats", "metrics of the triggerer", has="Stats", since=(3, 2)),
+    Part("airflow.sdk.observability.stats", "metrics of tasks", has="Stats", since=(3, 2)),
+    Part("airflow.stats", "both", has="Stats", before=(3, 2)),
+    Part("airflow.models.variable", "a callable is warned that asks Airflow on the cluster", has="Variable"),
+    Part("airflow.sdk.definitions.variable", "likewise", has="Variable"),
+    Part("airflow.sdk.definitions.connection", "likewise", has="Connection"),
+    Part("airflow.sdk.definitions.context", "likewise", has="get_current_context"),
+    Part("airflow.sdk.bases.hook", "likewise", has="BaseHook"),
     # Ray: the process of a driver, worker or actor.
     Part(
         "ray._private.worker",
-        "cluster.owner.dashboard cluster.owner.environments cluster.worker.carried_code cluster.worker.child_output "
-        "cluster.owner.cluster_look cluster.owner.store cluster.worker.modin_room cluster.worker.notebook_calls",
         "what Ray knows of this process and its cluster",
         has="RayContext _global_node get_dashboard_url global_worker",
     ),
     Part(
         "ray._private.worker.RayContext",
-        "cluster.worker.notebook_calls",
         "what ray.init() returns in a task of a notebook's function",
         call=lambda f: f({}),
     ),
     Part(
         "ray._private.worker._global_node",
-        "cluster.owner.environments",
         "the log of an environment that is being built",
         at="ray._private.node.Node",
         has="get_logs_dir_path",
     ),
     Part(
         "ray._private.worker.global_worker",
-        "cluster.owner.cluster_look cluster.owner.environments cluster.owner.store cluster.worker.carried_code "
-        "cluster.worker.child_output cluster.worker.modin_room",
         "what Ray knows of this process",
         at="ray._private.worker.connect",
         has="core_worker gcs_client mode",
     ),
-    Part(
-        "ray._private.worker.Worker",
-        "cluster.worker.child_output",
-        "likewise",
-        has="function_actor_manager",
-        unseen=True,
-    ),
+    Part("ray._private.worker.Worker", "likewise", has="function_actor_manager", unseen=True),
     Part(
         "ray._private.worker.global_worker.core_worker",
-        "cluster.owner.store cluster.worker.child_output cluster.worker.modin_room",
         "the task that runs, its children, and whether an object is an error, without reading it",
         at="ray._raylet.CoreWorker",
         has="get_actor_id get_current_task_id get_current_task_name get_local_actor_state get_objects "
@@ -311,65 +271,35 @@ PARTS = [
     ),
     Part(
         "ray._private.worker.global_worker.function_actor_manager",
-        "cluster.worker.child_output",
         "whether this thread unpickles arguments, when it must not wait",
         at="ray._private.function_manager.FunctionActorManager",
         has="lock",
     ),
     Part(
         "ray._private.worker.global_worker.gcs_client",
-        "cluster.owner.cluster_look cluster.owner.environments cluster.worker.carried_code",
         "what waits for resources, the nodes, and a place for code that all processes need",
         at="ray._raylet.InnerGcsClient",
         has="address get_all_node_info get_cluster_resource_state internal_kv_get internal_kv_put",
     ),
     Part(
         "ray._private.function_manager",
-        "cluster.worker.carried_code",
         "each function and class that a task exports carries along what takes its output",
         has="pickle_dumps",
     ),
     Part(
         "ray._private.serialization.SerializationContext",
-        "cluster.worker.carried_code",
         "output that was written before a value has come before the value",
         has="serialize",
         call=lambda f: f.serialize(None, 1),
     ),
-    Part("ray.WORKER_MODE", "cluster.worker.carried_code", "a driver that gets such a function writes as ever"),
-    Part(
-        "ray.remote_function",
-        "cluster.worker.carried_code cluster.worker.modin_room",
-        "likewise for functions",
-        has="RemoteFunction pickle_dumps",
-    ),
-    Part(
-        "ray.remote_function.RemoteFunction",
-        "cluster.worker.actors cluster.worker.carried_code cluster.worker.modin_room",
-        "which tasks a task starts",
-        has="_function _remote",
-    ),
-    Part(
-        "ray.ObjectRefGenerator",
-        "cluster.worker.carried_code",
-        "the task behind a generator",
-        has="_generator_ref",
-    ),
-    Part(
-        "ray.actor",
-        "cluster.worker.actors cluster.worker.carried_code cluster.worker.modin_room",
-        "handles and classes of actors",
-        has="ActorClass ActorHandle",
-    ),
-    Part(
-        "ray.actor.ActorClass",
-        "cluster.worker.actors cluster.worker.carried_code cluster.worker.modin_room",
-        "which actors a task starts, to end them with it",
-        has="_default_options _remote",
-    ),
+    Part("ray.WORKER_MODE", "a driver that gets such a function writes as ever"),
+    Part("ray.remote_function", "likewise for functions", has="RemoteFunction pickle_dumps"),
+    Part("ray.remote_function.RemoteFunction", "which tasks a task starts", has="_function _remote"),
+    Part("ray.ObjectRefGenerator", "the task behind a generator", has="_generator_ref"),
+    Part("ray.actor", "handles and classes of actors", has="ActorClass ActorHandle"),
+    Part("ray.actor.ActorClass", "which actors a task starts, to end them with it", has="_default_options _remote"),
     Part(
         "ray.actor.ActorHandle",
-        "cluster.gateway.calls cluster.worker.actors cluster.worker.modin_room",
         "an actor by its id, and a handle that keeps it not alive",
         has="_actor_id _deserialization_helper _ray_actor_id _serialization_helper",
         call=lambda f: f._deserialization_helper(None, True),
@@ -377,263 +307,165 @@ PARTS = [
     # Ray: the cluster.
     Part(
         "ray._private.state.state",
-        "cluster.nodes cluster.owner.cluster_look cluster.owner.store",
         "what the cluster may grow to, and its tables",
         has="_connect_and_get_accessor get_max_resources_from_cluster_config",
     ),
     Part(
         "ray._private.state.state._connect_and_get_accessor",
-        "cluster.owner.cluster_look",
         "all actors and placement groups that are left, in one question each",
         at="ray._raylet.GlobalStateAccessor",
         has="get_actor_table get_placement_group_table",
         call=lambda f: f.get_actor_table(None, None, "ALIVE"),
     ),
-    Part(
-        "ray._private.internal_api.get_memory_info_reply",
-        "cluster.owner.store",
-        "how much was spilled to disk",
-        call=lambda f: f(None),
-    ),
+    Part("ray._private.internal_api.get_memory_info_reply", "how much was spilled to disk", call=lambda f: f(None)),
     Part(
         "ray.experimental",
-        "cluster.owner.store",
         "sizes and places of objects, which nothing else tells",
         has="get_local_object_locations get_object_locations",
     ),
     Part(
         "ray._private.grpc_utils.init_grpc_channel",
-        "client.connection.probe cluster.owner.cluster_look",
         "a channel with the cluster's token and certificates",
         call=lambda f: f("", credentials=None),
     ),
     Part(
         "ray._private.authentication.http_token_authentication.get_auth_headers_if_auth_enabled",
-        "cluster.owner.environments",
         "the agent of a node asks for the cluster's token",
         call=lambda f: f({}),
     ),
     Part(
         "ray.core.generated.autoscaler_pb2.GetClusterResourceStateReply",
-        "cluster.owner.cluster_look",
         "what waits for resources",
         has="FromString cluster_resource_state",
     ),
     Part(
         "ray.core.generated.autoscaler_pb2.ClusterResourceState",
-        "cluster.owner.cluster_look",
         "likewise",
         has="node_states pending_gang_resource_requests pending_resource_requests",
         unseen=True,
     ),
     Part(
         "ray.core.generated.autoscaler_pb2.NodeState",
-        "cluster.owner.cluster_look",
         "likewise",
         has="available_resources node_id status total_resources",
         unseen=True,
     ),
-    Part(
-        "ray.core.generated.common_pb2",
-        "cluster.owner.cluster_look",
-        "names of states and strategies",
-        has="PlacementStrategy TaskStatus",
-    ),
+    Part("ray.core.generated.common_pb2", "names of states and strategies", has="PlacementStrategy TaskStatus"),
     Part(
         "ray.core.generated.common_pb2.TaskStatus",
-        "cluster.owner.cluster_look",
         "the states of a task that may wait",
         has="FAILED FINISHED Name PENDING_NODE_ASSIGNMENT RUNNING RUNNING_IN_RAY_GET RUNNING_IN_RAY_WAIT",
     ),
-    Part(
-        "ray.core.generated.gcs_pb2",
-        "cluster.owner.cluster_look cluster.worker.modin_room",
-        "rows of Ray's tables",
-        has="ActorTableData PlacementGroupTableData",
-    ),
+    Part("ray.core.generated.gcs_pb2", "rows of Ray's tables", has="ActorTableData PlacementGroupTableData"),
     Part(
         "ray.core.generated.gcs_pb2.ActorTableData",
-        "cluster.owner.cluster_look cluster.worker.modin_room",
         "likewise",
         has="DEAD FromString actor_id name parent_id required_resources",
     ),
-    Part(
-        "ray.core.generated.gcs_pb2.TaskEvents",
-        "cluster.owner.cluster_look",
-        "likewise",
-        has="state_updates task_id task_info",
-        unseen=True,
-    ),
+    Part("ray.core.generated.gcs_pb2.TaskEvents", "likewise", has="state_updates task_id task_info", unseen=True),
     Part(
         "ray.core.generated.gcs_service_pb2",
-        "client.connection.probe cluster.owner.cluster_look",
         "whether a control service answers, and which tasks have not ended",
         has="CheckAliveRequest GetTaskEventsRequest",
     ),
-    Part(
-        "ray.core.generated.gcs_service_pb2.GetTaskEventsRequest",
-        "cluster.owner.cluster_look",
-        "likewise",
-        has="Filters filters limit",
-    ),
-    Part(
-        "ray.core.generated.gcs_service_pb2.GetTaskEventsReply",
-        "cluster.owner.cluster_look",
-        "likewise",
-        has="events_by_task",
-        unseen=True,
-    ),
-    Part(
-        "ray.core.generated.gcs_service_pb2_grpc",
-        "client.connection.probe cluster.owner.cluster_look",
-        "likewise",
-        has="NodeInfoGcsServiceStub TaskInfoGcsServiceStub",
-    ),
+    Part("ray.core.generated.gcs_service_pb2.GetTaskEventsRequest", "likewise", has="Filters filters limit"),
+    Part("ray.core.generated.gcs_service_pb2.GetTaskEventsReply", "likewise", has="events_by_task", unseen=True),
+    Part("ray.core.generated.gcs_service_pb2_grpc", "likewise", has="NodeInfoGcsServiceStub TaskInfoGcsServiceStub"),
     Part(
         "ray.core.generated.ray_client_pb2",
-        "client.connection.probe",
         "whether a Ray Client server answers, before Ray waits for half a minute",
         has="ClusterInfoRequest ClusterInfoType",
     ),
-    Part("ray.core.generated.ray_client_pb2_grpc", "client.connection.probe", "likewise", has="RayletDriverStub"),
+    Part("ray.core.generated.ray_client_pb2_grpc", "likewise", has="RayletDriverStub"),
     Part(
         "ray.core.generated.runtime_env_agent_pb2",
-        "cluster.owner.environments",
         "the environments that a node builds",
         has="GetRuntimeEnvsInfoReply GetRuntimeEnvsInfoRequest",
     ),
     # Ray: clients and drivers.
+    Part("ray.scripts.scripts", "the command that starts a head of this machine", has="start"),
+    Part("ray.util.client.logsclient", "the name of a logger", has="logger"),
     Part(
         "ray.init",
-        "client.connection.as_client",
         "the token and the certificates of one connection, instead of those of the process",
         at="ray.client_builder.ClientBuilder",
         has="_credentials _metadata",
     ),
-    Part(
-        "ray.client_builder.ClientContext",
-        "client.connection.as_client",
-        "the connection that was just opened",
-        has="_context_to_restore",
-    ),
+    Part("ray.client_builder.ClientContext", "the connection that was just opened", has="_context_to_restore"),
     Part(
         "ray._private.client_mode_hook",
-        "client.connection.as_client client.connection.as_driver",
         "drivers and clients in one process",
         has="_explicitly_disable_client_mode disable_client_hook",
     ),
-    Part(
-        "ray.util.client",
-        "client.connection.as_client client.connection.ray_session",
-        "likewise",
-        has="_all_contexts _lock ray",
-    ),
-    Part(
-        "ray.util.client.ray",
-        "client.connection.as_client",
-        "the connection of this thread",
-        "set_context",
-        at="ray.util.client.RayAPIStub",
-    ),
+    Part("ray.util.client", "likewise", has="_all_contexts _lock ray"),
+    Part("ray.util.client.ray", "the connection of this thread", "set_context", at="ray.util.client.RayAPIStub"),
     Part(
         "ray.util.client.common",
-        "client.connection.ray_session",
         "whether an actor or its class is a client's",
         has="ClientActorClass ClientActorHandle",
     ),
     Part(
         "ray._raylet",
-        "client.connection.as_driver client.connection.authentication",
         "values that lie in the store, and the token that a driver sends",
         has="AuthenticationTokenLoader Config SubBuffer",
     ),
-    Part("ray._raylet.Config", "client.connection.authentication", "likewise", has="initialize"),
-    Part(
-        "ray._raylet.AuthenticationTokenLoader",
-        "client.connection.authentication",
-        "likewise",
-        has="has_token instance reset_cache",
-    ),
+    Part("ray._raylet.Config", "likewise", has="initialize"),
+    Part("ray._raylet.AuthenticationTokenLoader", "likewise", has="has_token instance reset_cache"),
     Part(
         "ray.shutdown",
-        "cluster.worker.notebook_calls",
         "the end of the process is told from a call of a notebook",
         at="ray._private.worker.shutdown",
         has="_exiting_interpreter",
     ),
     Part(
         "ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy",
-        "client.submission.ray_options",
         "strategies travel as plain data",
         has="_fail_on_unavailable _spill_on_unavailable",
     ),
     # Ray: lines, GPUs, searches.
     Part(
         "ray._private.ray_logging.LogDeduplicator",
-        "cluster.owner.repeats",
         "lines of children that are alike",
         has="deduplicate flush",
         call=lambda f: f(5, None, None),
     ),
     Part(
         "ray._private.ray_constants",
-        "cluster.owner.repeats",
         "likewise",
         has="RAY_DEDUP_LOGS_AGG_WINDOW_S RAY_DEDUP_LOGS_ALLOW_REGEX RAY_DEDUP_LOGS_SKIP_REGEX",
     ),
     Part(
         "ray._private.thirdparty.pynvml",
-        "cluster.worker.gpus",
         "the memory that is in use on a GPU, by the library that comes with Ray",
         has="nvmlDeviceGetHandleByIndex nvmlDeviceGetHandleByUUID nvmlDeviceGetMemoryInfo nvmlInit",
     ),
-    Part(
-        "ray.tune.with_resources",
-        "cluster.tuning.trainable",
-        "what it has said of a trainable stays when that is wrapped",
-        has="_resources",
-    ),
+    Part("ray.tune.with_resources", "what it has said of a trainable stays when that is wrapped", has="_resources"),
     Part(
         "ray.tune.execution.tune_controller.TrialRunnerWrapper",
-        "cluster.tuning.tuner",
         "a snapshot of the search after each trial",
         has="_tune_controller",
     ),
     Part(
         "ray.tune.execution.tune_controller.TuneController",
-        "cluster.tuning.results",
         "the report that lacks the metric, and snapshots",
         has="_validate_result_metrics checkpoint get_trials",
     ),
-    Part(
-        "ray.tune.result",
-        "cluster.tuning.results",
-        "which reports are Ray's own",
-        has="AUTO_RESULT_KEYS DEBUG_METRICS DONE",
-    ),
+    Part("ray.tune.result", "which reports are Ray's own", has="AUTO_RESULT_KEYS DEBUG_METRICS DONE"),
     Part(
         "ray.train.v2.api.data_parallel_trainer.DataParallelTrainer",
-        "cluster.tuning.trainable",
         "a trainer of Ray Train is copied for each trial",
         has="fit",
     ),
-    Part(
-        "ray.tune.utils",
-        "cluster.tuning.progress cluster.tuning.results",
-        "nested reports by flat names",
-        has="flatten_dict",
-    ),
+    Part("ray.tune.utils", "nested reports by flat names", has="flatten_dict"),
     # Both cloudpickles.
     Part(
         "ray.cloudpickle",
-        "cluster.gateway.calls cluster.gateway.command cluster.gateway.starting cluster.owner.keeper "
-        "cluster.tuning.trainable cluster.worker.carried_code",
         "Ray's copy of it, by which its processes read",
         has="__version__ dumps loads register_pickle_by_value unregister_pickle_by_value",
     ),
+    Part("ray.cloudpickle.cloudpickle_fast", "pickles of older releases name it"),
     Part(
         "cloudpickle.cloudpickle",
-        "cluster.values.identity cluster.values.portable cluster.worker.user_modules",
         "classes keep their identity, and what it cannot copy travels too",
         has="_DYNAMIC_CLASS_TRACKER_BY_CLASS _DYNAMIC_CLASS_TRACKER_BY_ID _DYNAMIC_CLASS_TRACKER_LOCK "
         "_PICKLE_BY_VALUE_MODULES _class_setstate _is_registered_pickle_by_value _lookup_module_and_qualname "
@@ -641,31 +473,24 @@ PARTS = [
     ),
     Part(
         "ray.cloudpickle.cloudpickle",
-        "cluster.values.identity cluster.values.portable cluster.worker.user_modules",
         "likewise, in Ray's copy",
         has="_DYNAMIC_CLASS_TRACKER_BY_CLASS _DYNAMIC_CLASS_TRACKER_BY_ID _DYNAMIC_CLASS_TRACKER_LOCK "
         "_PICKLE_BY_VALUE_MODULES _class_setstate _is_registered_pickle_by_value _lookup_module_and_qualname "
         "_make_skeleton_class _make_skeleton_enum",
     ),
     # Others.
-    Part("functools._lru_cache_wrapper", "cluster.values.portable", "the type of a cached function"),
-    Part("logging._StderrHandler", "cluster.worker.child_output", "a handler of last resort for INFO too"),
-    Part(
-        "_thread.RLock", "cluster.worker.child_output", "whether this thread has a lock", has="_is_owned", unseen=True
-    ),
-    Part(
-        "pytz._FixedOffset", "cluster.checkpoints.time_zones", "a zone without a name", has="_minutes", optional="pytz"
-    ),
+    Part("functools._lru_cache_wrapper", "the type of a cached function"),
+    Part("logging._StderrHandler", "a handler of last resort for INFO too"),
+    Part("_thread.RLock", "whether this thread has a lock", has="_is_owned", unseen=True),
+    Part("pytz._FixedOffset", "a zone without a name", has="_minutes", optional="pytz"),
     Part(
         "modin.pandas.DataFrame",
-        "cluster.values.inner_objects cluster.values.modin_frames cluster.values.preview cluster.values.sample",
         "a frame's parts, and a few of its rows as pandas",
         has="_query_compiler _to_pandas",
         optional="modin",
     ),
     Part(
         "kubernetes.client.ApiClient.call_api",
-        "client.kuberay.api",
         "plain data instead of the client's classes, within a time",
         has="_preload_content _request_timeout",
         optional="kubernetes",
@@ -673,11 +498,11 @@ PARTS = [
 ]
 # Numbers that the package compares with, as the protocol of Ray has them.
 NUMBERS = [
-    ("ray.core.generated.gcs_pb2.GcsNodeInfo.ALIVE", 0, "cluster.owner.environments: the nodes that build"),
-    ("ray.core.generated.autoscaler_pb2.NodeStatus.RUNNING", 1, "cluster.owner.cluster_look: the nodes that live"),
-    ("ray.core.generated.autoscaler_pb2.NodeStatus.IDLE", 3, "cluster.owner.cluster_look: likewise"),
-    ("ray.core.generated.gcs_service_pb2.FilterPredicate.NOT_EQUAL", 1, "cluster.owner.cluster_look: unfinished tasks"),
-    ("ray.core.generated.common_pb2.TaskType.NORMAL_TASK", 0, "cluster.owner.cluster_look: neither of an actor's"),
+    ("ray.core.generated.gcs_pb2.GcsNodeInfo.ALIVE", 0, "the nodes that build"),
+    ("ray.core.generated.autoscaler_pb2.NodeStatus.RUNNING", 1, "the nodes that live"),
+    ("ray.core.generated.autoscaler_pb2.NodeStatus.IDLE", 3, "likewise, without work"),
+    ("ray.core.generated.gcs_service_pb2.FilterPredicate.NOT_EQUAL", 1, "unfinished tasks"),
+    ("ray.core.generated.common_pb2.TaskType.NORMAL_TASK", 0, "neither of an actor's"),
 ]
 
 
@@ -758,8 +583,7 @@ class Module:
     not tell.
     """
 
-    def __init__(self, name: str, source: str) -> None:
-        self.name = name
+    def __init__(self, source: str) -> None:
         self.tree = ast.parse(source)
         skipped = {id(node) for each in ast.walk(self.tree) if _is_for_types(each) for node in ast.walk(each)}
         self.nodes = [node for node in ast.walk(self.tree) if id(node) not in skipped]
@@ -824,8 +648,11 @@ class Module:
             elif isinstance(node, ast.Call):
                 for name in (each.arg for each in node.keywords if each.arg and is_private(each.arg)):
                     yield f"{self._dotted(node.func, self.known) or '?'}.{name}"
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
-                yield f"?.{node.value}"
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                if node.value.isidentifier():
+                    yield f"?.{node.value}"
+                elif MODULE_NAME.fullmatch(node.value):
+                    yield node.value
 
 
 def _is_for_types(node: ast.AST) -> bool:
@@ -847,68 +674,67 @@ def is_documented(name: str) -> bool:
     return bool(namespace) and not (rest and isinstance(found(f"{namespace}.{rest[0]}"), types.ModuleType))
 
 
-def parts_of(name: str, own: set[str]) -> list[Part] | None:
+def parts_of(name: str, own: Set[str]) -> list[Part] | None:
     """Return the parts in the table that a use belongs to; None for a private one that is not in it.
 
     :param own: names that the package itself defines.
     """
-    of_table = [part for part in PARTS if f"{name}.".startswith(f"{part.name}.")]
-    is_open = name.partition(".")[0] in WATCHED
-    private = [each for each in name.split(".") if is_private(each) and (is_open or each not in own)]
-    if of_table:
-        nearest = max(of_table, key=lambda part: len(part.name))
-        rest = name.removeprefix(nearest.name).split(".")[1:]
-        if not nearest.has or (rest and rest[0] in nearest.has.split()):
-            return of_table
-        # Another part may be in it, of which this is the beginning.
-        if not rest:
-            return [] if is_documented(name) else of_table
-    elif any(part.name.startswith(f"{name}.") for part in PARTS):
+    above = [part for part in PARTS if f"{name}.".startswith(f"{part.name}.")]
+    nearest = max(above, key=lambda part: len(part.name), default=None)
+    first = name.partition(".")[0]
+    rest = name.removeprefix(nearest.name if nearest else first).split(".")[1:]
+    if nearest is not None and (not rest or not nearest.has or rest[0] in nearest.has.split()):
+        # What is on a documented name may be private, and the name is not.
+        return [] if nearest.has and not rest and is_documented(name) else above
+    if nearest is None and any(part.name.startswith(f"{name}.") for part in PARTS):
         return []
-    if not private:
-        return [] if not is_open or is_documented(name) else None
-    return [part for part in PARTS if private[0] in part.has.split() or part.name.endswith(f".{private[0]}")] or None
+    for each in rest:
+        if is_private(each) and (first in WATCHED or each not in own):
+            return [part for part in PARTS if each in part.has.split() or part.name.endswith(f".{each}")] or None
+    return [] if first not in WATCHED or is_documented(name) else None
+
+
+@cache
+def users() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """Return which modules of the package use each part, and which use what is private and in no part."""
+    modules = {path.relative_to(PACKAGE): Module(path.read_text()) for path in PACKAGE.rglob("*.py")}
+    own = set().union(*(module.own_names for module in modules.values()))
+    of_parts, missing = defaultdict(set), defaultdict(set)
+    for path, module in modules.items():
+        for name in module.used():
+            parts = parts_of(name, own)
+            if parts is None:
+                missing[name].add(str(path))
+            for part in parts or ():
+                of_parts[part.name].add(str(path))
+    return of_parts, missing
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
 def test_part_of_another_library_is_there(part: Part):
     if part.optional:
         pytest.importorskip(part.optional)
-    if part.since and airflow_version() < part.since:
-        pytest.skip(f"it came with Airflow {'.'.join(map(str, part.since))}")
+    if airflow_version() < part.since or () < part.before <= airflow_version():
+        pytest.skip("it is of other releases of Airflow")
     place = part.at or part.name
     thing = found(place)
     missing = sorted(name for name in set(part.has.split()) - names_of(thing) if not hasattr(thing, name))
-    assert not missing, f"{missing} not in {place} any more: {part.why} ({part.where})"
+    assert not missing, f"not in {place} any more: {part.why}, in {users()[0].get(part.name)}"
     if part.call is not None:
         part.call(Bound(thing))
 
 
-@pytest.mark.parametrize(("name", "number", "where"), NUMBERS, ids=[name for name, *_ in NUMBERS])
-def test_number_of_ray_is_the_same(name: str, number: int, where: str):
-    assert found(name) == number, where
+@pytest.mark.parametrize(("name", "number", "what"), NUMBERS, ids=[name for name, *_ in NUMBERS])
+def test_number_of_ray_is_the_same(name: str, number: int, what: str):
+    assert found(name) == number, what
 
 
-MODULES = [
-    Module(".".join(path.relative_to(PACKAGE).with_suffix("").parts), path.read_text())
-    for path in sorted(PACKAGE.rglob("*.py"))
-]
+def test_each_private_part_that_is_used_is_in_the_table():
+    assert users()[1] == {}
 
 
-def test_table_tells_all_private_parts_that_are_used_and_no_others():
-    own = set().union(*(module.own_names for module in MODULES))
-    missing, users = defaultdict(set), defaultdict(set)
-    for module in MODULES:
-        for name in module.used():
-            if not name.startswith("?.") or (is_private(name[2:]) and name[2:] not in own):
-                parts = parts_of(name, own)
-                if parts is None:
-                    missing[name].add(module.name)
-                for part in parts or ():
-                    users[part.name].add(module.name)
-    assert not missing, "private parts of other libraries that are not in the table"
-    told = {part.name: set(part.where.split()) for part in PARTS if not part.unseen}
-    assert {name: users[name] for name in told} == told, "where the parts are used"
+def test_each_part_in_the_table_is_used():
+    assert [part.name for part in PARTS if not part.unseen and part.name not in users()[0]] == []
 
 
 @pytest.mark.parametrize(
@@ -920,6 +746,8 @@ def test_table_tells_all_private_parts_that_are_used_and_no_others():
         ("def f(frame):\n    return frame._manager", "?._manager"),
         ("def f(frame):\n    return getattr(frame, '_mgr')", "?._mgr"),
         ("import ray\nray.init(_temp_dir='/tmp')", "ray.init._temp_dir"),
+        ("from ray import _raylet\n_raylet.ObjectRef", "ray._raylet.ObjectRef"),
+        ("import importlib\nimportlib.import_module('airflow.jobs.job')", "airflow.jobs.job"),
         (
             "from ray._private.worker import global_worker as w\ncore = w.core_worker\ncore.put_object(1)",
             "ray._private.worker.global_worker.core_worker.put_object",
@@ -927,4 +755,4 @@ def test_table_tells_all_private_parts_that_are_used_and_no_others():
     ],
 )
 def test_private_part_that_is_not_in_the_table_is_found(source: str, name: str):
-    assert name in [each for each in Module("new", source).used() if parts_of(each, set()) is None]
+    assert name in [each for each in Module(source).used() if parts_of(each, set()) is None]
