@@ -1,16 +1,12 @@
-# Everything is installed into .venv and .venv-oldest and kept in .airflow, all in this folder.
+# Everything is installed into .venv and .venv-matrix and kept in .airflow, all in this folder.
 PYTHON ?= python3
 BIN := .venv/bin
 # In three processes on two cores, since tests wait as much as they compute.
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
-# What breaks first with another release of Airflow, Ray, pyarrow or gRPC: private parts that are used, ways in, and what
-# is said when they are shut, DAG runs, Airflow's exceptions, form and commands, what the documents show, checkpoints,
-# kinds of values.
-ON_EACH_VERSION := @tests/on_each_version.txt
 FAULTS_RESULTS := $(CURDIR)/build/faults.jsonl
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
-.PHONY: demo demo-higgs demo-recovery demo-tune test test-all test-oldest matrix faults lint bench bench-quick airflow
+.PHONY: demo demo-higgs demo-recovery demo-tune test test-all matrix faults lint bench bench-quick airflow
 
 demo: .venv/installed
 	$(BIN)/python -m tools.demo
@@ -28,17 +24,14 @@ demo-tune: .venv/installed
 test: .venv/installed
 	$(PYTEST) -m "not slow and not only_faults"
 
-test-all: .venv/installed test-oldest
+test-all: .venv/installed
+	$(BIN)/python -m tools.matrix --on-each-run
 	$(PYTEST) -m slow
 
-# A part of the tests on the oldest Airflow, Ray and pyarrow that setup.cfg allows: four minutes with the installation.
-test-oldest: .venv-oldest/installed
-	timeout 600 .venv-oldest/bin/python -m pytest -n 3 --dist loadfile -m "not slow" $(ON_EACH_VERSION)
-
-# The same part on other releases, of which docs/compatibility.md gets a table: each of the lanes, which LANES names or
-# else all, within a quarter of an hour, and once as long for its environment. For the rest of the tests, see there.
+# What breaks first with other releases of Airflow, Ray, Python and pandas: on each lane of tools/matrix.cfg, or on those
+# that LANES names.
 matrix: .venv/installed
-	$(BIN)/python -m tools.matrix --quick $(LANES)
+	$(BIN)/python -m tools.matrix $(LANES)
 
 # Each fault at each moment, and what is tried at random with other examples each time; SEED=… takes those of an earlier
 # run. What a fault costs goes into docs/reliability.md.
@@ -70,10 +63,4 @@ airflow: .venv/installed
 .venv/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --compile -c constraints.txt -e '.[xgboost,modin,train,tune,optuna,serve,kuberay,openlineage,test,dev]'
-	touch $@
-
-.venv-oldest/installed: setup.cfg constraints-oldest.txt
-	$(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet uv
-	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest --compile-bytecode -c constraints-oldest.txt -e '.[xgboost,modin,train,tune,optuna,test]'
 	touch $@

@@ -1,20 +1,17 @@
-"""Run the tests on other releases of Airflow, Ray, Python and pandas, and write down what came of it.
+"""Run tests on other releases of Airflow, Ray, Python and pandas, and tell in a table what came of it.
 
-``python -m tools.matrix [lane …] [--quick] [--part PART …]``. The lanes are in ``tools/matrix.cfg``; each has an
-environment of its own under ``.venv-matrix``, which is made with uv when it is needed first.
+``python -m tools.matrix [--on-each-run] [lane …]``. The lanes are in ``tools/matrix.cfg``; each has an environment of
+its own under ``.venv-matrix``, which uv makes when it is needed first.
 """
 
 from __future__ import annotations
 
 import argparse
 import configparser
-import contextlib
 import hashlib
 import json
 import os
-import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -24,47 +21,58 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).parent.parent
 LANES = ROOT / "tools" / "matrix.cfg"
-PAGE = ROOT / "docs" / "compatibility.md"
-BEGIN, END = "<!-- matrix: begin -->", "<!-- matrix: end -->"
 ENVIRONMENTS = ROOT / ".venv-matrix"
-# Neither the making of an environment nor a part of the tests takes longer.
-PART_SECONDS = 900
+# Neither the making of an environment nor the tests of a lane take longer.
+LIMIT_SECONDS = 900
 # For pytest to end what its fixtures have started.
 GOODBYE_SECONDS = 60
-# After any upload: a release that a lane names is taken whenever it was uploaded.
+# After any upload.
 ALWAYS = "2100-01-01"
-QUICK = "quick"
 PARTS = {
-    QUICK: ["@tests/on_each_version.txt"],
-    "client": ["tests/client"],
-    "cluster": ["tests/cluster"],
-    "operators": ["tests/operators", "tests/sensors", "tests/test_triggers.py", "tests/test_xcom.py"],
-    "hooks": ["tests/hooks", "tests/cli", "tests/ui", "tests/test_documents.py", "tests/test_private_parts.py"],
-    "safety": ["tests/safety", "tests/kubernetes"],
-    "end_to_end": ["tests/end_to_end", "tests/examples"],
+    # What breaks first with another release: private parts that are used, DAG runs, Airflow's exceptions, form and
+    # commands, what the documents show, checkpoints and kinds of values.
+    "first": [
+        "tests/test_private_parts.py",
+        "tests/end_to_end/test_dags.py",
+        "tests/hooks/test_connection_form.py",
+        "tests/cli",
+        "tests/test_documents.py",
+        "tests/cluster/checkpoints",
+        "tests/cluster/values",
+        "tests/operators/test_python.py::test_decorated_task_may_skip_and_give_up",
+        "tests/operators/test_python.py::test_output_of_one_task_is_the_input_of_the_next",
+    ],
+    # How Ray, pyarrow and gRPC are reached, and what is said when that fails.
+    "ways-in": [
+        "tests/client/connection/test_as_driver.py",
+        "tests/client/connection/test_authentication.py",
+        "tests/hooks/ray_hook/test_failures.py",
+    ],
 }
-COLUMNS = ("lane", "Python", "Airflow", "Ray", "pandas", "pyarrow", "tests", "passed", "failed", "skipped", "when")
-PACKAGES = ("apache-airflow", "ray", "pandas", "pyarrow")
-VERSIONS = f"""
+COUNTS = ("passed", "failed", "skipped")
+COLUMNS = ("lane", "Python", "Airflow", "Ray", "pandas", "pyarrow", "tests", *COUNTS, "seconds", "when")
+VERSIONS = """
 import json, platform
 from importlib.metadata import version
-print(json.dumps([platform.python_version(), *map(version, {PACKAGES})]))
+print(json.dumps([platform.python_version(), *map(version, ("apache-airflow-core", "ray", "pandas", "pyarrow"))]))
 """
 
 
 @dataclass(frozen=True)
 class Lane:
-    """A set of releases that are tried with each other.
+    """A set of releases that are tried with each other, as ``tools/matrix.cfg`` tells them.
 
-    :param name: of its section in ``tools/matrix.cfg``, which tells the other fields.
+    :param name: of its section there.
+    :param on_each_run: the parts of the tests that each run of CI tries on it.
     """
 
     name: str
     python: str
+    extras: str
     until: str
     constraints: str
     requirements: tuple[str, ...]
-    extras: str
+    on_each_run: tuple[str, ...]
 
     @property
     def folder(self) -> Path:
@@ -72,31 +80,27 @@ class Lane:
         return ENVIRONMENTS / self.name
 
     @property
-    def interpreter(self) -> Path:
-        """The Python of its environment."""
-        return self.folder / "bin" / "python"
-
-    @property
     def limits(self) -> list[str]:
         """What keeps newer packages away, as arguments of uv."""
         if self.constraints:
             return ["--constraints", self.constraints]
-        names = [requirement.partition("==")[0] for requirement in self.requirements if "==" in requirement]
-        return ["--exclude-newer", self.until, *(f"--exclude-newer-package={name}={ALWAYS}" for name in names)]
+        named = [requirement.partition("==")[0] for requirement in self.requirements if "==" in requirement]
+        return ["--exclude-newer", self.until, *(f"--exclude-newer-package={name}={ALWAYS}" for name in named)]
 
 
 def lanes() -> dict[str, Lane]:
     """Return all lanes by their names."""
     parser = configparser.ConfigParser()
-    parser.read_string(LANES.read_text())
+    parser.read(LANES)
     return {
         name: Lane(
             name,
-            section["python"],
-            section.get("until", ""),
-            section.get("constraints", ""),
-            tuple(section.get("requirements", "").split()),
-            section["extras"],
+            python=section["python"],
+            extras=section["extras"],
+            until=section["until"],
+            constraints=section["constraints"],
+            requirements=tuple(section["requirements"].split()),
+            on_each_run=tuple(section["on_each_run"].split()),
         )
         for name, section in parser.items()
         if name != parser.default_section
@@ -108,28 +112,25 @@ def main() -> None:
     known = lanes()
     parser = argparse.ArgumentParser(prog="python -m tools.matrix", description="Tests on other releases.")
     parser.add_argument("lanes", nargs="*", metavar="lane", help=f"of {', '.join(known)}; all if none is named")
-    parser.add_argument("--quick", action="store_true", help="only what breaks first with another release")
-    parser.add_argument("--part", action="append", choices=list(PARTS), help="only that part of the tests")
+    parser.add_argument("--on-each-run", action="store_true", help="only what each run of CI tries")
     args = parser.parse_args()
     if unknown := set(args.lanes) - set(known):
         parser.error(f"no such lane: {', '.join(sorted(unknown))}")
-    parts = [QUICK] if args.quick else args.part or [part for part in PARTS if part != QUICK]
-    has_failed = False
-    for name in args.lanes or known:
-        make_environment(known[name])
-        for part in parts:
-            row, told = run_part(known[name], part)
-            PAGE.write_text(with_row(PAGE.read_text(), row))
-            print("\n".join([" ".join(row.values()), *(f"  {each}" for each in told)]), flush=True)
-            has_failed = has_failed or row["failed"] != "0"
-    sys.exit(has_failed)
+    rows = []
+    for lane in map(known.__getitem__, args.lanes or known):
+        if parts := lane.on_each_run if args.on_each_run else tuple(PARTS):
+            make_environment(lane)
+            rows.append(run_tests(lane, parts))
+    for cells in (COLUMNS, ["---"] * len(COLUMNS), *rows):
+        print(f"| {' | '.join(map(str, cells))} |")
+    sys.exit(any(row[COLUMNS.index("failed")] for row in rows))
 
 
 def make_environment(lane: Lane) -> None:
     """Make the environment of a lane, unless it is there and nothing has changed since."""
-    files = [ROOT / "setup.cfg", *([ROOT / lane.constraints] if lane.constraints else [])]
-    content = repr(lane).encode() + b"".join(file.read_bytes() for file in files)
-    digest, stamp = hashlib.sha256(content).hexdigest(), lane.folder / "installed"
+    files = [ROOT / name for name in ("setup.cfg", lane.constraints) if name]
+    digest = hashlib.sha256(repr(lane).encode() + b"".join(file.read_bytes() for file in files)).hexdigest()
+    stamp = lane.folder / "installed"
     if stamp.exists() and stamp.read_text() == digest:
         return
     uv = _uv()
@@ -140,41 +141,35 @@ def make_environment(lane: Lane) -> None:
 
 
 def _uv() -> str:
-    folder = ENVIRONMENTS / "uv"
-    if not (folder / "bin" / "uv").exists():
-        _run(sys.executable, "-m", "venv", str(folder))
-        _run(str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "uv")
-    return str(folder / "bin" / "uv")
+    uv = ENVIRONMENTS / "uv" / "bin" / "uv"
+    if not uv.exists():
+        _run(sys.executable, "-m", "venv", str(ENVIRONMENTS / "uv"))
+        _run(str(uv.with_name("python")), "-m", "pip", "install", "--quiet", "uv")
+    return str(uv)
 
 
 def _interpreter(version: str) -> str:
-    """Return an interpreter of that release of Python: of pyenv, or from the path."""
+    """Return an interpreter of that release of Python: of pyenv, or from the path; or else the one that runs this."""
     of_pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
     found = str(of_pyenv[-1]) if of_pyenv else shutil.which(f"python{version}")
     if found is None:
-        sys.exit(f"There is no Python {version}: neither under ~/.pyenv/versions nor as python{version} on the path.")
-    return found
+        print(f"There is no Python {version} here: {sys.executable} takes its place.", flush=True)
+    return found or sys.executable
 
 
 def _run(*command: str) -> None:
-    try:
-        subprocess.run(command, check=True, cwd=ROOT, timeout=PART_SECONDS)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        sys.exit(f"{shlex.join(command)}: {error}")
+    subprocess.run(command, check=True, cwd=ROOT, timeout=LIMIT_SECONDS)
 
 
-def run_part(lane: Lane, part: str) -> tuple[dict[str, str], list[str]]:
-    """Run a part of the tests in the environment of a lane.
-
-    :return: its row in the table, and the tests that have failed.
-    """
-    versions = json.loads(subprocess.check_output([lane.interpreter, "-c", VERSIONS], text=True))
-    report = lane.folder / f"{part}.xml"
-    report.unlink(missing_ok=True)
+def run_tests(lane: Lane, parts: tuple[str, ...]) -> list[str | int]:
+    """Run some parts of the tests in the environment of a lane, and return its row of the table."""
+    binaries, report = lane.folder / "bin", lane.folder / "report.xml"
+    versions = json.loads(subprocess.check_output([binaries / "python", "-c", VERSIONS]))
+    limit = ["timeout", "--signal=INT", f"--kill-after={GOODBYE_SECONDS}", str(LIMIT_SECONDS)]
     options = [
         "-q",
         "-n",
-        "2",
+        "3",
         "--dist",
         "loadfile",
         "-m",
@@ -183,60 +178,35 @@ def run_part(lane: Lane, part: str) -> tuple[dict[str, str], list[str]]:
         "no:cacheprovider",
         f"--junitxml={report}",
     ]
-    is_whole = _run_tests([str(lane.interpreter), "-m", "pytest", *options, *PARTS[part]], lane)
-    counts, told = _counts(report)
-    if not is_whole:
-        told.insert(0, f"stopped after {PART_SECONDS // 60} minutes")
-        counts["failed"] = f"{counts['failed']}, stopped"
-    row = dict(zip(COLUMNS, [lane.name, *versions, part, *counts.values(), time.strftime("%Y-%m-%d")], strict=True))
-    return row, told
+    environment = {
+        **os.environ,
+        "AIRFLOW_HOME": str(ROOT / ".airflow" / lane.name),
+        "PATH": f"{binaries}:{os.environ['PATH']}",
+    }
+    begin = time.monotonic()
+    name = " and ".join(parts)
+    print(f"{lane.name}: {name}", flush=True)
+    command = [
+        *limit,
+        str(binaries / "python"),
+        "-m",
+        "pytest",
+        *options,
+        *(test for part in parts for test in PARTS[part]),
+    ]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, check=False)
+    # Other codes than these, of tests that passed and that failed, tell that not all of them have run.
+    if ended.returncode not in (0, 1):
+        sys.exit(f"{lane.name}: the tests did not run to their end, code {ended.returncode}")
+    counts = counts_in(report.read_text())
+    return [lane.name, *versions, name, *counts, round(time.monotonic() - begin), time.strftime("%Y-%m-%d")]
 
 
-def _run_tests(command: list[str], lane: Lane) -> bool:
-    """Return whether the tests have ended by themselves."""
-    home = ROOT / ".airflow" / "matrix" / lane.name
-    environment = {**os.environ, "AIRFLOW_HOME": str(home), "PATH": f"{lane.folder / 'bin'}:{os.environ['PATH']}"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
-    try:
-        process.wait(PART_SECONDS)
-        return True
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(GOODBYE_SECONDS)
-        return False
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def _counts(report: Path) -> tuple[dict[str, str], list[str]]:
-    """Return how many tests passed, failed and were skipped, and the names of those that failed."""
-    cases = list(ElementTree.parse(report).iter("testcase")) if report.exists() else []
-    failed = [case for case in cases if any(case.find(kind) is not None for kind in ("failure", "error"))]
-    skipped = [case for case in cases if case.find("skipped") is not None]
-    names = sorted({f"{case.get('classname')}::{case.get('name')}" for case in failed})
-    passed = len(cases) - len(failed) - len(skipped)
-    return {"passed": str(passed), "failed": str(len(names)), "skipped": str(len(skipped))}, names
-
-
-def with_row(page: str, row: dict[str, str]) -> str:
-    """Return the page with that row in its table, in place of the one of the same lane and part."""
-    before, _, rest = page.partition(BEGIN)
-    table, _, after = rest.partition(END)
-    rows = [dict(zip(COLUMNS, cells, strict=True)) for cells in map(_cells, table.splitlines()) if cells]
-    rows = [each for each in rows[1:] if (each["lane"], each["tests"]) != (row["lane"], row["tests"])] + [row]
-    order = [*lanes()]
-    rows = [each for each in rows if each["lane"] in order]
-    rows.sort(key=lambda each: (order.index(each["lane"]), [*PARTS].index(each["tests"])))
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *(each.values() for each in rows)]
-    text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
-
-
-def _cells(line: str) -> list[str]:
-    is_row = line.startswith("|") and not line.startswith("| ---")
-    return [cell.strip() for cell in line.strip("|").split("|")] if is_row else []
+def counts_in(report: str) -> list[int]:
+    """Return how many tests passed, failed and were skipped, of a report in the format of JUnit."""
+    (suite,) = ElementTree.fromstring(report).iter("testsuite")
+    total, failures, errors, skipped = (int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped"))
+    return [total - failures - errors - skipped, failures + errors, skipped]
 
 
 if __name__ == "__main__":
