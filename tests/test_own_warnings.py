@@ -8,6 +8,10 @@ import warnings
 
 import pytest
 
+from airflow_ray.hooks.ray import RayHook
+from tests.conftest import new_uri
+from tests.ray_head import RayHead
+
 CATEGORIES = [DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning]
 
 
@@ -31,3 +35,18 @@ def test_warning_of_own_code_is_an_error_in_a_process_of_its_own(module: str, is
     source = f"import warnings; warnings.warn_explicit('old', DeprecationWarning, '', 1, {module!r})"
     ended = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120)
     assert ("DeprecationWarning: old" in ended.stderr and ended.returncode != 0) is is_error
+
+
+def test_warning_of_own_code_is_an_error_in_the_processes_of_a_head(head: RayHead):
+    def is_error() -> bool:
+        try:
+            warnings.warn_explicit("old", DeprecationWarning, "", 1, "airflow_ray.cluster.worker.runner")
+        except DeprecationWarning:
+            return True
+        return False
+
+    uri = new_uri("ray_gateway")
+    with RayHook("ray_gateway").connect() as hook:
+        hook.submit(is_error, uri=uri)
+        hook.wait(uri)
+        assert hook.get(uri)
