@@ -14,18 +14,25 @@ if TYPE_CHECKING:
 
 
 def why_not(
-    record: Record, fingerprint: str | None, task_try: TaskTry | None, editions: Mapping[str, str]
+    record: Record,
+    fingerprint: str | None,
+    task_try: TaskTry | None,
+    holder: str | None,
+    editions: Mapping[str, str],
 ) -> str | None:
     """Return why this try does not go on with the work that is there, or None where it does.
 
     Work that is done is the result of this try too only if it would be made of the same: nothing of its run was cleared
-    in between, and no input is another one by now. One that is gone is none.
+    in between, and no input is another one by now. One that is gone is none. A try that asks once more, since its
+    connection broke before the answer came, goes on with what it has.
 
     :param fingerprint: of the work of this try.
     :param task_try: of which task; None for work that is of none, which only the fingerprint tells.
+    :param holder: who asks; each try of a task has a name of its own.
     :param editions: those of the inputs by now, by record id, as far as they are there.
     """
-    if not _follows(task_try, record.task_try):
+    is_again = holder is not None and holder == record.holder and task_try == record.task_try
+    if not (is_again or _follows(task_try, record.task_try)):
         return "the task was cleared, or its run made again"
     if fingerprint is None or fingerprint != record.fingerprint:
         return "the function, its modules, an argument or an option has changed"
@@ -37,7 +44,7 @@ def why_not(
         return "its result is lost"
     if any(editions.get(name, then) != then for name, then in record.input_editions.items()):
         return "an input is another object by now"
-    return None if _is_uncleared(task_try, record.task_try) else "something of its run was cleared"
+    return None if is_again or _is_uncleared(task_try, record.task_try) else "something of its run was cleared"
 
 
 def _follows(task_try: TaskTry | None, earlier: TaskTry | None) -> bool:

@@ -123,7 +123,7 @@ class Submissions:
             # Its holder may have been cancelled while its payload was on its way.
             if self._records.is_cancelled(holder):
                 return {"error": failure(FailureKind.CANCELLED)}
-            answer = self._why_anew(record_id, fingerprint, task_try)
+            answer = self._why_anew(record_id, fingerprint, task_try, holder)
             record = await self._records.create(record_id, options, ttl)
             record.inputs, record.input_editions = inputs, editions
             # They may be released before this ends.
@@ -234,7 +234,7 @@ class Submissions:
         record = self._records.get(record_id)
         if record is None:
             return {}
-        if why_not(record, fingerprint, task_try, self._records.editions(record.input_editions)) is not None:
+        if self._why_not(record, fingerprint, task_try, holder) is not None:
             return {}
         record.holder, record.task_try = holder, task_try
         record.note_used()
@@ -243,13 +243,20 @@ class Submissions:
             record.checkpoint, record.storage = checkpoint, storage
         return {"attached": record.state.value}
 
-    def _why_anew(self, record_id: str, fingerprint: str | None, task_try: TaskTry | None) -> SubmitAnswer:
+    def _why_not(
+        self, record: Record, fingerprint: str | None, task_try: TaskTry | None, holder: str | None
+    ) -> str | None:
+        return why_not(record, fingerprint, task_try, holder, self._records.editions(record.input_editions))
+
+    def _why_anew(
+        self, record_id: str, fingerprint: str | None, task_try: TaskTry | None, holder: str | None
+    ) -> SubmitAnswer:
         """Tell a retry why it begins anew though there is work that it might be expected to go on with."""
         record = self._records.get(record_id)
         is_retry = task_try is not None and task_try["number"] > 1
         if record is None or not is_retry or record.state in (State.FAILED, State.CANCELLED):
             return {}
-        reason = why_not(record, fingerprint, task_try, self._records.editions(record.input_editions))
+        reason = self._why_not(record, fingerprint, task_try, holder)
         return {"anew": reason} if reason is not None else {}
 
     def _input_refs(

@@ -91,7 +91,7 @@ class Model:
         work = self.works.get(name)
         if holder in self.cancelled_holders:
             return "error cancelled"
-        if work is None or not self._goes_on(work, fingerprint, task_try):
+        if work is None or not self._goes_on(work, fingerprint, task_try, holder):
             return ""
         work.task_try, work.holder, work.used_at = task_try, holder, self.now
         return f"attached {work.state}"
@@ -188,16 +188,17 @@ class Model:
 
     # Rules
 
-    def _goes_on(self, work: Work, fingerprint: str | None, task_try: Try | None) -> bool:
+    def _goes_on(self, work: Work, fingerprint: str | None, task_try: Try | None, holder: str | None) -> bool:
         """A later try of the same task, not cleared since, with the same call, goes on with what is under way.
 
-        It takes what is done only if that would be made of the same again.
+        It takes what is done only if that would be made of the same again. So does the same try that asks once more.
         """
         if fingerprint is None or fingerprint != work.fingerprint:
             return False
         if (task_try is None) != (work.task_try is None):
             return False
-        if task_try is not None and work.task_try is not None:
+        is_again = holder is not None and (holder, task_try) == (work.holder, work.task_try)
+        if task_try is not None and work.task_try is not None and not is_again:
             number, run, clearings = task_try
             earlier, earlier_run, earlier_clearings = work.task_try
             if number <= 1 or number <= earlier or run != earlier_run:

@@ -16,17 +16,17 @@ def a_try(number, run="the run", clearings=0):
     return {"number": number, "run": run, "clearings": clearings}
 
 
-async def begin(owner, task_try, inputs=()):
+async def begin(owner, task_try, inputs=(), **more):
     """Submit the work, and return the state of what it is attached to, or None where it begins."""
     slots = [(name, "return_value", "store") for name in inputs]
-    answer = await owner.submit(WORK, fingerprint="f", task_try=task_try, inputs=slots)
+    answer = await owner.submit(WORK, fingerprint="f", task_try=task_try, inputs=slots, **more)
     assert "error" not in answer
     return answer.get("attached")
 
 
-async def attach(owner, task_try):
+async def attach(owner, task_try, holder="holder"):
     """Try to attach, as the client does before it submits."""
-    answer = await owner.submissions.attach(WORK, "f", "holder", None, None, task_try)
+    answer = await owner.submissions.attach(WORK, "f", holder, None, None, task_try)
     return answer.get("attached")
 
 
@@ -60,6 +60,35 @@ def test_only_a_later_try_of_the_same_run_attaches(earlier, later, attaches, is_
             await end(owner)
         state = "SUCCEEDED" if is_done else "PENDING"
         assert await begin(owner, later) == (state if attaches else None)
+
+    run(test())
+
+
+@pytest.mark.parametrize("is_done", [False, True], ids=["running", "done"])
+@pytest.mark.parametrize("clearings", [0, None], ids=["told of clearings", "not told"])
+@pytest.mark.parametrize("again", [attach, begin], ids=["attach", "submit"])
+def test_retry_whose_answer_was_lost_with_the_connection_attaches_once_more(again, clearings, is_done):
+    async def test() -> None:
+        owner = FakeOwner()
+        await begin(owner, a_try(1, clearings=clearings), holder="first", submission="one")
+        retry = a_try(2, clearings=clearings)
+        assert await again(owner, retry, holder="second") == "PENDING"
+        if is_done:
+            await end(owner)
+        assert await again(owner, retry, holder="second") == ("SUCCEEDED" if is_done else "PENDING")
+        assert len(owner.ray.tasks) == 1
+
+    run(test())
+
+
+def test_retry_whose_work_has_failed_begins_anew_when_it_submits_again():
+    async def test() -> None:
+        owner = FakeOwner()
+        await begin(owner, a_try(2), holder="second")
+        owner.ray.tasks[-1].end(error={"kind": "user", "type": "ValueError", "message": "", "traceback": ""})
+        await owner.ended(WORK)
+        assert await begin(owner, a_try(2), holder="second") is None
+        assert len(owner.ray.tasks) == 2
 
     run(test())
 
