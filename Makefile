@@ -39,10 +39,10 @@ SEED ?= $(shell date +%s)
 faults: .venv/installed
 	@echo "The seed of this run: make faults SEED=$(SEED)"
 	mkdir -p build
-	rm -f $(FAULTS_RESULTS)
-	FAULTS_RESULTS=$(FAULTS_RESULTS) $(PYTEST) -n 2 -m "faults or only_faults" --timeout=3600 \
-	    --hypothesis-profile=faults --hypothesis-seed=$(SEED)
-	$(BIN)/python -m tools.fault_table $(FAULTS_RESULTS)
+	: > $(FAULTS_RESULTS)
+	FAULTS_RESULTS=$(FAULTS_RESULTS) $(PYTEST) -m "faults or only_faults" --timeout=3600 \
+	    --hypothesis-profile=faults --hypothesis-seed=$(SEED); \
+	    outcome=$$?; $(BIN)/python -m tests.faults.table $(FAULTS_RESULTS) && exit $$outcome
 
 lint: .venv/installed
 	$(BIN)/ruff check .

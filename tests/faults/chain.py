@@ -23,7 +23,7 @@ TRIES = 3
 # In which one process of a task ends on a busy machine, also where it waits for a cluster that is started anew.
 END_SECONDS = 240.0
 # In which nothing of the work is left.
-LEFT_SECONDS = 30.0
+LEFT_SECONDS = 120.0
 
 #: The moments in their order, with the task whose process is there then; between the two there is none.
 MOMENTS = {
@@ -86,6 +86,12 @@ class Chain:
         """
         for each in MOMENTS.keys() - {moment, "call" if is_there else moment}:
             self.open(each)
+        try:
+            return self._run(moment, strike, is_there)
+        finally:
+            self.stop()
+
+    def _run(self, moment: str | None, strike: Callable[[], None], is_there: Callable[[], bool] | None) -> Outcome:
         struck, tries, returned, lines = 0.0, {"make": 0, "use": 0}, None, []
         for task_id in tries:
             for number in range(1, TRIES + 1):

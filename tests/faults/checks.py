@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults.cases import Case
+from tests.faults.cases import Case, Told
 from tests.faults.chain import Chain
 from tests.faults.rig import Rig, run_with_fault
 
 
-def check(rig: Rig, case: Case, folder: Path, measured: Callable[..., None]) -> None:
+def check(rig: Rig, case: Case, folder: Path, measured: Callable[[Told, float], None]) -> None:
     """Hit a process, and see that the rules hold all the same."""
+    rig.renew()
     if case.victim == "node":
         rig.add_node()
 
@@ -22,10 +23,7 @@ def check(rig: Rig, case: Case, folder: Path, measured: Callable[..., None]) -> 
         else:
             rig.stop(case.victim, chain, case.stopped_seconds, case.moment)
 
-    try:
-        _, outcome, seconds = run_with_fault(rig, case.way, case.moment, strike, folder, **case.options)
-    finally:
-        rig.renew()
+    outcome, seconds = run_with_fault(rig, case.way, case.moment, strike, folder, **case.options)
     assert outcome.returned == (None if case.error else rig.expected), outcome.log
     assert case.error in outcome.log
     assert re.search(case.log, outcome.log), outcome.log
@@ -33,4 +31,4 @@ def check(rig: Rig, case: Case, folder: Path, measured: Callable[..., None]) -> 
     begun = {task_id: runs for task_id, runs in outcome.runs.items() if case.once or task_id != hit}
     assert begun == ({"make": 1, "use": 0} if case.error else dict.fromkeys(begun, 1)), outcome.log
     assert outcome.runs["make"] >= 1
-    measured(case.fault, case.moment, case.happens, seconds)
+    measured(case.told, seconds)

@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.faults.rig import Rig
-
-# Where `make faults` collects what they have measured.
-RESULTS = "FAULTS_RESULTS"
+from tests.faults.cases import Told
+from tests.faults.rig import RESULTS, Rig
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +20,13 @@ def rig() -> Iterator[Rig]:
 
 
 @pytest.fixture
-def measured(request: pytest.FixtureRequest) -> Callable[[str, str, str, float], None]:
-    """Note a fault, its moment, what happens, and the seconds it cost, for the table of faults."""
+def measured(request: pytest.FixtureRequest) -> Callable[[Told, float], None]:
+    """Note the seconds that a fault has cost for the table of faults."""
 
-    def note(fault: str, moment: str, happens: str, seconds: float) -> None:
+    def note(told: Told, seconds: float) -> None:
         if path := os.environ.get(RESULTS):
-            row = {"fault": fault, "moment": moment, "happens": happens, "seconds": round(seconds, 1)}
+            row = {**told._asdict(), "seconds": round(seconds, 1), "test": request.node.nodeid}
             with open(path, "a") as file:
-                file.write(json.dumps({**row, "test": request.node.nodeid}) + "\n")
+                file.write(json.dumps(row) + "\n")
 
     return note

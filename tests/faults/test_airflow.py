@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.conftest import await_file
+from tests.faults.cases import Told
 from tests.ray_head import RayHead
 from tools.postgres import PostgresServer, missing
 from tools.standalone import StandaloneAirflow
@@ -44,8 +45,11 @@ class Case:
         return f"{self.victim}-{self.signal}-{self.moment}-{self.dag_id}"
 
     @property
-    def text(self) -> str:
-        """The fault in the words of a user."""
+    def told(self) -> Told:
+        return Told(self._fault, self.moment, self.happens)
+
+    @property
+    def _fault(self) -> str:
         waits = "; the task is deferred" if self.dag_id == "triggerer_waits" else ""
         if self.victim == "database":
             return f"All connections of Airflow's database cut{waits}"
@@ -95,12 +99,15 @@ class Surroundings:
         else:
             victims = self.airflow.processes(f"airflow {victim}")
         assert victims, f"There is no {victim}"
-        for each in victims:
-            each.send_signal(signal.SIGSTOP)
-        time.sleep(STOPPED_SECONDS)
-        for each in victims:
-            with suppress(psutil.NoSuchProcess):
-                each.send_signal(signal.SIGCONT)
+        try:
+            for each in victims:
+                with suppress(psutil.NoSuchProcess):
+                    each.send_signal(signal.SIGSTOP)
+            time.sleep(STOPPED_SECONDS)
+        finally:
+            for each in victims:
+                with suppress(psutil.NoSuchProcess):
+                    each.send_signal(signal.SIGCONT)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +173,7 @@ class Run:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in CASES])
 def test_part_of_airflow_that_is_hit_costs_no_work(
-    surroundings: Surroundings, case: Case, tmp_path: Path, measured: Callable[..., None]
+    surroundings: Surroundings, case: Case, tmp_path: Path, measured: Callable[[Told, float], None]
 ) -> None:
     usual = Run(surroundings.airflow, case.dag_id, tmp_path / "without")
     usual.await_wait()
@@ -183,4 +190,4 @@ def test_part_of_airflow_that_is_hit_costs_no_work(
     run.open()
     ended = run.end()
     assert ended == ("success", 1), run.log()
-    measured(case.text, case.moment, case.happens, max(0.0, time.monotonic() - begun - usually))
+    measured(case.told, max(0.0, time.monotonic() - begun - usually))

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.cases import AWAY, Told
 from tests.faults.chain import Chain
-from tests.faults.rig import AWAY
 from tests.faults.task import given_bytes, hashes, made_frame
 from tests.ray_head import ENVIRONMENT
+from tools.ray_cluster import RayHead
 from tools.two_hosts import GATEWAY_PORT, Host, TwoHosts, reason_against
 
 SLOW_MEGABYTES, LOST_PERCENT = 1.0, 5
@@ -53,11 +54,10 @@ class Case:
         return f"{self.link}-{self.fault}{f'-{self.seconds:g}s' if self.seconds else ''}-{self.moment}"
 
     @property
-    def text(self) -> str:
-        """The fault in the words of a user."""
+    def told(self) -> Told:
         ends = "Airflow and the head" if self.link == "airflow" else "the head and a node"
         what = {"cut": f"no packet for {self.seconds:g} s", "slow": "1 MB/s", "lossy": "5 % of all packets lost"}
-        return f"Network between {ends}: {what[self.fault]}"
+        return Told(f"Network between {ends}: {what[self.fault]}", self.moment, self.happens)
 
 
 _GOES_ON = "The task waits, connects again where it must, and goes on; nothing runs twice."
@@ -77,18 +77,12 @@ CASES = [
 class Network:
     """A head with a gateway, a node, and a host of Airflow."""
 
-    def __init__(self, folder: Path) -> None:
-        self.hosts = TwoHosts()
-        self.node_host = self.hosts.add_host()
-        self.head = self.hosts.start_ray({**ENVIRONMENT, **PATIENCE, **START})
-        self.token = secrets.token_hex(16)
+    def __init__(self, hosts: TwoHosts, node_host: Host, head: RayHead, folder: Path) -> None:
+        self.hosts, self.node_host, self.head = hosts, node_host, head
         # The first that connects starts the gateway.
+        self.token = secrets.token_hex(16)
         self._folder = folder
         self._seconds: dict[bool, dict[str, float]] = {}
-
-    def close(self) -> None:
-        self.head.stop()
-        self.hosts.close()
 
     def chain(self, folder: Path, is_on_node: bool) -> Chain:
         place = f"{self.hosts.head.address}:{GATEWAY_PORT}"
@@ -116,8 +110,12 @@ EXPECTED = hashes(made_frame(), given_bytes())
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     if reason := reason_against():
         pytest.skip(f"Hosts cannot be made: {reason}")
-    with closing(Network(tmp_path_factory.mktemp("checkpoints"))) as network:
-        yield network
+    with ExitStack() as stack:
+        hosts = stack.enter_context(closing(TwoHosts()))
+        node_host = hosts.add_host()
+        head = hosts.start_ray({**ENVIRONMENT, **PATIENCE, **START})
+        stack.callback(head.stop)
+        yield Network(hosts, node_host, head, tmp_path_factory.mktemp("checkpoints"))
 
 
 def disturbed(network: Network, case: Case, chain: Chain, other: Host, spares: ExitStack) -> None:
@@ -141,7 +139,7 @@ def disturbed(network: Network, case: Case, chain: Chain, other: Host, spares: E
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in CASES])
 def test_network_that_fails_costs_no_value_and_no_work_that_was_done(
-    network: Network, case: Case, tmp_path: Path, measured: Callable[..., None]
+    network: Network, case: Case, tmp_path: Path, measured: Callable[[Told, float], None]
 ) -> None:
     is_on_node = case.link == "node"
     other = network.node_host if is_on_node else network.hosts.airflow
@@ -150,11 +148,10 @@ def test_network_that_fails_costs_no_value_and_no_work_that_was_done(
             stack.callback(network.head.add_node(2, other.address, other.command(), **AWAY).kill)
         usual = network.seconds_without_fault(case.moment, tmp_path / "without", is_on_node)
         chain = network.chain(tmp_path / "with", is_on_node)
-        stack.callback(chain.stop)
         stack.callback(other.hear)
         outcome = chain.run(case.moment, lambda: disturbed(network, case, chain, other, stack))
         assert outcome.returned == EXPECTED, outcome.log
         assert re.search(case.log, outcome.log), outcome.log
         assert not case.once or outcome.runs == {"make": 1, "use": 1}, outcome.log
         assert chain.left_running() == []
-    measured(case.text, case.moment, case.happens, max(0.0, outcome.ended - outcome.struck - usual))
+    measured(case.told, max(0.0, outcome.ended - outcome.struck - usual))

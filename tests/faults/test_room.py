@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.checkpointing import connection_of
+from tests.faults.cases import Told
 from tests.faults.chain import Chain, Outcome
 from tests.faults.task import given_bytes, hashes, made_frame
 from tests.ray_head import RayHead
@@ -23,6 +24,27 @@ MEGABYTE = 1_000_000
 SMALL_STORE_BYTES = 90 * MEGABYTE
 FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 EXPECTED = hashes(made_frame(), given_bytes())
+
+STORE = Told("Object store full", "before", "Ray spills to disk, and the log says so.")
+SPILLED = Told(
+    "Folder for spilled objects full",
+    "call",
+    "The task fails and says that there is no room; once objects are released, the next one works.",
+)
+CHECKPOINTS = Told(
+    "Disk of the checkpoints full",
+    "checkpoint",
+    "The task fails and says that the storage has no room; nothing half-written counts as a checkpoint.",
+)
+DISK = Told("Disk of the head full", "call", "Work and objects, which are in memory, do not notice.")
+HOSTS = {"airflow": "the Airflow worker", "head": "the head"}
+HOURS = {"forward": 2, "back": -2}
+CLOCKS = {
+    (where, way): Told(f"Clock of {host} set {abs(hours)} hours {way}", "call", "Nothing.")
+    for where, host in HOSTS.items()
+    for way, hours in HOURS.items()
+}
+CASES = [STORE, SPILLED, CHECKPOINTS, DISK, *CLOCKS.values()]
 
 
 @contextmanager
@@ -60,11 +82,8 @@ def chain_on(head: RayHead, folder: Path, environment: dict[str, str] | None = N
 
 def ended(chain: Chain, moment: str | None = None, strike: Callable[[], None] = lambda: None) -> Outcome:
     """Run a chain to its end, and see that nothing of it is left running."""
-    try:
-        outcome = chain.run(moment, strike)
-        assert chain.left_running() == []
-    finally:
-        chain.stop()
+    outcome = chain.run(moment, strike)
+    assert chain.left_running() == []
     return outcome
 
 
@@ -75,7 +94,7 @@ def extra_seconds(outcome: Outcome, chain: Chain, usual: tuple[Chain, Outcome], 
 
 @pytest.mark.only_faults
 @pytest.mark.timeout(900)
-def test_full_object_store_is_spilled_and_told(tmp_path: Path, measured: Callable[..., None]) -> None:
+def test_full_object_store_is_spilled_and_told(tmp_path: Path, measured: Callable[[Told, float], None]) -> None:
     with head_with(SMALL_STORE_BYTES) as head:
         usual = chain_on(head, tmp_path / "without")
         without = ended(usual)
@@ -89,13 +108,13 @@ def test_full_object_store_is_spilled_and_told(tmp_path: Path, measured: Callabl
     assert outcome.runs == {"make": 1, "use": 1}
     assert "object store of the Ray cluster was full" in outcome.log
     cost = extra_seconds(outcome, chain, (usual, without), "before")
-    measured("Object store full", "before", "Ray spills to disk, and the log says so.", cost)
+    measured(STORE, cost)
 
 
 @pytest.mark.only_faults
 @pytest.mark.timeout(900)
 def test_full_folder_of_what_is_spilled_fails_the_task_and_the_next_one_works(
-    tmp_path: Path, measured: Callable[..., None]
+    tmp_path: Path, measured: Callable[[Told, float], None]
 ) -> None:
     with ExitStack() as stack:
         spilled = stack.enter_context(disk(tmp_path / "spilled", 30))
@@ -104,7 +123,6 @@ def test_full_folder_of_what_is_spilled_fails_the_task_and_the_next_one_works(
         kept, outcome = [], None
         for number in range(8):
             chain = chain_on(head, tmp_path / f"chain-{number}")
-            stack.callback(chain.stop)
             outcome = chain.run(None, lambda: None)
             if outcome.returned is None:
                 break
@@ -112,21 +130,20 @@ def test_full_folder_of_what_is_spilled_fails_the_task_and_the_next_one_works(
             kept.append(chain)
         assert outcome is not None
         assert outcome.returned is None
-        assert "full" in outcome.log, outcome.log
+        assert "is full" in outcome.log, outcome.log
         assert chain.left_running() == []
         for each in kept:
             each.left_running()
         begun = time.time()
         assert ended(chain_on(head, tmp_path / "after")).returned == EXPECTED
-    happens = "The task fails and says that there is no room; once objects are released, the next one works."
-    measured("Folder for spilled objects full", "call", happens, time.time() - begun)
+    measured(SPILLED, time.time() - begun)
 
 
 @pytest.mark.faults
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_checkpoint_on_a_full_disk_fails_the_task_and_the_next_one_writes_it(
-    tmp_path: Path, measured: Callable[..., None]
+    tmp_path: Path, measured: Callable[[Told, float], None]
 ) -> None:
     with disk(tmp_path / "checkpoints", 5) as folder, head_with() as head:
         options = {"checkpoint": True, "checkpoint_path": f"file://{folder}"}
@@ -139,14 +156,13 @@ def test_checkpoint_on_a_full_disk_fails_the_task_and_the_next_one_writes_it(
         begun = time.time()
         assert ended(chain_on(head, tmp_path / "room", **options)).returned == EXPECTED
         assert len([*folder.rglob("manifest.json")]) == 2
-    happens = "The task fails and says that the storage has no room; nothing half-written counts as a checkpoint."
-    measured("Disk of the checkpoints full", "checkpoint", happens, time.time() - begun)
+    measured(CHECKPOINTS, time.time() - begun)
 
 
 @pytest.mark.only_faults
 @pytest.mark.timeout(900)
 def test_full_disk_of_the_head_disturbs_no_work_that_needs_none(
-    tmp_path: Path, measured: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, measured: Callable[[Told, float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ExitStack() as stack:
         # Ray's sockets lie there: their path may not be long.
@@ -161,7 +177,7 @@ def test_full_disk_of_the_head_disturbs_no_work_that_needs_none(
     assert outcome.returned == EXPECTED, outcome.log
     assert outcome.runs == {"make": 1, "use": 1}
     cost = extra_seconds(outcome, chain, (usual, without), "call")
-    measured("Disk of the head full", "call", "Work and objects, which are in memory, do not notice.", cost)
+    measured(DISK, cost)
 
 
 def _fill(folder: Path) -> None:
@@ -187,10 +203,10 @@ def _short_folder() -> Iterator[str]:
 @pytest.mark.only_faults
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed, and no namespace has a clock of its own")
-@pytest.mark.parametrize("hours", [2, -2], ids=["forward", "back"])
-@pytest.mark.parametrize("where", ["airflow", "head"])
+@pytest.mark.parametrize("way", HOURS)
+@pytest.mark.parametrize("where", HOSTS)
 def test_clock_that_is_set_disturbs_nothing(
-    where: str, hours: int, tmp_path: Path, measured: Callable[..., None]
+    where: str, way: str, tmp_path: Path, measured: Callable[[Told, float], None]
 ) -> None:
     clock = tmp_path / "clock"
     clock.write_text("+0")
@@ -206,12 +222,11 @@ def test_clock_that_is_set_disturbs_nothing(
         usual = chain_on(head, tmp_path / "without", environment, **options)
         without = ended(usual)
         chain = chain_on(head, tmp_path / "with", environment, **options)
-        outcome = ended(chain, "call", lambda: _set(clock, hours))
+        outcome = ended(chain, "call", lambda: _set(clock, HOURS[way]))
     assert outcome.returned == EXPECTED, outcome.log
     assert outcome.runs == {"make": 1, "use": 1}
-    host = "the head" if where == "head" else "the Airflow worker"
     cost = max(0.0, outcome.ended - outcome.struck - usual.seconds_after(without)["call"])
-    measured(f"Clock of {host} set {abs(hours)} hours {'forward' if hours > 0 else 'back'}", "call", "Nothing.", cost)
+    measured(CLOCKS[where, way], cost)
 
 
 def _set(clock: Path, hours: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.cases import BRIEF, STOPPED, Case, params
+from tests.faults.cases import BRIEF, STOPPED, Case, Told, params
 from tests.faults.checks import check
 from tests.faults.rig import Rig
 
@@ -15,6 +15,6 @@ from tests.faults.rig import Rig
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("case", params([*BRIEF, *STOPPED]))
 def test_process_that_stands_still_costs_no_value_and_no_work_that_was_done(
-    rig: Rig, case: Case, tmp_path: Path, measured: Callable[..., None]
+    rig: Rig, case: Case, tmp_path: Path, measured: Callable[[Told, float], None]
 ) -> None:
     check(rig, case, tmp_path, measured)
