@@ -112,6 +112,18 @@ async def test_one_submission_that_comes_three_times_begins_once(scene):
 
 
 @in_any_order()
+async def test_retry_that_asks_again_goes_on_with_the_work_it_has_attached_to(scene):
+    tries = [{"number": number, "run": "r", "clearings": 0} for number in (1, 2)]
+    await scene.submit(fingerprint="f", task_try=tries[0], holder="first", submission="one")
+    retry = {"fingerprint": "f", "task_try": tries[1], "holder": "second"}
+    await together(
+        scene.owner.attach(NAME, **retry, checkpoint=None, storage=None),
+        *(scene.submit(**retry, submission="two") for _ in range(2)),
+    )
+    assert len(scene.ray.tasks) == 1
+
+
+@in_any_order()
 async def test_later_submission_takes_the_place_of_the_earlier_whole(scene):
     await together(scene.submit(fingerprint="f"), scene.submit(fingerprint="g"), scene.owner.poll(NAME, None, 50.0))
     assert [len(scene.ray.tasks), len(scene.ray.under_way), len(scene.ray.cancelled)] == [2, 1, 1]
