@@ -21,6 +21,7 @@ from tests.cluster.owner.orders import Clock, OrderedLoop, on_clock
 from tests.cluster.owner.steps import (
     KEYS,
     NAMES,
+    Attach,
     End,
     Notice,
     Release,
@@ -132,6 +133,15 @@ class OwnerMachine(RuleBasedStateMachine):
         self._do([Submit(name, fingerprint, ttl=ttl)])
         self._do([Start(name)])
         self._do([End(name, made)])
+
+    @rule(name=names, number=st.integers(2, 3), holder=st.sampled_from(["second", "third"]))
+    def ask_again(self, name: str, number: int, holder: str) -> None:
+        """A retry does so where its connection broke before the answer came."""
+        attempt = name, "f", (number, "one", 0), holder
+        self._do([Submit(name, "f", (1, "one", 0), "first")])
+        self._do([Attach(*attempt)])
+        self._do([Attach(*attempt)])
+        self._do([Submit(*attempt, submission="call")])
 
     @rule(name=names, key=keys, has_checkpoint=st.booleans())
     def lose_and_notice(self, name: str, key: str, has_checkpoint: bool) -> None:
