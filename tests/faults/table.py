@@ -84,10 +84,11 @@ def page_with(text: str, made: str) -> str:
 
 
 def main(path: str) -> None:
-    """Write the table of what a file has, and print it."""
+    """Write the table of what a file has, and print it; where that is nothing, the page stays."""
     lines = Path(path).read_text().splitlines()
     made = table(lines) + _measured_on(sum(map(len, measured(lines).values())))
-    PAGE.write_text(page_with(PAGE.read_text(), made))
+    if lines:
+        PAGE.write_text(page_with(PAGE.read_text(), made))
     print(made)
 
 
