@@ -12,6 +12,18 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.x509.oid import NameOID
 from ray.util import get_node_ip_address
 
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 class Authority:
     """Signs certificates for this machine.
@@ -27,6 +39,9 @@ class Authority:
         self.certificate = folder / f"{name}.crt"
         made = _builder(self._name, self._name, self._key, days=1)
         made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        # From Python 3.13 on, certificates without these are not trusted.
+        made = made.add_extension(_SIGNS_CERTIFICATES, critical=True)
+        made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
         self.certificate.write_bytes(_pem(made.sign(self._key, hashes.SHA256())))
 
     def sign(self, name: str, days: int = 1, host: str = "127.0.0.1", *more: str) -> tuple[Path, Path]:
@@ -42,6 +57,8 @@ class Authority:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         made = _builder(subject, self._name, key, days)
         made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        made = made.add_extension(authority, critical=False)
         files = self._folder / f"{name}.crt", self._folder / f"{name}.key"
         files[0].write_bytes(_pem(made.sign(self._key, hashes.SHA256())))
         encoding = serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL

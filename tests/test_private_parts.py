@@ -492,7 +492,7 @@ PARTS = [
     Part(
         "kubernetes.client.ApiClient.call_api",
         "plain data instead of the client's classes, within a time",
-        has="_preload_content _request_timeout",
+        has="_preload_content _request_timeout _return_http_data_only",
         optional="kubernetes",
     ),
 ]

@@ -106,12 +106,16 @@ class KubernetesApi:
                 header_params=headers,
                 body=body,
                 auth_settings=["BearerToken"],
+                # Releases before 36 return a status and headers too, otherwise.
+                _return_http_data_only=True,
                 _preload_content=False,
                 _request_timeout=self._seconds,
             )
             data: bytes = response.data
         except ApiException as error:
-            raise error_of(error.status or 0, error.body or str(error.reason), self._conn_id) from error
+            # Those releases leave it undecoded.
+            body = error.body.decode(errors="replace") if isinstance(error.body, bytes) else error.body
+            raise error_of(error.status or 0, body or str(error.reason), self._conn_id) from error
         except (HTTPError, OSError) as error:
             raise KubernetesUnreachableError(
                 f"The API server of Kubernetes at {self._client.configuration.host} cannot be reached: {error}"

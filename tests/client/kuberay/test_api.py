@@ -1,12 +1,13 @@
-"""Where there is no package for Kubernetes, or no Kubernetes."""
+"""Kubernetes' API, whichever release of its client is installed, and where there is none of them."""
 
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 
 import pytest
 
-from airflow_ray.client.kuberay.api import open_api
+from airflow_ray.client.kuberay.api import KubernetesApi, open_api, rayclusters
 from airflow_ray.exceptions import RayConfigurationError
 
 
@@ -22,3 +23,13 @@ def test_connection_that_leads_to_no_kubernetes_is_told(monkeypatch, tmp_path):
     monkeypatch.setenv("AIRFLOW_CONN_NOWHERE", '{"conn_type": "kubernetes", "extra": {"in_cluster": true}}')
     with pytest.raises(RayConfigurationError, match="'nowhere' leads to no Kubernetes"):
         open_api("nowhere")
+
+
+def test_answers_and_refusals_are_read(tmp_path):
+    config = pytest.importorskip("kubernetes").config
+    from tests.kubernetes.api_server import ApiServer
+
+    with closing(ApiServer(tmp_path)) as server:
+        api = KubernetesApi(config.new_client_from_config(str(server.kubeconfig())), "kubernetes_default")
+        assert api.get(rayclusters("default"))["items"] == []
+        assert api.get(rayclusters("default", "sales")) is None
