@@ -37,6 +37,7 @@ PARTS = {
         "tests/hooks/test_connection_form.py",
         "tests/cli",
         "tests/test_documents.py",
+        "tests/client/kuberay/test_api.py",
         "tests/cluster/checkpoints",
         "tests/cluster/values",
         "tests/operators/test_python.py::test_decorated_task_may_skip_and_give_up",
@@ -165,19 +166,9 @@ def run_tests(lane: Lane, parts: tuple[str, ...]) -> list[str | int]:
     """Run some parts of the tests in the environment of a lane, and return its row of the table."""
     binaries, report = lane.folder / "bin", lane.folder / "report.xml"
     versions = json.loads(subprocess.check_output([binaries / "python", "-c", VERSIONS]))
-    limit = ["timeout", "--signal=INT", f"--kill-after={GOODBYE_SECONDS}", str(LIMIT_SECONDS)]
-    options = [
-        "-q",
-        "-n",
-        "3",
-        "--dist",
-        "loadfile",
-        "-m",
-        "not slow",
-        "-p",
-        "no:cacheprovider",
-        f"--junitxml={report}",
-    ]
+    # Whoever starts this in the background may have it ignore that signal.
+    limit = f"env --default-signal=INT timeout --signal=INT --kill-after={GOODBYE_SECONDS} {LIMIT_SECONDS}".split()
+    options = ["-m", "not slow", *f"-q -n 3 --dist loadfile -p no:cacheprovider --junitxml={report}".split()]
     environment = {
         **os.environ,
         "AIRFLOW_HOME": str(ROOT / ".airflow" / lane.name),
