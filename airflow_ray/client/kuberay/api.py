@@ -114,8 +114,8 @@ class KubernetesApi:
             data: bytes = response.data
         except ApiException as error:
             # Those releases leave it undecoded.
-            body = error.body.decode(errors="replace") if isinstance(error.body, bytes) else error.body
-            raise error_of(error.status or 0, body or str(error.reason), self._conn_id) from error
+            told = error.body.decode(errors="replace") if isinstance(error.body, bytes) else error.body
+            raise error_of(error.status or 0, told or str(error.reason), self._conn_id) from error
         except (HTTPError, OSError) as error:
             raise KubernetesUnreachableError(
                 f"The API server of Kubernetes at {self._client.configuration.host} cannot be reached: {error}"
