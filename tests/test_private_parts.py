@@ -671,7 +671,11 @@ def is_documented(name: str) -> bool:
     """Whether a name of Airflow or Ray is one that their documents list, or is on something of such a name."""
     namespace = max((each for each in DOCUMENTED if f"{name}.".startswith(f"{each}.")), key=len, default="")
     rest = name.removeprefix(namespace).split(".")[1:]
-    return bool(namespace) and not (rest and isinstance(found(f"{namespace}.{rest[0]}"), types.ModuleType))
+    try:
+        return bool(namespace) and not (rest and isinstance(found(f"{namespace}.{rest[0]}"), types.ModuleType))
+    except LookupError:
+        # It is of other releases.
+        return False
 
 
 def parts_of(name: str, own: Set[str]) -> list[Part] | None:
