@@ -671,8 +671,14 @@ def is_documented(name: str) -> bool:
     """Whether a name of Airflow or Ray is one that their documents list, or is on something of such a name."""
     namespace = max((each for each in DOCUMENTED if f"{name}.".startswith(f"{each}.")), key=len, default="")
     rest = name.removeprefix(namespace).split(".")[1:]
+    if not namespace:
+        return False
     try:
-        return bool(namespace) and not (rest and isinstance(found(f"{namespace}.{rest[0]}"), types.ModuleType))
+        importlib.import_module(namespace)
+        return not rest or not isinstance(found(f"{namespace}.{rest[0]}"), types.ModuleType)
+    except ImportError:
+        # Its library is not installed here.
+        return True
     except LookupError:
         # It is of other releases.
         return False
