@@ -119,7 +119,7 @@ def test_class_of_a_user_with_airflow_s_name_fails_the_task():
     [
         (None, "the cluster does not know it"),
         (State.SUCCEEDED, "the task has no output of that name"),
-        (State.RUNNING, "its task is RUNNING"),
+        (State.FAILED, "its task is FAILED"),
     ],
 )
 def test_object_that_is_not_there_is_named_with_the_task_that_makes_it(state, reason):
@@ -128,6 +128,14 @@ def test_object_that_is_not_there_is_named_with_the_task_that_makes_it(state, re
     assert isinstance(error, exceptions.RayObjectLostError)
     assert f"There is no object {INPUT} in the Ray cluster: {reason}." in str(error)
     assert "'load' with map index 2" in str(error)
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.RUNNING])
+def test_object_of_work_that_goes_on_is_to_be_waited_for(state):
+    told = failure(FailureKind.NO_OBJECT, record_id=INPUT.record_id, key=INPUT.key, state=state.value)
+    error = errors.exception_from(URI, told)
+    assert isinstance(error, exceptions.RayObjectLostError)
+    assert f"The object {INPUT} is not there yet: its task is {state.value}. Wait for it first" in str(error)
 
 
 @pytest.mark.parametrize(("starts", "said"), [({}, False), ({"starts": 3}, True)])
