@@ -3,4 +3,4 @@
 from airflow_ray.cluster.airflow_exceptions import skip
 
 __all__ = ["skip"]
-__version__ = "0.1.0"
+__version__ = "1.0.0rc1"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from airflow_ray.cluster.gateway.files import (
     replace_tokens,
     want_again,
 )
+from airflow_ray.cluster.releases import order_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ LOCK_SECONDS = 0.5
 WAY_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 60.0
 # Of what a gateway needs, the oldest releases.
-OLDEST = {"ray": [2, 56], "pyarrow": [19]}
+OLDEST = {"ray": "2.56", "pyarrow": "19"}
 
 
 def check_requirements() -> None:
@@ -45,10 +45,10 @@ def check_requirements() -> None:
     """
     for package, oldest in OLDEST.items():
         found = version_of(package)
-        if found is None or order_of(found) < oldest:
+        if found is None or order_of(found) < order_of(oldest):
             has = f"{package} {found}" if found else f"no {package}"
             raise GatewayError(
-                f"The gateway needs {package} {'.'.join(map(str, oldest))} or newer on the Ray head, and the Python "
+                f"The gateway needs {package} {oldest} or newer on the Ray head, and the Python "
                 f"there ({sys.executable}) has {has}. Install it in the image or environment of the head",
                 is_of_versions=True,
             )
@@ -60,11 +60,6 @@ def version_of(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def order_of(release: str) -> list[int]:
-    """Return what orders releases."""
-    return [int(number) for number in re.findall(r"\d+", release)] or [0]
 
 
 def pause_after(deaths: int) -> float:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.protocol import MESSAGES_VERSION, OLDEST_MESSAGES_VERSION, OWNER_PREFIX
+from airflow_ray.cluster.releases import order_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -48,7 +48,7 @@ class Elders:
             if greeting is None or not _speaks(greeting):
                 continue
             self._handles.append(handle)
-            own, other = _age(self._greeting), _age(greeting)
+            own, other = order_of(self._greeting["release"]), order_of(greeting["release"])
             # A newer one that is empty makes way: somebody has gone back to an older release.
             ends = await self._ask(handle, "retire", self._greeting["release"] if own > other else None)
             if other > own and not ends:
@@ -148,11 +148,6 @@ async def _answer(ref: Any) -> Any:
 def _speaks(greeting: Greeting) -> bool:
     """Whether two owners have a version of the messages in common."""
     return greeting["messages"] >= OLDEST_MESSAGES_VERSION and greeting["oldest_messages"] <= MESSAGES_VERSION
-
-
-def _age(greeting: Greeting) -> list[int]:
-    """Return what orders releases."""
-    return [int(number) for number in re.findall(r"\d+", greeting["release"])]
 
 
 def other_owners() -> list[Any]:

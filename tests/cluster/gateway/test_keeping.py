@@ -249,8 +249,10 @@ def test_one_that_dies_again_and_again_is_started_after_pauses_that_grow():
         ("0.9.0", "0.10.0", "0.0.0.0", False),
         ("0.1.0", "0.1.0", "0.0.0.0", False),
         ("0.1.0", "0.1.0", None, True),
+        ("1.0.0", "1.0.0rc1", "0.0.0.0", True),
+        ("1.0.0rc1", "1.0.0", "0.0.0.0", False),
     ],
-    ids=["newer", "older", "same", "same with a port"],
+    ids=["newer", "older", "same", "same with a port", "release after its candidate", "candidate"],
 )
 def test_which_of_two_is_the_one(release, running, host, takes):
     wanted = GatewaySettings("/folder", "0.0.0.0", 8815)

@@ -13,15 +13,16 @@ ATTEMPT = {"fingerprint": "f", "holder": "h", "checkpoint": None, "storage": Non
 class FakeElder:
     """Answers as the actor of an owner does, and notes with what it was attached to."""
 
-    def __init__(self, messages: int) -> None:
+    def __init__(self, messages: int, release: str = "0.1") -> None:
         self._answers = {
-            "greet": {"release": "0.1", "build": "old", "messages": messages, "oldest_messages": messages},
+            "greet": {"release": release, "build": "old", "messages": messages, "oldest_messages": messages},
             "retire": False,
             "describe": {},
             "attach": {"attached": "RUNNING"},
             "release": [],
         }
         self.attached: list[dict] = []
+        self.retired_for: str | None = None
 
     def __getattr__(self, method: str):
         answer = self._answers[method]
@@ -31,6 +32,8 @@ class FakeElder:
             async def remote(*args, **kwargs):
                 if method == "attach":
                     self.attached.append(kwargs)
+                if method == "retire":
+                    self.retired_for = args[0]
                 return answer
 
         return Method
@@ -54,5 +57,17 @@ def test_older_owner_is_asked_in_words_that_it_knows(messages, number, expected)
         task_try = {"number": number, "run": "r", "clearings": 0}
         answer = await elders.attach("d/r/t/-1", {**ATTEMPT, "task_try": task_try})
         assert (answer, elder.attached) == ({"attached": "RUNNING"}, [expected])
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("release", "elder", "newer"), [("1.0.0", "1.0.0rc1", "1.0.0"), ("1.0.0rc1", "1.0.0", None), ("1.0", "1.0", None)]
+)
+def test_only_the_owner_of_a_newer_release_asks_the_other_to_retire(release, elder, newer):
+    async def test() -> None:
+        other = FakeElder(7, elder)
+        await Elders({"release": release, "build": "new", "messages": 7, "oldest_messages": 5}, lambda: [other]).meet()
+        assert other.retired_for == newer
 
     run(test())
