@@ -6,7 +6,8 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 FAULTS_RESULTS := $(CURDIR)/build/faults.jsonl
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
-.PHONY: demo demo-higgs demo-recovery demo-tune test test-all matrix faults lint bench bench-quick airflow
+.PHONY: demo demo-higgs demo-recovery demo-tune test test-all matrix faults lint bench bench-quick airflow \
+    constraints dist
 
 demo: .venv/installed
 	$(BIN)/python -m tools.demo
@@ -58,6 +59,24 @@ bench-quick: .venv/installed
 
 airflow: .venv/installed
 	$(BIN)/python -m tools.serve
+
+# Sdist and wheel in dist/, looked at, installed into an environment of their own, and README's first DAG run there.
+# Airflow's own constraints are in its repository: make dist AIRFLOW_CONSTRAINTS=https://….txt installs with those.
+AIRFLOW_CONSTRAINTS ?= constraints.txt
+dist: .venv/installed
+	$(BIN)/python -m tools.dist $(AIRFLOW_CONSTRAINTS)
+
+# Pins what setup.cfg asks for and no pin is there for; the pins that are there stay as far as they can. To renew all of
+# constraints.txt: make constraints RENEW=--upgrade; one of them: make constraints RENEW='--upgrade-package polars'.
+# Those of constraints-oldest.txt are of the time of the oldest Airflow: without them pip takes releases of other packages
+# that this Airflow does not know. Its oldest Airflow, Ray and pyarrow are written by hand, as setup.cfg says.
+PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate setup.cfg
+EXTRAS_OF_OLDEST := xgboost modin train tune optuna test
+OLDEST := apache-airflow|apache-airflow-providers-common-compat|pyarrow|ray
+constraints: .venv/installed
+	$(PIN) --all-extras $(RENEW) --output-file constraints.txt
+	grep -E '^($(OLDEST))==' constraints-oldest.txt > .venv/oldest.txt
+	$(PIN) --constraints .venv/oldest.txt $(EXTRAS_OF_OLDEST:%=--extra %) --output-file constraints-oldest.txt
 
 # pip compiles bytecode as it installs: without it every Ray process starts several times slower.
 .venv/installed: setup.cfg constraints.txt
