@@ -10,22 +10,31 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import (
-    AirflowException,
-    AirflowFailException,
-    AirflowNotFoundException,
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    AirflowTaskTimeout,
-    BaseHook,
-    BaseOperator,
-    BaseOperatorLink,
-    BaseSensorOperator,
-    DecoratedOperator,
-    conf,
-    task_decorator_factory,
-)
-from airflow.sdk.bases.xcom import BaseXCom
+try:
+    from airflow.providers.common.compat.sdk import (
+        AirflowException,
+        AirflowFailException,
+        AirflowNotFoundException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+        AirflowTaskTimeout,
+        BaseHook,
+        BaseOperator,
+        BaseOperatorLink,
+        BaseSensorOperator,
+        DecoratedOperator,
+        conf,
+        task_decorator_factory,
+    )
+    from airflow.sdk.bases.xcom import BaseXCom
+except ImportError as error:
+    from airflow import __version__ as _airflow_version
+
+    raise ImportError(
+        "airflow-ray needs Apache Airflow 3.1.1 or newer, with apache-airflow-providers-common-compat 1.12 or newer; this "
+        f"is Airflow {_airflow_version}. Upgrade Airflow, or uninstall airflow-ray; 'pip check' names what does not fit "
+        f"together. Missing: {error}"
+    ) from error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
