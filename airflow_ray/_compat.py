@@ -31,9 +31,9 @@ except ImportError as error:
     from airflow import __version__ as _airflow_version
 
     raise ImportError(
-        "airflow-ray needs Apache Airflow 3.1.1 or newer, with apache-airflow-providers-common-compat 1.12 or newer; this "
-        f"is Airflow {_airflow_version}. Upgrade Airflow, or uninstall airflow-ray; 'pip check' names what does not fit "
-        f"together. Missing: {error}"
+        f"This is Airflow {_airflow_version}; airflow-ray needs Apache Airflow 3.1.1 or newer, with "
+        "apache-airflow-providers-common-compat 1.12 or newer. Upgrade Airflow, or uninstall airflow-ray; 'pip check' "
+        f"names what does not fit together. Missing: {error}"
     ) from error
 
 if TYPE_CHECKING:

@@ -100,7 +100,7 @@ def check_extras(wheel: Path, python: str) -> None:
     """
     print(f"Resolving all extras for Python {python}.")
     wanted = f"airflow-ray[{','.join(extras())}] @ {wheel.as_uri()}"
-    command = [uv(), "pip", "compile", "--quiet", "--no-header", "--python-version", python, "--python-platform", "linux"]
+    command = [uv(), "pip", "compile", "--quiet", "--python-version", python, "--python-platform", "linux"]
     command += ["--constraints", str(ROOT / "constraints.txt"), "-"]
     if subprocess.run(command, input=wanted, stdout=subprocess.DEVNULL, text=True, check=False).returncode:
         raise SystemExit(f"The extras cannot be installed with Python {python}")
