@@ -154,7 +154,7 @@ def get_provider_info() -> dict[str, Any]:
                             "Whether Airflow's UI has the Ray page: in its navigation, on each DAG run and on each "
                             "task instance. Read when Airflow starts."
                         ),
-                        "version_added": "0.1.0",
+                        "version_added": "1.0.0",
                         "type": "boolean",
                         "example": None,
                         "default": "True",
@@ -223,7 +223,7 @@ def get_provider_info() -> dict[str, Any]:
                             "Seconds after their last use in which objects are released, unless a connection says; "
                             "kept if empty."
                         ),
-                        "version_added": "0.1.0",
+                        "version_added": "1.0.0",
                         "type": "float",
                         "example": "86400",
                         "default": "",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import pickle
 import re
+import runpy
 import subprocess
 import sys
 import sysconfig
@@ -19,6 +21,7 @@ from airflow_ray.operators.python import RayPythonOperator
 from airflow_ray.provider_info import get_provider_info
 
 PACKAGE = Path(airflow_ray.__file__).parent
+ROOT = PACKAGE.parent
 
 
 def output_of(script: str, *command: str) -> str:
@@ -64,6 +67,63 @@ def test_exceptions_survive_pickling():
     for cls in classes:
         error = cls("a", "b", "c") if cls is exceptions.RayTaskFailedError else cls("a")
         assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_version_is_that_of_the_newest_release_in_the_changelog():
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    releases = re.findall(r"^## \[(.*)\] - \d{4}-\d\d-\d\d$", changelog, re.MULTILINE)
+    assert releases[0] == airflow_ray.__version__
+    assert re.findall(r"^## (.*)$", changelog, re.MULTILINE)[0] == "[Unreleased]"
+
+
+def test_changelog_is_grouped_and_its_lines_are_short():
+    lines = (ROOT / "CHANGELOG.md").read_text().splitlines()
+    groups = {line for line in lines if line.startswith("### ")}
+    assert groups <= {f"### {name}" for name in ("Added", "Changed", "Deprecated", "Fixed", "Removed", "Security")}
+    assert [line for line in lines if len(line) > 120] == []
+
+
+def test_environment_of_developers_has_all_extras():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    installed = re.search(r"constraints\.txt -e '\.\[(.*)\]'", (ROOT / "Makefile").read_text())[1]
+    assert sorted(installed.split(",")) == sorted(config["options.extras_require"])
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", ".github/pull_request_template.md"])
+def test_commands_of_make_that_are_shown_are_there(name):
+    shown = set(re.findall(r"(?:`|^    )make ([a-z-]+)", (ROOT / name).read_text(), re.MULTILINE))
+    there = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert shown - set(there) == set()
+
+
+def test_links_on_pypi_lead_to_the_files_of_the_release():
+    made = runpy.run_path(str(ROOT / "setup.py"))["long_description"]("https://example.com/team/project", "1.2.3")
+    links = re.findall(r"\]\(([^)]+)\)", made)
+    assert [link for link in links if not link.startswith("https://")] == []
+    assert "(https://example.com/team/project/blob/v1.2.3/docs/connection.md)" in made
+    assert "](https://example.com/team/project/raw/v1.2.3/benchmarks/results/handover.png)" in made
+    assert "[Ray](https://ray.io)" in made
+
+
+def test_without_an_address_of_the_repository_pypi_shows_no_link_that_leads_nowhere():
+    made = runpy.run_path(str(ROOT / "setup.py"))["long_description"](None, "1.2.3")
+    assert [link for link in re.findall(r"\]\(([^)]+)\)", made) if not link.startswith("https://")] == []
+    assert "- Checkpoints: lose a node" in made
+
+
+def test_setup_reads_the_version_without_the_package():
+    assert runpy.run_path(str(ROOT / "setup.py"))["version"]() == airflow_ray.__version__
+
+
+@pytest.mark.parametrize("name", ["hooks.ray", "operators.python", "decorators", "sensors.object"])
+def test_with_airflow_2_an_import_says_what_is_missing(name, tmp_path):
+    (tmp_path / "airflow").mkdir()
+    (tmp_path / "airflow" / "__init__.py").write_text("__version__ = '2.11.2'")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [sys.executable, "-c", f"import airflow_ray.{name}"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd="/")
+    assert "This is Airflow 2.11.2; airflow-ray needs Apache Airflow 3.1.1 or newer" in ended.stderr.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
