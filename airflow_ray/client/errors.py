@@ -113,8 +113,8 @@ def _callable(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
 def _no_object(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
     if error["state"] is not None and not State(error["state"]).is_final:
         return exceptions.RayObjectLostError(
-            f"The object {input_of(uri, error)} is not there yet: its task is {error['state']}. Wait for it first, with "
-            "RayObjectSensor in a DAG or RayHook.wait elsewhere."
+            f"The object {input_of(uri, error)} is not there yet: its task is {error['state']}. Wait for it first, "
+            "with RayObjectSensor in a DAG or RayHook.wait elsewhere."
         )
     reason = {None: _NOT_KNOWN, State.SUCCEEDED.value: "the task has no output of that name"}.get(
         error["state"], f"its task is {error['state']}"
