@@ -153,6 +153,7 @@ PARTS = [
     Part("airflow.utils.log.log_reader.TaskLogReader", "the last lines", has="read_log_chunks"),
     Part("airflow.utils.session.create_session", "a session of Airflow's database"),
     Part("airflow.utils.state.State", "which states end a run", has="unfinished_dr_states"),
+    Part("airflow.__version__", "the text for an Airflow that is too old says which one it is"),
     # Airflow: its commands.
     Part(
         "airflow.cli.cli_config",
