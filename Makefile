@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 FAULTS_RESULTS := $(CURDIR)/build/faults.jsonl
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
-.PHONY: demo demo-higgs demo-recovery demo-tune test test-all matrix faults lint bench bench-quick airflow \
+.PHONY: demo demo-higgs demo-recovery demo-tune test test-all matrix faults lint docs bench bench-quick airflow \
     constraints dist
 
 demo: .venv/installed
@@ -35,7 +35,7 @@ matrix: .venv/installed
 	$(BIN)/python -m tools.matrix $(LANES)
 
 # Each fault at each moment, and what is tried at random with other examples each time; SEED=… takes those of an earlier
-# run. What a fault costs goes into docs/reliability.md.
+# run. What a fault costs goes into docs/explain/reliability.md.
 SEED ?= $(shell date +%s)
 faults: .venv/installed
 	@echo "The seed of this run: make faults SEED=$(SEED)"
@@ -49,6 +49,11 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Warnings are errors; so is a link that leads nowhere on the site, a word that no list has, and what tools/prose.py refuses.
+docs: .venv-docs/installed
+	.venv-docs/bin/python -m tools.prose
+	.venv-docs/bin/python -m sphinx -b html -q -W --keep-going docs docs/_build/html
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks
@@ -82,4 +87,11 @@ constraints: .venv/installed
 .venv/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --compile -c constraints.txt -e '.[xgboost,modin,train,tune,optuna,serve,kuberay,openlineage,test,dev]'
+	touch $@
+
+# The site shows the package, Airflow's classes too, so what .venv has is found there as well. Python 3.11 at least.
+.venv-docs/installed: .venv/installed constraints-docs.txt
+	$(PYTHON) -m venv .venv-docs
+	realpath .venv/lib/python3.*/site-packages > "$$(realpath .venv-docs/lib/python3.*/site-packages)/besides.pth"
+	.venv-docs/bin/python -m pip install --quiet -c constraints-docs.txt -e '.[docs]'
 	touch $@

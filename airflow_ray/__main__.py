@@ -16,11 +16,16 @@ def main(arguments: list[str] | None = None) -> None:
 
     :param arguments: those of the command line if None.
     """
+    args = parser_of_commands().parse_args(arguments)
+    args.func(args)
+
+
+def parser_of_commands() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     (group,) = get_cli_commands()
     parser = argparse.ArgumentParser(prog="python -m airflow_ray", description=group.help)
     _add(group, parser)
-    args = parser.parse_args(arguments)
-    args.func(args)
+    return parser
 
 
 def _add(group: GroupCommand, parser: argparse.ArgumentParser) -> None:

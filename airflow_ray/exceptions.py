@@ -6,7 +6,10 @@ from airflow_ray._compat import AirflowException
 
 
 class AirflowRayError(AirflowException):
-    """Base of all errors of this package."""
+    """Base of all errors of this package.
+
+    Each has an entry under the name of its class in ``docs/operate/errors.md``: its texts, what to check, what to do.
+    """
 
 
 class RayConfigurationError(AirflowRayError, ValueError):
@@ -158,7 +161,7 @@ class RayClusterError(AirflowRayError):
 
 
 class RayClusterManifestError(RayClusterError, RayConfigurationError):
-    """What was given as the manifest of a Ray cluster is none, or Kubernetes or KubeRay refuses it."""
+    """What was given is not the manifest of a Ray cluster, or Kubernetes or KubeRay refuses it."""
 
 
 class RayClusterPermissionError(RayClusterError):

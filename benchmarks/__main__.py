@@ -44,7 +44,7 @@ def main(quick: bool, chosen: list[str]) -> None:
     missed = [result for result in results if result.met is False]
     print(f"\n{len(results)} figures in {time.monotonic() - started:.0f} s; {len(missed)} targets missed")
     if missed:
-        print("docs/performance.md tells why.")
+        print("docs/explain/performance.md tells why.")
     if not quick and not chosen:
         draw([_plain(each) for each in results])
 

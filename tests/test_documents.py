@@ -31,7 +31,16 @@ from tests.conftest import new_uri
 from tests.ray_head import RayHead
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+
+
+def is_made(page: Path) -> bool:
+    """Return whether a page is made from an example, or from a file at the top, when the site is built."""
+    return (page.parent.name == "examples" and page.stem != "index") or "```{include} ../../" in page.read_text()
+
+
+AT_TOP = [ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md") if (ROOT / name).exists()]
+PAGES = [*AT_TOP, *sorted(page for page in DOCS.rglob("*.md") if not is_made(page))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCKS = {page: BLOCK.findall(page.read_text()) for page in PAGES if "```python" in page.read_text()}
 # What a page takes for granted, for blocks that are no whole file.
@@ -51,7 +60,9 @@ IMPORTS = (
 
 
 def pages(*names: str) -> list[pytest.param]:
-    return [pytest.param(page, id=page.name) for page in BLOCKS if (page.name in names) == bool(names)]
+    return [
+        pytest.param(page, id=str(page.relative_to(ROOT))) for page in BLOCKS if (page.name in names) == bool(names)
+    ]
 
 
 @pytest.mark.parametrize("page", pages())
@@ -60,7 +71,7 @@ def test_blocks_are_python(page):
         ast.parse(block)
 
 
-@pytest.mark.parametrize("page", [page for page in pages() if page.id != "hook.md"])
+@pytest.mark.parametrize("page", [page for page in pages() if not page.id.endswith("/hook.md")])
 def test_blocks_make_dags(page, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     monkeypatch.delitem(sys.modules, "higgs_steps", raising=False)
@@ -90,14 +101,34 @@ def test_each_example_is_named_on_a_page():
 def test_links_lead_to_files_that_are_there():
     links = [(page, link) for page in PAGES for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())]
     local = [(page, link) for page, link in links if "://" not in link]
-    assert [f"{page.name}: {link}" for page, link in local if not (page.parent / link).exists()] == []
+    assert [f"{page.relative_to(ROOT)}: {link}" for page, link in local if not (page.parent / link).exists()] == []
+
+
+def test_figures_of_the_readme_are_those_that_were_measured():
+    measured = {each["name"]: each["value"] for each in json.loads((ROOT / "benchmarks" / "results.json").read_text())}
+    rows = {
+        "both functions in one Ray driver: the limit": "limit: one Ray driver",
+        "airflow-ray": "ours",
+        "`ray.get` and `ray.put` in the Airflow task": "ray.get + ray.put",
+        "pickle to S3 and back": "pickle to S3",
+        "Airflow's object storage XCom backend on S3": "XCom on S3",
+    }
+    values = [f"{size} MB of floats" for size in ("6.4", "64", "640")] + ["a mixed table of 149 MB"]
+    page = (ROOT / "README.md").read_text()
+    for row, name in rows.items():
+        (line,) = re.findall(rf"^\| {re.escape(row)} \| (.*) \|$", page, re.MULTILINE)
+        for value, shown in zip(values, line.split(" | "), strict=True):
+            named = f"hand-over of {value}, {name}"
+            figure = measured.get(named, measured.get(f"{named}, one run"))
+            amount, unit = shown.split()
+            assert float(amount) * {"ms": 1, "s": 1000}[unit] == pytest.approx(figure, rel=0.05), named
 
 
 @pytest.mark.slow
 def test_hook_page_prints_what_it_says(head: RayHead, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("AIRFLOW_CONN_RAY_DEFAULT", head.client_uri)
     path = tmp_path / "hook.py"
-    path.write_text(BLOCKS[ROOT / "docs" / "hook.md"][0])
+    path.write_text(BLOCKS[DOCS / "how_to" / "hook.md"][0])
     runpy.run_path(str(path))
     assert capsys.readouterr().out.splitlines()[-1] == "[1, 2, 3]"
 
@@ -128,7 +159,7 @@ def test_samples_of_commands_are_what_they_print(head: RayHead, tmp_path, monkey
 
 def samples() -> list[tuple[str, str]]:
     """Return the commands of the page of the command line, each with what it prints there."""
-    page = (ROOT / "docs" / "command_line.md").read_text()
+    page = (DOCS / "reference" / "command_line.md").read_text()
     found = re.findall(r"^    \$ airflow ray (.*)\n((?:(?:    .*)?\n)*)", page, re.MULTILINE)
     return [(command, textwrap.dedent(output)) for command, output in found]
 
@@ -165,8 +196,8 @@ def without_what_varies(text: str) -> list[str]:
 
 @pytest.mark.slow
 def test_sample_of_a_log_is_what_a_task_shows(head: RayHead, caplog):
-    page = (ROOT / "docs" / "tasks.md").read_text()
-    (block,) = (each for each in BLOCKS[ROOT / "docs" / "tasks.md"] if "class Trainer" in each)
+    page = (DOCS / "how_to" / "tasks.md").read_text()
+    (block,) = (each for each in BLOCKS[DOCS / "how_to" / "tasks.md"] if "class Trainer" in each)
     sample = re.search(r"```text\n(.*?)```", page, re.DOTALL)
     made: dict[str, Any] = {"__name__": "sample"}
     exec(block.replace("@ray_task\n", ""), made)
@@ -192,7 +223,7 @@ def without_what_differs(log: str) -> str:
 
 def test_sample_of_the_doctor_is_what_it_says(head: RayHead, tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_RAY_DEFAULT", connection_of(head, "gateway", checkpoint_path=f"file://{tmp_path}"))
-    page = (ROOT / "docs" / "command_line.md").read_text()
+    page = (DOCS / "reference" / "command_line.md").read_text()
     sample = re.search(r"\$ airflow ray doctor\n(.*?)\n\n", page, re.DOTALL)
     shown = [line.strip() for line in sample[1].splitlines()]
     said = [f"{each.outcome:8} {each.name:16} {each.text}" for each in diagnose("ray_default")]

@@ -124,7 +124,7 @@ def _no_object(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
 
 def _unknown(uri: ObjectURI, error: dict[str, Any]) -> AirflowException:
     return exceptions.AirflowRayError(
-        f"The Ray cluster reports of {uri} what this release of airflow-ray has no words for: {error['kind']}, "
+        f"The Ray cluster reports an error of {uri} that this release of airflow-ray does not know: {error['kind']}, "
         f"{error.get('type')}: {error.get('message')}. Upgrade airflow-ray on this Airflow worker."
     )
 

@@ -39,4 +39,4 @@ def unpacked(data: Any) -> Any:
 
 
 def _refuse(code: int, data: bytes) -> Any:
-    raise ValueError(f"extension {code} of MessagePack is no plain data")
+    raise ValueError(f"extension {code} of MessagePack is not plain data")

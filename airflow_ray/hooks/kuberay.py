@@ -70,7 +70,7 @@ class KubeRayHook(BaseHook):
         :param manifest: a RayCluster with a name, as a mapping or as YAML text.
         :param dag_id: for whose DAG it is. So are ``run_id``, None for several runs, and ``task_id``.
         :raises RayClusterForeignError: a cluster of that name is there, which somebody else has made.
-        :raises RayClusterManifestError: the manifest is none, or Kubernetes refuses it.
+        :raises RayClusterManifestError: it is not a manifest, or Kubernetes refuses it.
         :raises RayClusterError: Kubernetes refuses; the subclass and the text say why.
         """
         from airflow_ray.client.kuberay.completion import named

@@ -79,7 +79,7 @@ class RaySubmitJobOperator(RayOperator):
         **kwargs: Any,
     ) -> None:
         if wrong := [name for name in _NOT_OF_JOBS if name in kwargs]:
-            raise RayConfigurationError(f"A job has no {', '.join(wrong)}: that is of callables")
+            raise RayConfigurationError(f"A job takes no {', '.join(wrong)}: only tasks with a callable do")
         super().__init__(num_cpus=num_cpus, **kwargs)
         if result is not None:
             check_result(result, self.checkpoint)

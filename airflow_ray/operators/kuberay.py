@@ -58,7 +58,7 @@ class CreateRayClusterOperator(RayClusterOperator):
     :param labels: further labels of the cluster, such as ``kueue.x-k8s.io/queue-name`` (templated).
     :param kwargs: arguments of :class:`~airflow_ray.operators.kuberay_arguments.RayClusterOperator`: connections, name
         and namespace of the cluster, waiting.
-    :raises RayClusterManifestError: the manifest is none, or Kubernetes or KubeRay refuses it.
+    :raises RayClusterManifestError: it is not a manifest, or Kubernetes or KubeRay refuses it.
     :raises RayClusterError: the cluster cannot run work; the subclass and the text say why.
 
     >>> cluster = CreateRayClusterOperator(task_id="cluster", manifest="ray_cluster.yaml").as_setup()

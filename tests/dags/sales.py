@@ -1,4 +1,4 @@
-"""The tasks whose objects docs/command_line.md shows."""
+"""The tasks whose objects docs/reference/command_line.md shows."""
 
 import time
 

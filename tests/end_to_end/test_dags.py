@@ -47,8 +47,8 @@ def airflow(folder: Path, cluster: RayHead) -> Iterator[StandaloneAirflow]:
     shutil.copytree(ROOT / "tests" / "dags", dags)
     shutil.copytree(ROOT / "examples", dags, dirs_exist_ok=True)
     (dags / "of_readme.py").write_text(first_python_block(ROOT / "README.md"))
-    for page in ("waiting", "tuning", "data"):
-        (dags / f"of_{page}.py").write_text(first_python_block(ROOT / "docs" / f"{page}.md"))
+    for page in ("how_to/waiting", "tutorials/tuning", "tutorials/data"):
+        (dags / f"of_{Path(page).name}.py").write_text(first_python_block(ROOT / "docs" / f"{page}.md"))
     environment = {
         "AIRFLOW_CONN_RAY_DEFAULT": cluster.gateway_uri,
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
@@ -154,7 +154,7 @@ def test_table_goes_from_a_plain_task_to_ray_and_back(seen, kind):
 
 @pytest.mark.slow
 def test_example_of_the_hooks_page_runs(airflow):
-    script = first_python_block(ROOT / "docs" / "hook.md")
+    script = first_python_block(ROOT / "docs" / "how_to" / "hook.md")
     command = [sys.executable, "-c", script]
     finished = subprocess.run(command, env=airflow.environment, capture_output=True, text=True, timeout=120, check=True)
     assert finished.stdout.splitlines()[-1] == "[1, 2, 3]"
@@ -162,7 +162,7 @@ def test_example_of_the_hooks_page_runs(airflow):
 
 @pytest.mark.slow
 def test_example_of_the_checkpoints_page_runs(airflow):
-    page = (ROOT / "docs" / "checkpoints.md").read_text()
+    page = (ROOT / "docs" / "tutorials" / "checkpoints.md").read_text()
     script = page.split("```python\n")[2].partition("```")[0]
     command = [sys.executable, "-c", script]
     finished = subprocess.run(command, env=airflow.environment, capture_output=True, text=True, timeout=120, check=True)

@@ -1,4 +1,4 @@
-"""Writes into docs/reliability.md what the tests of faults have measured.
+"""Writes into docs/explain/reliability.md what the tests of faults have measured.
 
 Run as ``python -m tests.faults.table FILE``: each line of the file is a JSON object that one test has noted. It prints
 the table as well.
@@ -19,7 +19,7 @@ from typing import NamedTuple
 from tests.faults import cases, test_airflow, test_killed, test_links, test_room, test_stopped
 from tests.faults.cases import Told
 
-PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+PAGE = Path(__file__).parents[2] / "docs" / "explain" / "reliability.md"
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 HEADING = "| Fault | When | What happens | Cost | Test |\n|---|---|---|---|---|\n"
 MOMENTS = {

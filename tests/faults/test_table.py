@@ -1,4 +1,4 @@
-"""The table of faults in docs/reliability.md."""
+"""The table of faults in docs/explain/reliability.md."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def names(datasets: list[Any]) -> list[tuple[str, str]]:
 
 
 def test_page_shows_the_event_as_it_is():
-    page = (Path(__file__).parents[2] / "docs" / "lineage.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "how_to" / "lineage.md").read_text()
     sample = json.loads(re.search(r"^```json\n(.*?)^```", page, re.MULTILINE | re.DOTALL).group(1))
     task = operator()
     task._ended = MADE, RECORD

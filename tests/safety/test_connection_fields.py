@@ -31,7 +31,7 @@ def text_of_refusal(**extra):
 
 def test_pipe_is_no_certificate_and_nobody_waits_for_it(tmp_path):
     os.mkfifo(tmp_path / "ca.pem")
-    assert "it is no regular file" in text_of_refusal(tls_ca_cert=str(tmp_path / "ca.pem"))
+    assert "it is not a regular file" in text_of_refusal(tls_ca_cert=str(tmp_path / "ca.pem"))
 
 
 def test_folder_is_no_certificate(tmp_path):

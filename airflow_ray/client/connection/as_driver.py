@@ -149,7 +149,7 @@ class _Driver:
             raise RayConnectionError(only_one)
         raise RayConnectionError(
             f"{only_one}. No connection is open, but values that were read there without a copy are still in use: "
-            "copy what you need of them and delete them before, or use mode client for one of both"
+            "copy what you need of them and delete them first, or use mode client for one of the two"
         )
 
     def _end(self) -> None:

@@ -83,7 +83,7 @@ class Dashboard:
         except (ValueError, TypeError):
             is_ray = False
         if not is_ray:
-            raise RayConnectionError(f"What answers at {self.url} is no Ray dashboard: {told(response)}")
+            raise RayConnectionError(f"What answers at {self.url} is not a Ray dashboard: {told(response)}")
 
     def upload(self, package: bytes) -> str:
         """Send a zip file unless it is there, and return by what address jobs name it as their working directory."""

@@ -38,7 +38,7 @@ def headers(value: Any) -> dict[str, str]:
             value = None
     if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
         # They may be secrets.
-        raise wrong("dashboard_headers must be a JSON object of texts, and is none")
+        raise wrong("dashboard_headers must be a JSON object whose values are texts")
     return value
 
 
@@ -59,7 +59,7 @@ def runtime_env(value: Any) -> Any:
             value = None
     if not isinstance(value, dict):
         # It may hold secrets.
-        raise wrong("runtime_env must be a JSON object, and is none")
+        raise wrong("runtime_env must be a JSON object")
     return value
 
 

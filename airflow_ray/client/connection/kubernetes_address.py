@@ -103,7 +103,7 @@ class KubernetesLookup:
         try:
             yield
         except (RayClusterPermissionError, KubeRayMissingError) as error:
-            raise RayConfigurationError(f"The address of the {where} is not to be had. {error}") from error
+            raise RayConfigurationError(f"The address of the {where} cannot be found out. {error}") from error
         except RayClusterError as error:
             raise RayConnectionError(
                 f"Kubernetes, which the connection {self._conn_id!r} leads to, does not tell the address of the "

@@ -27,8 +27,8 @@ def state_folder() -> Path:
     # In a folder where all may write, nobody else can replace what belongs to this user from here on.
     if not is_own_folder(folder):
         raise RayConnectionError(
-            f"{folder} is a link, no folder, or belongs to another user: set [airflow_ray] local_head_dir to a folder "
-            "of your own"
+            f"{folder} is a link, is not a folder, or belongs to another user: set [airflow_ray] local_head_dir to a "
+            "folder of your own"
         )
     folder.chmod(0o700)
     return folder

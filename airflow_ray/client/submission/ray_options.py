@@ -99,7 +99,7 @@ def _conditions(expressions: Any, where: str) -> dict[str, Any]:
 
 def _placement_group(_strategy: Any, where: str) -> dict[str, Any]:
     raise RayConfigurationError(
-        f"{where} names a placement group, whose handle is of use in the process that made it alone. Make the "
+        f"{where} names a placement group, whose handle works only in the process that made it. Make the "
         "placement group inside the callable, and start there what is to run in it."
     )
 

@@ -74,7 +74,7 @@ def mapping(field: str, value: Any) -> dict[str, Any]:
     if not isinstance(parsed, Mapping):
         kind = f"a {type(value).__name__}"
         raise RayConfigurationError(
-            f"{field} must be a mapping, got {'a text that is none' if isinstance(value, str) else kind}"
+            f"{field} must be a mapping, got {'a text that does not hold one' if isinstance(value, str) else kind}"
         )
     return dict(parsed)
 

@@ -14,7 +14,9 @@ def check_result(result: str, checkpoint: bool | str) -> None:
         raise RayConfigurationError(f"result must be 'ref' or 'value', got {result!r}")
     check_checkpoint(checkpoint)
     if checkpoint and result == "value":
-        raise RayConfigurationError("checkpoint is for an object in the cluster; with result='value' there is none")
+        raise RayConfigurationError(
+            "checkpoint is for an object in the cluster, and result='value' leaves no object there"
+        )
 
 
 def check_checkpoint(checkpoint: bool | str) -> None:

@@ -62,8 +62,8 @@ def runtime_env_of(value: Any, name: str) -> dict[str, Any]:
     conda = str(runtime_env.get("conda"))
     if conda.endswith((".yaml", ".yml")) and not Path(conda).is_absolute():
         raise RayConfigurationError(
-            f"{name}['conda'] is the file {runtime_env['conda']!r}, which the cluster has not got: give what it says, "
-            "as a mapping"
+            f"{name}['conda'] is the file {runtime_env['conda']!r}, which the cluster does not have: give what it "
+            "says, as a mapping"
         )
     return runtime_env
 

@@ -48,7 +48,7 @@ def read(path: str, limit: int) -> tuple[bytes | None, int]:
     with open(os.open(path, _FILE), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(f"{path} is no regular file")
+            raise OSError(f"{path} is not a regular file")
         if status.st_size > limit:
             return None, status.st_size
         content = file.read(limit)

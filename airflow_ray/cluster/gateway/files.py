@@ -106,8 +106,8 @@ def make_folder(settings: GatewaySettings) -> None:
         # Whoever owns the folder above could put another one in its place.
         if not stat.S_ISDIR(own.st_mode) or own.st_uid != os.getuid() or above.st_uid not in (0, os.getuid()):
             raise GatewayError(
-                f"{folder}, the folder of the gateway, is a link, no folder, or it or the one above belongs to another "
-                "user. Remove it, or name another one with --folder"
+                f"{folder}, the folder of the gateway, is a link, is not a folder, or it or the one above belongs to "
+                "another user. Remove it, or name another one with --folder"
             )
         folder.chmod(0o700)
     except OSError as error:

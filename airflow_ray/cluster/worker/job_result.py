@@ -32,7 +32,7 @@ def read_job_result(path: str, variable: str) -> Any:
             "on the node and in the container that the entrypoint runs in"
         ) from None
     except OSError as error:
-        raise PermissionError(f"the file {path} is no file of its own: {error.strerror}") from None
+        raise PermissionError(f"the file {path} is not a file of its own: {error.strerror}") from None
     with os.fdopen(descriptor, "rb") as file:
         if os.fstat(descriptor).st_uid != os.getuid():
             raise PermissionError(f"the file {path} belongs to another user than the one that Ray runs as")

@@ -134,8 +134,8 @@ def test_headers_are_masked_and_in_no_text(monkeypatch):
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"dashboard_headers": "Cookie: sesame"}, "dashboard_headers must be a JSON object of texts, and is none"),
-        ({"dashboard_headers": {"Cookie": 1}}, "dashboard_headers must be a JSON object of texts, and is none"),
+        ({"dashboard_headers": "Cookie: sesame"}, "dashboard_headers must be a JSON object whose values are texts"),
+        ({"dashboard_headers": {"Cookie": 1}}, "dashboard_headers must be a JSON object whose values are texts"),
         ({"dashboard_verify": "/no/such/file"}, "dashboard_verify must be a file in PEM on this machine, or its text"),
     ],
 )

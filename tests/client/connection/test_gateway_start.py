@@ -190,7 +190,7 @@ def test_a_dashboard_that_wants_another_token_is_told_apart(dashboard):
 
 def test_a_web_page_that_is_no_dashboard_is_told(dashboard):
     fake = dashboard(version="<html>Log in</html>")
-    with pytest.raises(RayConnectionError, match="is no Ray dashboard: 200 OK: <html>Log in"):
+    with pytest.raises(RayConnectionError, match="is not a Ray dashboard: 200 OK: <html>Log in"):
         ensure_started(settings(dashboard_url=fake.url), soon())
 
 

@@ -38,8 +38,8 @@ CHOICES = (
         ({"connect_timeout": "inf"}, "Connection 'x': connect_timeout must be a number of seconds, got 'inf'"),
         ({"object_ttl": "soon"}, "Connection 'x': object_ttl must be a number of seconds, got 'soon'"),
         ({"connect_timeout": 0}, "Connection 'x': connect_timeout must be a number of seconds, got 0"),
-        ({"runtime_env": "[]"}, "Connection 'x': runtime_env must be a JSON object, and is none"),
-        ({"runtime_env": []}, "Connection 'x': runtime_env must be a JSON object, and is none"),
+        ({"runtime_env": "[]"}, "Connection 'x': runtime_env must be a JSON object"),
+        ({"runtime_env": []}, "Connection 'x': runtime_env must be a JSON object"),
         ({"port": 70_000}, "Connection 'x': port must be a number from 1 to 65535, got 70000"),
         ({"port": -1}, "Connection 'x': port must be a number from 1 to 65535, got -1"),
         (

@@ -76,7 +76,7 @@ def test_what_is_of_no_format_is_told(path, content):
 def test_link_is_not_followed(path, tmp_path):
     (tmp_path / "other").write_text("1")
     os.symlink(tmp_path / "other", path)
-    with pytest.raises(PermissionError, match="is no file of its own"):
+    with pytest.raises(PermissionError, match="is not a file of its own"):
         read(path)
 
 
