@@ -90,6 +90,10 @@ def airflow(head: RayHead, folder: Path, bundles: list[dict[str, object]]) -> It
             "AIRFLOW__CORE__PARALLELISM": "16",
             "AIRFLOW__CORE__MAX_ACTIVE_RUNS_PER_DAG": "50",
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
+            # Airflow takes no new version of a DAG within half a minute after the one before, and looks no sooner again
+            # than a file is parsed anew.
+            "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
         }
         with StandaloneAirflow(folder / "home", folder / "dags", environment) as airflow:
             airflow.start_more("scheduler", "--skip-serve-logs")
