@@ -159,7 +159,7 @@ def test_pipe_in_place_of_a_file_holds_up_no_reader(hook, uri, tmp_path, name):
     (path,) = tmp_path.glob(f"ray/tests/*/task/-1/return_value/{name}")
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(RayCheckpointStorageError, match="no regular file"):
+    with pytest.raises(RayCheckpointStorageError, match="not a regular file"):
         hook.load(uri)
 
 
