@@ -85,10 +85,10 @@ def files_of(sdist: Path) -> list[str]:
 
 
 def extras() -> list[str]:
-    """Return the names of all extras."""
+    """Return the names of all extras but ``docs``, whose pins are those of ``constraints-docs.txt``."""
     config = ConfigParser()
     config.read(ROOT / "setup.cfg")
-    return list(config["options.extras_require"])
+    return [name for name in config["options.extras_require"] if name != "docs"]
 
 
 def check_extras(wheel: Path, python: str) -> None:
