@@ -10,6 +10,7 @@ from airflow_ray.exceptions import ObjectURIError
 
 SCHEME = "ray-object://"
 RETURN_VALUE = "return_value"
+_HALF = re.compile("[\ud800-\udfff]")
 _REGION = re.compile(r"[0-9a-f]{32}\.-?[0-9]+")
 _FORM = f"{SCHEME}<conn_id>/<dag_id>/<run_id>/<task_id>/<map_index>/<key>"
 
@@ -50,7 +51,7 @@ class ObjectURI:
             if not isinstance(value, str) or not value:
                 raise ObjectURIError(f"{name} of an object URI must be a text that is not empty, got {value!r}")
             # JSON may hold half of a character, and no URI can.
-            if any("\ud800" <= character <= "\udfff" for character in value):
+            if _HALF.search(value):
                 raise ObjectURIError(f"{name} of an object URI must be Unicode text, got {value!r}")
         if type(self.map_index) is not int or self.map_index < -1:
             raise ObjectURIError(

@@ -41,14 +41,8 @@ def restore(link: Link, uris: list[ObjectURI], runtime_env: dict[str, Any] | Non
         log.info("%s is not in the cluster any more: restoring it from %s", uri, location.path)
         wanted.append((uri.record_id, uri.key, location.target(uri.work)))
     started = time.monotonic()
-
-    def restored() -> list[Any]:
-        found: list[Any] = link.call_same("restore", wanted, runtime_env, link.settings.object_ttl)
-        return found
-
-    with link.connect():
-        # What is there already is not read once more.
-        found = link.through_breaks(restored)
+    # What is there already is not read once more.
+    found = link.call_through_breaks("restore", wanted, runtime_env, link.settings.object_ttl)
     for uri, error in zip(uris, found, strict=True):
         if error is not None:
             raise errors.restore_error(uri, error)

@@ -166,6 +166,15 @@ class Link:
                     raise
                 self.connect_again(error)
 
+    def call_through_breaks(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the owner that does no harm when it is called twice, as :meth:`through_breaks` does.
+
+        :raises RayConnectionError: there is no connection, or it broke again.
+        :raises RayOwnerDiedError: the owner has died, and so has the next one.
+        """
+        with self.connect():
+            return self.through_breaks(lambda: self.call_same(method, *args, **kwargs))
+
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the owner, or of the next one where that has ended, and return its answer.
 

@@ -62,7 +62,7 @@ class Submitter:
         answer: SubmitAnswer = {}
         # What is large is sent only if it is needed.
         if is_large and self._attempt["fingerprint"]:
-            answer = self._link.through_breaks(self._attached)
+            answer = self._link.call_through_breaks("attach", self._uri.record_id, **self._attempt)
         if not answer:
             answer = self._begin(pickled, {**work, **self._attempt})
         if error := answer.get("error"):
@@ -78,10 +78,6 @@ class Submitter:
         else:
             log.info("Submitted %s", self._uri)
         return Submission(self._uri, _dashboard_page(self._link.settings, answer.get("page")))
-
-    def _attached(self) -> SubmitAnswer:
-        answer: SubmitAnswer = self._link.call_same("attach", self._uri.record_id, **self._attempt)
-        return answer
 
     def _begin(self, pickled: bytes, work: dict[str, Any]) -> SubmitAnswer:
         """Submit work, restoring inputs that are lost."""
