@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.faults.cases import Case, Told
 from tests.faults.chain import Chain
 from tests.faults.rig import Rig, run_with_fault
+from tests.faults.task import expected
 
 
 def check(rig: Rig, case: Case, folder: Path, measured: Callable[[Told, float], None]) -> None:
@@ -24,7 +25,7 @@ def check(rig: Rig, case: Case, folder: Path, measured: Callable[[Told, float], 
             rig.stop(case.victim, chain, case.stopped_seconds, case.moment)
 
     outcome, seconds = run_with_fault(rig, case.way, case.moment, strike, folder, **case.options)
-    assert outcome.returned == (None if case.error else rig.expected), outcome.log
+    assert outcome.returned == (None if case.error else expected()), outcome.log
     assert case.error in outcome.log
     assert re.search(case.log, outcome.log), outcome.log
     hit = "use" if case.moment == "use" else "make"

@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from airflow_ray.cluster.gateway.settings import GatewaySettings
 from tests.checkpointing import Cluster, connection_of
 from tests.faults.cases import AWAY
 from tests.faults.chain import Chain, Outcome
-from tests.faults.task import CONN_ID, given_bytes, hashes, made_frame
+from tests.faults.task import CONN_ID, expected
 from tests.proxy import FaultyProxy
 from tools.ray_cluster import RayNode
 from tools.s3_server import S3Server
@@ -63,17 +62,12 @@ class Rig:
             "AIRFLOW_CONN_S3": self.s3.connection(endpoint_url=self.proxy.endpoint),
         }
 
-    @cached_property
-    def expected(self) -> dict[str, str]:
-        """What the second task returns where nothing was lost or changed."""
-        return hashes(made_frame(), given_bytes())
-
     def seconds_without_fault(self, way: str, moment: str, folder: Path, connections: dict[str, str]) -> float:
         """Return what a chain takes from a moment to its end where nothing happens."""
         if way not in self._without_fault:
             chain = Chain(folder, connections, checkpoint=True)
             outcome = chain.run(None, lambda: None)
-            assert outcome.returned == self.expected, outcome.log
+            assert outcome.returned == expected(), outcome.log
             self._without_fault[way] = chain.seconds_after(outcome)
         return self._without_fault[way][moment]
 

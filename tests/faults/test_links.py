@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults.cases import AWAY, Told
 from tests.faults.chain import Chain
-from tests.faults.task import given_bytes, hashes, made_frame
+from tests.faults.task import expected
 from tests.ray_head import ENVIRONMENT
 from tools.ray_cluster import RayHead
 from tools.two_hosts import GATEWAY_PORT, Host, TwoHosts, reason_against
@@ -98,12 +98,9 @@ class Network:
         if is_on_node not in self._seconds:
             chain = self.chain(folder, is_on_node)
             outcome = chain.run(None, lambda: None)
-            assert outcome.returned == EXPECTED, outcome.log
+            assert outcome.returned == expected(), outcome.log
             self._seconds[is_on_node] = chain.seconds_after(outcome)
         return self._seconds[is_on_node][moment]
-
-
-EXPECTED = hashes(made_frame(), given_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +147,7 @@ def test_network_that_fails_costs_no_value_and_no_work_that_was_done(
         chain = network.chain(tmp_path / "with", is_on_node)
         stack.callback(other.hear)
         outcome = chain.run(case.moment, lambda: disturbed(network, case, chain, other, stack))
-        assert outcome.returned == EXPECTED, outcome.log
+        assert outcome.returned == expected(), outcome.log
         assert re.search(case.log, outcome.log), outcome.log
         assert not case.once or outcome.runs == {"make": 1, "use": 1}, outcome.log
         assert chain.left_running() == []

@@ -16,14 +16,13 @@ import pytest
 from tests.checkpointing import connection_of
 from tests.faults.cases import Told
 from tests.faults.chain import Chain, Outcome
-from tests.faults.task import given_bytes, hashes, made_frame
+from tests.faults.task import expected
 from tests.ray_head import RayHead
 
 MEGABYTE = 1_000_000
 # Less than two copies of what a chain makes.
 SMALL_STORE_BYTES = 90 * MEGABYTE
 FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
-EXPECTED = hashes(made_frame(), given_bytes())
 
 STORE = Told("Object store full", "before", "Ray spills to disk, and the log says so.")
 SPILLED = Told(
@@ -101,10 +100,10 @@ def test_full_object_store_is_spilled_and_told(tmp_path: Path, measured: Callabl
         # What they make stays.
         kept = [chain_on(head, tmp_path / f"kept-{number}") for number in range(3)]
         for each in kept:
-            assert each.run(None, lambda: None).returned == EXPECTED
+            assert each.run(None, lambda: None).returned == expected()
         chain = chain_on(head, tmp_path / "with")
         outcome = ended(chain)
-    assert outcome.returned == EXPECTED, outcome.log
+    assert outcome.returned == expected(), outcome.log
     assert outcome.runs == {"make": 1, "use": 1}
     assert "object store of the Ray cluster was full" in outcome.log
     cost = extra_seconds(outcome, chain, (usual, without), "before")
@@ -126,7 +125,7 @@ def test_full_folder_of_what_is_spilled_fails_the_task_and_the_next_one_works(
             outcome = chain.run(None, lambda: None)
             if outcome.returned is None:
                 break
-            assert outcome.returned == EXPECTED
+            assert outcome.returned == expected()
             kept.append(chain)
         assert outcome is not None
         assert outcome.returned is None
@@ -135,7 +134,7 @@ def test_full_folder_of_what_is_spilled_fails_the_task_and_the_next_one_works(
         for each in kept:
             each.left_running()
         begun = time.time()
-        assert ended(chain_on(head, tmp_path / "after")).returned == EXPECTED
+        assert ended(chain_on(head, tmp_path / "after")).returned == expected()
     measured(SPILLED, time.time() - begun)
 
 
@@ -154,7 +153,7 @@ def test_checkpoint_on_a_full_disk_fails_the_task_and_the_next_one_writes_it(
         assert [*folder.rglob("manifest.json")] == []
         resize(folder, 200)
         begun = time.time()
-        assert ended(chain_on(head, tmp_path / "room", **options)).returned == EXPECTED
+        assert ended(chain_on(head, tmp_path / "room", **options)).returned == expected()
         assert len([*folder.rglob("manifest.json")]) == 2
     measured(CHECKPOINTS, time.time() - begun)
 
@@ -174,7 +173,7 @@ def test_full_disk_of_the_head_disturbs_no_work_that_needs_none(
         chain = chain_on(head, tmp_path / "with")
         outcome = ended(chain, "call", lambda: _fill(short))
         (short / "filler").unlink()
-    assert outcome.returned == EXPECTED, outcome.log
+    assert outcome.returned == expected(), outcome.log
     assert outcome.runs == {"make": 1, "use": 1}
     cost = extra_seconds(outcome, chain, (usual, without), "call")
     measured(DISK, cost)
@@ -223,7 +222,7 @@ def test_clock_that_is_set_disturbs_nothing(
         without = ended(usual)
         chain = chain_on(head, tmp_path / "with", environment, **options)
         outcome = ended(chain, "call", lambda: _set(clock, HOURS[way]))
-    assert outcome.returned == EXPECTED, outcome.log
+    assert outcome.returned == expected(), outcome.log
     assert outcome.runs == {"make": 1, "use": 1}
     cost = max(0.0, outcome.ended - outcome.struck - usual.seconds_after(without)["call"])
     measured(CLOCKS[where, way], cost)
