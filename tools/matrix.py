@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from tools.dist import uv
+
 ROOT = Path(__file__).parent.parent
 LANES = ROOT / "tools" / "matrix.cfg"
 ENVIRONMENTS = ROOT / ".venv-matrix"
@@ -134,19 +136,10 @@ def make_environment(lane: Lane) -> None:
     stamp = lane.folder / "installed"
     if stamp.exists() and stamp.read_text() == digest:
         return
-    uv = _uv()
-    _run(uv, "venv", "--quiet", "--clear", "--python", _interpreter(lane.python), str(lane.folder))
+    _run(uv(), "venv", "--quiet", "--clear", "--python", _interpreter(lane.python), str(lane.folder))
     package = [*lane.limits, "--editable", f".[{lane.extras}]", *lane.requirements]
-    _run(uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(lane.folder), *package)
+    _run(uv(), "pip", "install", "--quiet", "--compile-bytecode", "--python", str(lane.folder), *package)
     stamp.write_text(digest)
-
-
-def _uv() -> str:
-    uv = ENVIRONMENTS / "uv" / "bin" / "uv"
-    if not uv.exists():
-        _run(sys.executable, "-m", "venv", str(ENVIRONMENTS / "uv"))
-        _run(str(uv.with_name("python")), "-m", "pip", "install", "--quiet", "uv")
-    return str(uv)
 
 
 def _interpreter(version: str) -> str:
