@@ -33,13 +33,16 @@ from tests.proxy import FaultyProxy
 from tests.ray_head import RayHead
 from tools.s3_server import S3Server
 
-# Whole files go to the processes that run them: a long one that began late would keep one of them alone at the end.
+# Whole files, or groups in `make faults`, go to the processes that run them: a long one that began late would keep one
+# of them alone at the end.
 LONGEST_FIRST = (
+    "faults/test_links.py",
+    "faults/test_airflow.py",
+    "end_to_end/test_teams.py",
+    "cluster/owner/test_random_work.py",
+    "hooks/ray_hook/test_random_work.py",
     "faults/test_killed.py",
     "faults/test_stopped.py",
-    "hooks/ray_hook/test_random_work.py",
-    "faults/test_airflow.py",
-    "faults/test_links.py",
     "end_to_end/test_dags.py",
     "end_to_end/test_deferral.py",
     "kubernetes/test_runs.py",
