@@ -35,13 +35,13 @@ matrix: .venv/installed
 	$(BIN)/python -m tools.matrix $(LANES)
 
 # Each fault at each moment, and what is tried at random with other examples each time; SEED=… takes those of an earlier
-# run. What a fault costs goes into docs/explain/reliability.md. Most of its time it waits, so it runs in more processes.
+# run. What a fault costs goes into docs/explain/reliability.md. It waits most of the time: hence one process more.
 SEED ?= $(shell date +%s)
 faults: .venv/installed
 	@echo "The seed of this run: make faults SEED=$(SEED)"
 	mkdir -p build
 	: > $(FAULTS_RESULTS)
-	FAULTS_RESULTS=$(FAULTS_RESULTS) $(BIN)/python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder \
+	FAULTS_RESULTS=$(FAULTS_RESULTS) $(PYTEST) -n 4 \
 	    -m "faults or only_faults" --timeout=3600 --hypothesis-profile=faults --hypothesis-seed=$(SEED); \
 	    outcome=$$?; $(BIN)/python -m tests.faults.table $(FAULTS_RESULTS) && exit $$outcome
 

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tests.own_warnings import warnings_are_errors
 
@@ -25,6 +26,7 @@ os.environ["PYTHONWARNINGS"] = warnings_are_errors()
 import pytest
 from hypothesis import HealthCheck, Phase
 from hypothesis import settings as hypothesis_settings
+from xdist.scheduler import LoadFileScheduling
 
 from airflow_ray.client import watcher
 from airflow_ray.hooks.ray import RayHook
@@ -33,8 +35,7 @@ from tests.proxy import FaultyProxy
 from tests.ray_head import RayHead
 from tools.s3_server import S3Server
 
-# Whole files, or groups in `make faults`, go to the processes that run them: a long one that began late would keep one
-# of them alone at the end.
+# Whole files go to the processes that run them: a long one that began late would keep one of them alone at the end.
 LONGEST_FIRST = (
     "faults/test_links.py",
     "faults/test_airflow.py",
@@ -83,6 +84,22 @@ def examples(few: int, many: int, steps: int = 50) -> hypothesis_settings:
         # To tell which parts of an example matter takes longer than all else.
         phases=[phase for phase in Phase if phase is not Phase.explain],
     )
+
+
+# Files of so many tests that one process would run them alone at the end, each of which starts a cluster of its own.
+DEALT_OUT = ("tests/faults/test_killed.py", "tests/faults/test_stopped.py")
+
+
+class FilesAndTests(LoadFileScheduling):  # type: ignore[misc]
+    """Gives whole files to the processes that run them, and of some files one test after another."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if nodeid.startswith(DEALT_OUT) else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndTests:
+    return FilesAndTests(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

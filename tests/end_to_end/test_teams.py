@@ -21,8 +21,6 @@ from tools.standalone import StandaloneAirflow
 DAGS = Path(__file__).parent.parent / "dags_of_teams"
 WAITING = Path(__file__).parent.parent / "dags" / "waiting.py"
 pytestmark = [
-    # All of them share one Airflow, so one process runs them also where tests of a file are dealt out.
-    pytest.mark.xdist_group("teams"),
     pytest.mark.timeout(3600),
     pytest.mark.skipif(missing() is not None, reason=missing() or ""),
 ]

@@ -19,8 +19,6 @@ from tests.ray_head import RayHead
 from tools.postgres import PostgresServer, missing
 from tools.standalone import StandaloneAirflow
 
-# All of its tests share one Airflow, so one process runs them also where tests of a file are dealt out.
-pytestmark = pytest.mark.xdist_group("airflow")
 DAGS = Path(__file__).parents[1] / "dags"
 STOPPED_SECONDS = 30.0
 END_SECONDS = 400.0

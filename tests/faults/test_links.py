@@ -19,8 +19,6 @@ from tests.ray_head import ENVIRONMENT
 from tools.ray_cluster import RayHead
 from tools.two_hosts import GATEWAY_PORT, Host, TwoHosts, reason_against
 
-# All of its tests share three hosts, so one process runs them also where tests of a file are dealt out.
-pytestmark = pytest.mark.xdist_group("network")
 SLOW_MEGABYTES, LOST_PERCENT = 1.0, 5
 # What a cluster takes a silent node for lost after: Ray's own settings, and not the quick ones of other tests.
 PATIENCE = {
