@@ -216,7 +216,7 @@ def test_sample_of_a_log_is_what_a_task_shows(head: RayHead, caplog):
 def without_what_differs(log: str) -> str:
     """Return a log without processes, nodes, times and object URIs."""
     # On a busy machine the task's process may take long to start.
-    log = re.sub(r"^INFO - Waiting for resources: .*\n", "", log, flags=re.MULTILINE)
+    log = re.sub(r"^INFO - Waiting for (resources|a process to run in)\b.*\n", "", log, flags=re.MULTILINE)
     log = re.sub(r"(under )?[\d.]+ (s|MiB) ", "", log)
     return re.sub(r"pid=\d+ node=[\d.]+|[\d.]+ s$|ray-object://.*", "", log, flags=re.MULTILINE)
 

@@ -120,10 +120,12 @@ class Scheduling:
         if any(fits(self._asked, node) for node in nodes):
             if not self._asked:
                 return Verdict("a process to run in")
+            # Where there is enough of all, Ray is about to start a process, or no node alone has so much of it free.
+            what = "a process to run in, or for room on one node" if fits(self._asked, free) else "resources"
             free = {name: free.get(name, 0) for name in self._asked}
             held = self._who_holds(set(self._asked))
             holders = f". Held by {held}: let that end, wait, ask for less, or set scheduling_timeout" if held else ""
-            return Verdict(f"resources: asked for {self._asked}, free in the cluster: {free}{holders}")
+            return Verdict(f"{what}: asked for {self._asked}, free in the cluster: {free}{holders}")
         if self._timeout is None and not autoscaler_may_add(self._asked):
             return Verdict(error=self._failure(FailureKind.INFEASIBLE, nodes))
         return Verdict(f"resources: asked for {self._asked}, which no node has yet")

@@ -21,10 +21,13 @@ AS_RAY_HAS_IT = {
 
 
 class View:
-    """One node that has 2 CPUs, one of them free."""
+    """One node that has 2 CPUs, some of which are free."""
+
+    def __init__(self, free: float = 0.5) -> None:
+        self.free = free
 
     def take(self):
-        return [{"CPU": 2.0}], {"CPU": 1.0}
+        return [{"CPU": 2.0}], {"CPU": self.free}
 
 
 class FakeEnvironments:
@@ -50,8 +53,9 @@ def clock(monkeypatch):
     return clock
 
 
-def of(environments, runtime_env=BUILT, timeout=None, held=""):
-    return Scheduling({"num_cpus": 1, "runtime_env": runtime_env}, timeout, View(), environments, lambda names: held)
+def of(environments, runtime_env=BUILT, timeout=None, held="", free=0.5):
+    options = {"num_cpus": 1, "runtime_env": runtime_env}
+    return Scheduling(options, timeout, View(free), environments, lambda names: held)
 
 
 def test_environment_that_is_being_built_is_what_work_waits_for():
@@ -164,3 +168,8 @@ def test_each_watcher_hears_of_it_whoever_follows_the_work_or_awaits_its_object(
 def test_who_holds_what_pending_work_waits_for_is_told():
     detail = of(FakeEnvironments(), runtime_env=None, held="task 'a' {'CPU': 1}").check().detail
     assert detail.endswith(". Held by task 'a' {'CPU': 1}: let that end, wait, ask for less, or set scheduling_timeout")
+
+
+def test_work_for_which_enough_is_free_is_not_said_to_wait_for_that():
+    told = "a process to run in, or for room on one node: asked for {'CPU': 1}, free in the cluster: {'CPU': 1.0}"
+    assert of(FakeEnvironments(), {}, free=1.0).check().detail == told
