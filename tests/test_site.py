@@ -56,6 +56,10 @@ def test_each_exception_has_its_entry_under_its_name():
     assert len(set(entries)) == len(entries)
 
 
+def test_each_example_has_a_run_or_a_reason_why_not():
+    assert [*json.loads(text("examples/runs.json"))] == sorted(file.stem for file in (ROOT / "examples").glob("*.py"))
+
+
 @pytest.mark.parametrize(
     "package", [operators, sensors, hooks, triggers, kuberay_triggers], ids=lambda each: each.__name__
 )

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.object_uri import ObjectURI
 from tools.standalone import LOCAL_CONNECTION, StandaloneAirflow, print_table, stop_by_sigterm_as_by_ctrl_c
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -25,11 +26,9 @@ COLUMNS = ("task", "type", "size", "node", "seconds", "object URI or value")
 DESCRIBE = """
 import json, sys
 from airflow_ray.hooks.ray import RayHook
-from airflow_ray.object_uri import ObjectURI
 
-dag_id, run_id, *tasks = sys.argv[1:]
 with RayHook().connect() as hook:
-    print(json.dumps({task: hook.describe(ObjectURI("ray_default", dag_id, run_id, task)) for task in tasks}))
+    print(json.dumps([hook.describe(uri) for uri in sys.argv[1:]]))
 """
 
 
@@ -46,25 +45,14 @@ class ExampleRun:
     def show_outputs(self) -> None:
         """Print what each task has returned, and where it lies."""
         tasks = [instance["task_id"] for instance in self.airflow.task_instances(self.dag_id, self.run_id)]
-        records = self._described(tasks)
+        uris = [ObjectURI("ray_default", self.dag_id, self.run_id, task) for task in tasks]
         rows = []
-        for task in tasks:
-            returned, record = self.returned(task), records[task]
+        for task, record in zip(tasks, described(self.airflow, uris), strict=True):
+            returned = self.returned(task)
             for key, output in record.get("outputs", {"return_value": None}).items():
                 value = returned if key == "return_value" else returned[key]
                 rows.append((task, *_described_output(value, output, record), str(value)))
         print_table([COLUMNS, *rows])
-
-    def _described(self, tasks: list[str]) -> dict[str, Any]:
-        finished = subprocess.run(
-            [sys.executable, "-c", DESCRIBE, self.dag_id, self.run_id, *tasks],
-            env=self.airflow.environment,
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        described: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
-        return described
 
 
 @contextmanager
@@ -85,6 +73,14 @@ def example_run(home: Path, dag_id: str, explanation: str, conf: dict[str, Any] 
             _show_failure(airflow, dag_id, run_id)
             sys.exit(1)
         yield ExampleRun(airflow, dag_id, run_id)
+
+
+def described(airflow: StandaloneAirflow, uris: Iterable[ObjectURI]) -> list[dict[str, Any]]:
+    """Return what the cluster of an Airflow knows of the work for each of these URIs."""
+    command = [sys.executable, "-c", DESCRIBE, *map(str, uris)]
+    finished = subprocess.run(command, env=airflow.environment, stdout=subprocess.PIPE, text=True, check=True)
+    records: list[dict[str, Any]] = json.loads(finished.stdout.splitlines()[-1])
+    return records
 
 
 def write_higgs_file(path: Path | None, rows: int) -> Path:

@@ -171,6 +171,11 @@ class StandaloneAirflow:
         self._until(lambda: self._get(path)["total_entries"] > 0, f"{dag_id} does not start", timeout)
         return str(self._get(path, order_by="id")["dag_runs"][0]["dag_run_id"])
 
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """Return a run as the REST API describes it."""
+        described: dict[str, Any] = self._get(f"dags/{dag_id}/dagRuns/{run_id}")
+        return described
+
     def wait(self, dag_id: str, run_id: str, timeout: float) -> str:
         """Return the final state of a run, ``success`` or ``failed``.
 
@@ -197,9 +202,15 @@ class StandaloneAirflow:
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
         """Return the log of one try of a task instance as plain lines, with the tracebacks of errors."""
+        return "\n".join(_log_lines(self.log_entries(dag_id, run_id, task_id, try_number, map_index)))
+
+    def log_entries(
+        self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1
+    ) -> list[dict[str, Any]]:
+        """Return the log of one try of a task instance as the REST API has it, with what has written each line."""
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
-        entries = self._get(path, map_index=map_index, full_content=True)["content"]
-        return "\n".join(_log_lines(entries))
+        entries: list[dict[str, Any]] = self._get(path, map_index=map_index, full_content=True)["content"]
+        return entries
 
     def set_state(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
         """Mark a task instance as a person does in the UI."""

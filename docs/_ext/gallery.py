@@ -1,4 +1,6 @@
-"""The gallery: a page for each file of ``examples``, made from the file itself when the site is built.
+"""The gallery: a page for each file of ``examples``, made when the site is built from the file itself and from its run.
+
+Of that ``runs.json`` tells, which ``python -m tools.gallery`` writes.
 
 Besides, links to files that have a page here lead to that page, and pictures for light and dark are those of the theme;
 where the Markdown is read by itself, both are as they are written.
@@ -7,11 +9,12 @@ where the Markdown is read by itself, both are as they are written.
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from error_texts import named, text_of
+from airflow_ray.client.used import memory_size
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -27,9 +30,7 @@ AT_TOP = {
     "CONTRIBUTING.md": "project/contributing.md",
 }
 INCLUDED = "```{{include}} ../../{}\n:relative-docs: docs/\n```\n"
-RESERVES = re.compile(
-    r"\b(num_cpus|num_gpus|memory|resources_per_trial|num_workers|max_concurrent_trials)\s*=\s*([^,)\n]+)"
-)
+HEADING = ["| task | took | reserved | used at most | made or returned |", "|---|---|---|---|---|"]
 # A picture for light and for dark, as GitHub has them.
 PICTURE = re.compile(
     r'<picture>\n<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">\n<img alt="([^"]+)" src="([^"]+)">\n'
@@ -39,25 +40,45 @@ IMAGES = "```{{image}} {0}\n:alt: {1}\n:class: only-dark\n```\n\n```{{image}} {2
 
 
 def page_of(file: Path) -> str:
-    """Return the page of an example: what it shows, what it reserves and prints, and all of it."""
+    """Return the page of an example: what it shows, what came of a run of it, and all of it."""
     text = file.read_text()
     first, _, more = (ast.get_docstring(ast.parse(text)) or "").partition("\n")
     lines = [f"# {file.stem}", "", first, "", more.strip().replace("``", "`"), ""]
-    reserves = dict.fromkeys(f"`{name}={value.strip()}`" for name, value in RESERVES.findall(text))
-    if reserves:
-        lines += [f"**It reserves** {', '.join(reserves)}; a Ray task that does not say reserves one CPU.", ""]
-    if printed := prints(text):
-        lines += ["**It prints**", "", *(f"- ``` {each} ```" for each in printed), ""]
+    lines += [*about_run(json.loads((PAGES / "runs.json").read_text())[file.stem]), ""]
     code = "".join(text.splitlines(keepends=True)[ast.parse(text).body[0].end_lineno :])
     lines += [f"The file is `examples/{file.name}`:", "", "```python", code.strip(), "```", ""]
     return "\n".join(lines)
 
 
-def prints(source: str) -> list[str]:
-    """Return what a file prints, with an ellipsis for what is filled in."""
-    calls = [each for each in ast.walk(ast.parse(source)) if isinstance(each, ast.Call) and named(each.func) == "print"]
-    texts = (" ".join(text_of(argument) or "…" for argument in call.args) for call in calls)
-    return [text for text in dict.fromkeys(texts) if text.strip("… ")]
+def about_run(run: dict[str, Any]) -> list[str]:
+    """Return what came of a run: how long it took and where, each task and the end of the log; or why there is none."""
+    if "elsewhere" in run:
+        return [run["elsewhere"]]
+    if not run:
+        return ["No run of it has been measured yet."]
+    where = "on {date}, with Python {python}, Airflow {airflow} and Ray {ray}, on a machine of {processors} processors"
+    where += " on which other work had a load of {load:g}"
+    lines = [f"**A run** took {run['seconds']:g} s: {where.format_map(run)}.", ""]
+    if run["tasks"]:
+        lines += [*HEADING, *map(row_of, run["tasks"]), "", "The log of the last task ends with:", ""]
+    return [*lines, "```text", *run["log"], "```"]
+
+
+def row_of(task: dict[str, Any]) -> str:
+    """Return the row of a task in the table of a run."""
+    reserved = ", ".join(f"{amount:g} {name}" for name, amount in task.get("reserved", {}).items()) or "nothing"
+    memory = memory_size(task["memory"]) if task.get("memory") else ""
+    made = [f"`{key}`: `{each['type']}`{shape_of(each)}" for key, each in task.get("made", {}).items()]
+    if "returned" in task:
+        made = [f"`{json.dumps(task['returned'])}`"]
+    where = reserved if "reserved" in task else "on the Airflow worker"
+    return f"| `{task['task']}` | {task['seconds']:g} s | {where} | {memory} | {', '.join(made)} |"
+
+
+def shape_of(output: dict[str, Any]) -> str:
+    """Return shape and size of an output as far as they are known."""
+    shape = " x ".join(f"{each:,}" for each in output["shape"] or [])
+    return "".join(f", {each}" for each in (shape, f"{output['bytes']:,} bytes" if output["bytes"] else "") if each)
 
 
 def write_pages(_: Sphinx) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from tests.dags.helpers.frame_kinds import KINDS, expected
 from tests.modin import needs_modin, with_reason
 from tools.example import XCOM_BACKEND, write_higgs_file
+from tools.gallery import RUNS
 from tools.ray_cluster import RayHead
 from tools.standalone import StandaloneAirflow
 
@@ -75,6 +77,8 @@ EXAMPLES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 # XGBoost in taskflow, and plain tasks and Ray tasks in turn; ``make demo`` runs the first one with classic operators.
 OFTEN = ("local_to_ray_and_back",)
+# Those that come to the same each time, and run here with the parameters that they have by default.
+SAME = ("xgboost_breast_cancer_taskflow", "deploy_model", "local_to_ray_and_back")
 
 
 each_example = pytest.mark.parametrize(
@@ -111,7 +115,11 @@ def test_example_comes_to_a_result_that_is_right(airflow, example_runs, dag_id):
     run_id = example_runs[dag_id]
     assert airflow.wait(dag_id, run_id, timeout=500) == "success"
     task_id, is_right = EXAMPLES[dag_id]
-    assert is_right(airflow.xcoms(dag_id, run_id, task_id)["return_value"])
+    returned = airflow.xcoms(dag_id, run_id, task_id)["return_value"]
+    assert is_right(returned)
+    if dag_id in SAME:
+        tasks = json.loads(RUNS.read_text())[dag_id]["tasks"]
+        assert [each["returned"] for each in tasks if each["task"] == task_id] == [pytest.approx(returned)]
 
 
 def test_dag_of_the_readme_runs(airflow):
