@@ -134,7 +134,10 @@ def _start_gateway(head: LocalHead, gateway: GatewaySettings, namespace: str, de
                 timeout=max(1.0, deadline - time.monotonic()),
             )
         except subprocess.TimeoutExpired:
-            raise RayConnectionError("The gateway of the local Ray head did not start in time") from None
+            raise RayConnectionError(
+                "The gateway of the local Ray head did not start within connect_timeout. Clear the task to try again. "
+                "On a busy machine, set a longer one in the connection, such as ray://?mode=local&connect_timeout=300"
+            ) from None
     if started.returncode:
         reason = (answer_in(started.stdout) or {}).get("error") or started.stderr[-4000:].strip()
         raise RayConnectionError(f"The gateway of the local Ray head did not start: {reason}")
