@@ -26,7 +26,9 @@ DAGS = Path(__file__).parent.parent / "dags"
 
 
 @pytest.fixture(scope="module")
-def airflow(head: RayHead, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneAirflow]:
+def airflow(
+    head: RayHead, airflow_database: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StandaloneAirflow]:
     folder = tmp_path_factory.mktemp("airflow")
     shutil.copytree(DAGS, folder / "dags")
     environment = {
@@ -39,6 +41,7 @@ def airflow(head: RayHead, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         # A task whose heartbeat has stopped is given up sooner.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "40",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+        **airflow_database,
     }
     with StandaloneAirflow(folder / "home", folder / "dags", environment) as airflow:
         yield airflow
