@@ -105,11 +105,15 @@ def is_known(word: str, known: set[str], lookup: object) -> bool:
 
 
 def pages() -> list[Path]:
-    """Return the pages, but for those that are made from code."""
-    written = [page for page in sorted(DOCS.rglob("*.md")) if "_build" not in page.parts]
-    made = [page for page in written if page.parent.name == "examples" and page.name != "index.md"]
+    """Return the pages, but for those that are made when the site is built."""
     at_top = [ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md")]
-    return [page for page in (*at_top, *written) if page.exists() and page not in made]
+    of_site = [page for page in sorted(DOCS.rglob("*.md")) if "_build" not in page.parts]
+    return [page for page in (*at_top, *of_site) if page.exists() and not is_made(page)]
+
+
+def is_made(page: Path) -> bool:
+    """Return whether a page is made from an example, or from a file at the top."""
+    return (page.parent.name == "examples" and page.stem != "index") or "```{include} ../../" in page.read_text()
 
 
 def of_pages() -> Iterator[Text]:
