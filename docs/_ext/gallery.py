@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from error_texts import named, text_of
+from tools.source_texts import named, text_of
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
