@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 FAULTS_RESULTS := $(CURDIR)/build/faults.jsonl
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
-.PHONY: demo demo-higgs demo-recovery demo-tune test test-all matrix faults lint docs bench bench-quick airflow \
+.PHONY: demo demo-higgs demo-recovery demo-tune test test-all test-postgres matrix faults lint docs bench bench-quick airflow \
     constraints dist
 
 demo: .venv/installed
@@ -28,6 +28,10 @@ test: .venv/installed
 test-all: .venv/installed
 	$(BIN)/python -m tools.matrix --on-each-run
 	$(PYTEST) -m slow
+
+# The tests from end to end, with Airflow as teams run it: its database in PostgreSQL, and 16 tasks at a time.
+test-postgres: .venv/installed
+	$(PYTEST) tests/end_to_end -m "not only_faults" --airflow-database=postgresql
 
 # What breaks first with other releases of Airflow, Ray, Python and pandas: on each lane of tools/matrix.cfg, or on those
 # that LANES names.

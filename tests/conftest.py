@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
 from tests.proxy import FaultyProxy
 from tests.ray_head import RayHead
+from tools.postgres import PostgresServer, missing
 from tools.s3_server import S3Server
 
 # Whole files go to the processes that run them: a long one that began late would keep one of them alone at the end.
@@ -131,9 +132,47 @@ def no_connection_of_another_file() -> Iterator[None]:
     watcher.stop_all()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--airflow-database",
+        choices=("sqlite", "postgresql"),
+        default="sqlite",
+        help="where Airflow keeps its database; with postgresql it runs 16 tasks at a time, as teams let it",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("airflow_database") == "postgresql" and (reason := missing()):
+        raise pytest.UsageError(reason)
+
+
 @pytest.fixture(scope="session")
-def database() -> None:
-    """Airflow's database, for DAG runs in this process."""
+def new_database(request: pytest.FixtureRequest) -> Iterator[Callable[[], dict[str, str]]]:
+    """Return a function that makes a new database, and returns the settings of an Airflow that is to have it."""
+    if request.config.getoption("airflow_database") == "sqlite":
+        # Airflow makes one in its home.
+        yield dict
+        return
+    with PostgresServer() as server:
+        yield lambda: {**server.new_database(), "AIRFLOW__CORE__PARALLELISM": "16"}
+
+
+@pytest.fixture(scope="module")
+def airflow_database(new_database: Callable[[], dict[str, str]]) -> dict[str, str]:
+    """The settings of the Airflow that a file starts, to come after its own."""
+    return new_database()
+
+
+@pytest.fixture(scope="session")
+def database(new_database: Callable[[], dict[str, str]]) -> None:
+    """Airflow's database, for DAG runs in this process and in those that it starts."""
+    if elsewhere := new_database():
+        from airflow import settings
+
+        os.environ.update(elsewhere)
+        # Airflow has read where it is when it was imported.
+        settings.configure_vars()
+        settings.configure_orm()
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=120)
 
 

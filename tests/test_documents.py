@@ -29,18 +29,11 @@ from airflow_ray.operators.log_lines import show_progress, show_result, show_use
 from tests.checkpointing import connection_of
 from tests.conftest import new_uri
 from tests.ray_head import RayHead
+from tools import prose
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-
-
-def is_made(page: Path) -> bool:
-    """Return whether a page is made from an example, or from a file at the top, when the site is built."""
-    return (page.parent.name == "examples" and page.stem != "index") or "```{include} ../../" in page.read_text()
-
-
-AT_TOP = [ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md") if (ROOT / name).exists()]
-PAGES = [*AT_TOP, *sorted(page for page in DOCS.rglob("*.md") if not is_made(page))]
+PAGES = prose.pages()
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCKS = {page: BLOCK.findall(page.read_text()) for page in PAGES if "```python" in page.read_text()}
 # What a page takes for granted, for blocks that are no whole file.

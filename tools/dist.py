@@ -56,8 +56,6 @@ def build() -> tuple[Path, Path]:
     """Return the sdist, and the wheel that is built from it."""
     print("Building sdist and wheel.")
     shutil.rmtree(DIST, ignore_errors=True)
-    # What an earlier build has left there would come into the wheel.
-    shutil.rmtree(ROOT / "build", ignore_errors=True)
     with tempfile.TemporaryFile() as log:
         command = [sys.executable, "-m", "build", "--outdir", str(DIST), str(ROOT)]
         if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode:

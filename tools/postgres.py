@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from airflow_ray.client.connection.head_process import free_ports
 
@@ -36,7 +37,7 @@ def missing() -> str | None:
 
 
 class PostgresServer:
-    """A server on a free port with one empty database, which is gone with it.
+    """A server on a free port with an empty database, and as many more as are asked for, which are gone with it.
 
     As a context manager it stops the server at the end.
 
@@ -46,6 +47,7 @@ class PostgresServer:
 
     def __init__(self) -> None:
         (self.port,) = free_ports(1)
+        self._databases = 0
         self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         if os.getuid() == 0:
             shutil.chown(self._folder, USER)
@@ -65,29 +67,44 @@ class PostgresServer:
     @property
     def environment(self) -> dict[str, str]:
         """The environment variables of an Airflow that keeps its database here."""
-        place = f"{USER}@127.0.0.1:{self.port}/{USER}"
-        return {
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{place}",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg://{place}",
-        }
+        return self._environment(USER)
+
+    def new_database(self) -> dict[str, str]:
+        """Make one more database, and return the environment variables of an Airflow that keeps its own in it."""
+        self._databases += 1
+        name = f"airflow_{self._databases}"
+        self._ask(f"CREATE DATABASE {name}")
+        return self._environment(name)
 
     def cut(self) -> int:
         """End all connections of clients, as a server does that restarts, and return how many there were."""
-        import psycopg2
-
-        connection = psycopg2.connect(host="127.0.0.1", port=self.port, user=USER, dbname=USER)
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(_CUT)
-                return sum(ended for (ended,) in cursor.fetchall())
-        finally:
-            connection.close()
+        return sum(ended for (ended,) in self._ask(_CUT))
 
     def stop(self) -> None:
         """Stop the server and remove what it has stored."""
         if (self._folder / "data" / "postmaster.pid").exists():
             self._run("pg_ctl", "stop", "--mode=immediate", "--wait", f"--timeout={STOP_SECONDS:g}")
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _environment(self, database: str) -> dict[str, str]:
+        place = f"{USER}@127.0.0.1:{self.port}/{database}"
+        return {
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{place}",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg://{place}",
+        }
+
+    def _ask(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run a statement outside of any transaction, and return its rows."""
+        import psycopg2
+
+        connection = psycopg2.connect(host="127.0.0.1", port=self.port, user=USER, dbname=USER)
+        connection.autocommit = True
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
 
     def _start(self) -> None:
         options = f"-p {self.port} -k {self._folder} -c listen_addresses=127.0.0.1 -c max_connections={CONNECTIONS}"

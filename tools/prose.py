@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from tools.source_texts import modules, named, text_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -105,11 +107,15 @@ def is_known(word: str, known: set[str], lookup: object) -> bool:
 
 
 def pages() -> list[Path]:
-    """Return the pages, but for those that are made from code."""
-    written = [page for page in sorted(DOCS.rglob("*.md")) if "_build" not in page.parts]
-    made = [page for page in written if page.parent.name == "examples" and page.name != "index.md"]
+    """Return the pages, but for those that are made when the site is built."""
     at_top = [ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md")]
-    return [page for page in (*at_top, *written) if page.exists() and page not in made]
+    of_site = [page for page in sorted(DOCS.rglob("*.md")) if "_build" not in page.parts]
+    return [page for page in (*at_top, *of_site) if page.exists() and not is_made(page)]
+
+
+def is_made(page: Path) -> bool:
+    """Return whether a page is made from an example, or from a file at the top."""
+    return (page.parent.name == "examples" and page.stem != "index") or "```{include} ../../" in page.read_text()
 
 
 def of_pages() -> Iterator[Text]:
@@ -126,27 +132,18 @@ def of_pages() -> Iterator[Text]:
 
 def of_code() -> Iterator[Text]:
     """Yield the texts of errors and log lines, with … for what they are filled with."""
-    for file in sorted((ROOT / "airflow_ray").rglob("*.py")):
-        for call in ast.walk(ast.parse(file.read_text())):
+    for file, tree in modules():
+        for call in ast.walk(tree):
             if isinstance(call, ast.Call) and says(call):
                 for argument in call.args:
-                    if text := text_of(argument):
+                    if text := re.sub(r"%\w", "…", text_of(argument)):
                         yield Text(f"{name_of(file)}:{argument.lineno}", text)
 
 
 def says(call: ast.Call) -> bool:
     """Return whether a call makes an error or a log line."""
-    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    name = named(call.func)
     return name.endswith("Error") or name in ("info", "warning", "error", "exception", "_Row", "_of_checkpoint")
-
-
-def text_of(node: ast.AST) -> str:
-    """Return a text of the source."""
-    if isinstance(node, ast.Constant):
-        return re.sub(r"%\w|\{[^}]*\}", "…", node.value) if isinstance(node.value, str) else ""
-    if isinstance(node, ast.JoinedStr):
-        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
-    return ""
 
 
 def name_of(file: Path) -> str:

@@ -74,7 +74,11 @@ class RayHead:
         options += [f"--object-store-memory={object_store_bytes}"]
         options += [f"--num-cpus={num_cpus}", f"--resources={json.dumps(resources or {})}"]
         self._log = Path(self.temp_dir, "start.log")
-        self.process = _start(self, options, self._log, self._answers, (address, prefix))
+        try:
+            self.process = _start(self, options, self._log, self._answers, (address, prefix))
+        except BaseException:
+            rmtree(self.temp_dir, ignore_errors=True)
+            raise
 
     def _answers(self) -> bool:
         """Whether the Ray Client server, the last to start, accepts connections, where that can be tried."""
@@ -202,10 +206,15 @@ def _start(
             start_new_session=True,
         )
     deadline = time.monotonic() + START_SECONDS
-    while not ready():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(log.read_text())
-        time.sleep(0.05)
+    try:
+        while not ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(log.read_text())
+            time.sleep(0.05)
+    # Ctrl-C while it starts must leave no process behind either.
+    except BaseException:
+        _kill_family(process)
+        raise
     return process
 
 
@@ -218,9 +227,19 @@ def _descendants(pid: int, text: str = "") -> list[psutil.Process]:
     return found
 
 
+def _of_session(leader: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError):
+            if os.getsid(process.pid) == leader:
+                found.append(process)
+    return found
+
+
 def _kill_family(process: subprocess.Popen[bytes]) -> None:
-    # One that has ended by itself has ended its family before.
-    family = _descendants(process.pid) if process.poll() is None else []
+    # One that has ended by itself may have left some behind, who are nobody's children.
+    family = _of_session(process.pid)
+    family += _descendants(process.pid) if process.poll() is None else []
     process.kill()
     for each in family:
         with suppress(psutil.NoSuchProcess):

@@ -111,6 +111,11 @@ class StandaloneAirflow:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    @property
+    def database(self) -> str:
+        """The address of Airflow's database, as SQLAlchemy takes it."""
+        return self.environment.get("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{self.home}/airflow.db")
+
     def token(self, user: str = "admin") -> str:
         """Return what a user is known by, in a header or as the cookie ``_token``."""
         address = f"{self.url}/auth/token"

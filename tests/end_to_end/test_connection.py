@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, inspect
 
 from airflow_ray.client.connection.head_process import free_ports
 from tests.certificates import Authority
@@ -42,7 +42,7 @@ def tls_fields(authority):
 
 
 @pytest.fixture(scope="module")
-def airflow(strict_head, tls_fields, s3, tmp_path_factory):
+def airflow(strict_head, tls_fields, s3, airflow_database, tmp_path_factory):
     folder = tmp_path_factory.mktemp("airflow")
     (folder / "dags").mkdir()
     shutil.copy(DAGS / "tells_secrets.py", folder / "dags")
@@ -59,6 +59,7 @@ def airflow(strict_head, tls_fields, s3, tmp_path_factory):
         "AIRFLOW_CONN_RAY_DEFAULT": json.dumps({**connection, "password": TOKEN, "extra": extra}),
         "AIRFLOW_CONN_S3": s3.connection(),
         "AIRFLOW_VAR_GREETING": OF_TASK,
+        **airflow_database,
     }
     with StandaloneAirflow(folder / "home", folder / "dags", environment) as airflow:
         yield airflow
@@ -106,16 +107,26 @@ def test_no_log_of_airflow_holds_a_secret(airflow, told, secrets):
     assert leaks == []
 
 
-def test_database_of_airflow_holds_no_secret(airflow, told, secrets):
-    with sqlite3.connect(airflow.home / "airflow.db") as database:
-        lines = list(database.iterdump())
-    assert any("ray-object://" in line for line in lines)
-    assert [line[:100] for line in lines for secret in secrets if secret in line] == []
+@pytest.fixture
+def database(airflow):
+    engine = create_engine(airflow.database)
+    with engine.connect() as database:
+        yield database
+    engine.dispose()
 
 
-def test_rendered_templates_show_stars(airflow, told):
-    with sqlite3.connect(airflow.home / "airflow.db") as database:
-        rendered = database.execute("select task_id, rendered_fields from rendered_task_instance_fields").fetchall()
+def test_database_of_airflow_holds_no_secret(database, told, secrets):
+    tables = inspect(database).get_table_names()
+    rows = [row for table in tables for row in database.exec_driver_sql(f'SELECT * FROM "{table}"')]
+    values = [str(bytes(value) if isinstance(value, memoryview) else value) for row in rows for value in row]
+    assert any("ray-object://" in value for value in values)
+    assert [value[:100] for value in values for secret in secrets if secret in value] == []
+
+
+def test_rendered_templates_show_stars(database, told):
+    rendered = database.exec_driver_sql(
+        "SELECT task_id, CAST(rendered_fields AS TEXT) FROM rendered_task_instance_fields"
+    ).fetchall()
     shown = {task_id: json.loads(fields)["runtime_env"]["env_vars"]["OF_TASK"] for task_id, fields in rendered}
     assert shown == dict.fromkeys(["tell", "tell_deferred", "fail", "tell_mapped"], "***")
 

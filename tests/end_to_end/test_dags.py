@@ -43,7 +43,7 @@ def cluster(folder: Path) -> Iterator[RayHead]:
 
 
 @pytest.fixture(scope="module")
-def airflow(folder: Path, cluster: RayHead) -> Iterator[StandaloneAirflow]:
+def airflow(folder: Path, cluster: RayHead, airflow_database: dict[str, str]) -> Iterator[StandaloneAirflow]:
     """Airflow with the examples and the test DAGs in one DAG folder."""
     dags = folder / "dags"
     shutil.copytree(ROOT / "tests" / "dags", dags)
@@ -58,6 +58,7 @@ def airflow(folder: Path, cluster: RayHead) -> Iterator[StandaloneAirflow]:
         # More tasks at a time would only take the processors from each other.
         "AIRFLOW__CORE__PARALLELISM": "2",
         **XCOM_BACKEND,
+        **airflow_database,
     }
     with StandaloneAirflow(folder / "home", dags, environment) as airflow:
         yield airflow

@@ -33,7 +33,7 @@ def head():
 
 
 @pytest.fixture(scope="module")
-def airflow(head, tmp_path_factory):
+def airflow(head, airflow_database, tmp_path_factory):
     folder = tmp_path_factory.mktemp("airflow")
     (folder / "dags").mkdir()
     shutil.copy(DAGS / "on_page.py", folder / "dags")
@@ -42,6 +42,7 @@ def airflow(head, tmp_path_factory):
     environment = {
         "AIRFLOW_CONN_RAY_DEFAULT": f"{head.gateway_uri}&dashboard_url={quote(dashboard, safe='')}",
         "AIRFLOW_CONN_RAY_DOWN": json.dumps({**down, "extra": {"mode": "gateway", "connect_timeout": 2}}),
+        **airflow_database,
     }
     users = {"admin": "admin", "viewer": "viewer"}
     with StandaloneAirflow(folder / "home", folder / "dags", environment, users) as airflow:

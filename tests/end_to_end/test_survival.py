@@ -11,7 +11,6 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -19,6 +18,7 @@ import pytest
 
 from airflow_ray.object_uri import ObjectURI
 from tests.conftest import await_file
+from tests.gated_work import Work
 from tests.ray_head import RayHead
 from tools.standalone import StandaloneAirflow
 
@@ -26,7 +26,9 @@ DAGS = Path(__file__).parent.parent / "dags"
 
 
 @pytest.fixture(scope="module")
-def airflow(head: RayHead, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneAirflow]:
+def airflow(
+    head: RayHead, airflow_database: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StandaloneAirflow]:
     folder = tmp_path_factory.mktemp("airflow")
     shutil.copytree(DAGS, folder / "dags")
     environment = {
@@ -39,55 +41,10 @@ def airflow(head: RayHead, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         # A task whose heartbeat has stopped is given up sooner.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "40",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+        **airflow_database,
     }
     with StandaloneAirflow(folder / "home", folder / "dags", environment) as airflow:
         yield airflow
-
-
-class Work:
-    """A run of one of the DAGs with a task named work, which goes on until :meth:`finish`."""
-
-    def __init__(self, airflow: StandaloneAirflow, dag_id: str, folder: Path) -> None:
-        self.airflow = airflow
-        self.dag_id = dag_id
-        self._starts, self._gate = folder / "starts", folder / "gate"
-        self.run_id = airflow.trigger(dag_id, {"files": {"starts": str(self._starts), "gate": str(self._gate)}})
-
-    @property
-    def pids(self) -> list[int]:
-        return [int(line) for line in self._starts.read_text().splitlines()] if self._starts.exists() else []
-
-    @property
-    def instance(self) -> dict:
-        return self.airflow.task_instances(self.dag_id, self.run_id)[0]
-
-    def await_start(self) -> None:
-        while not self.pids:
-            time.sleep(0.1)
-
-    def begins(self) -> bool:
-        """Whether it begins before its run has ended, as it may not where processes take long to start."""
-        while not self.pids and self.instance["state"] not in ("skipped", "failed"):
-            time.sleep(0.2)
-        return bool(self.pids)
-
-    def await_follower(self) -> None:
-        """Wait until the triggerer, or whoever is to wait for the work, does so."""
-        text = "Waiting in the triggerer" if self.dag_id.startswith("triggerer") else "working"
-        while text not in self.log():
-            time.sleep(0.5)
-
-    def await_end_of_process(self, number: int = -1) -> None:
-        with suppress(psutil.NoSuchProcess):
-            psutil.Process(self.pids[number]).wait(100)
-
-    def finish(self) -> None:
-        self._gate.touch()
-        state = self.airflow.wait(self.dag_id, self.run_id, timeout=150)
-        assert state == "success", self.log()
-
-    def log(self) -> str:
-        return self.airflow.log(self.dag_id, self.run_id, "work", self.instance["try_number"])
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import await_file
 from tests.faults.cases import Told
+from tests.gated_work import Work
 from tests.ray_head import RayHead
 from tools.postgres import PostgresServer, missing
 from tools.standalone import StandaloneAirflow
@@ -135,59 +135,25 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundi
         head.stop()
 
 
-class Run:
-    """A run of a DAG with a task named work, which goes on until its gate is opened."""
-
-    def __init__(self, airflow: StandaloneAirflow, dag_id: str, folder: Path) -> None:
-        self._airflow, self._dag_id = airflow, dag_id
-        self._starts, self._gate = folder / "starts", folder / "gate"
-        folder.mkdir()
-        self._run_id = airflow.trigger(dag_id, {"files": {"starts": str(self._starts), "gate": str(self._gate)}})
-
-    @property
-    def pid(self) -> int | None:
-        pid: int | None = self._airflow.task_instances(self._dag_id, self._run_id)[0]["pid"]
-        return pid
-
-    def await_wait(self) -> None:
-        """Wait until the work has begun, and whoever is to wait for it does so."""
-        await_file(self._starts)
-        text = "Waiting in the triggerer" if self._dag_id.startswith("triggerer") else "working"
-        while text not in self.log():
-            time.sleep(0.5)
-
-    def open(self) -> None:
-        self._gate.touch()
-
-    def end(self) -> tuple[str, int]:
-        """Return how it has ended, and how often the work has begun."""
-        state = self._airflow.wait(self._dag_id, self._run_id, timeout=END_SECONDS)
-        return state, len(self._starts.read_text().splitlines())
-
-    def log(self) -> str:
-        number = self._airflow.task_instances(self._dag_id, self._run_id)[0]["try_number"]
-        return self._airflow.log(self._dag_id, self._run_id, "work", number)
-
-
 @pytest.mark.only_faults
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in CASES])
 def test_part_of_airflow_that_is_hit_costs_no_work(
     surroundings: Surroundings, case: Case, tmp_path: Path, measured: Callable[[Told, float], None]
 ) -> None:
-    usual = Run(surroundings.airflow, case.dag_id, tmp_path / "without")
-    usual.await_wait()
+    usual = Work(surroundings.airflow, case.dag_id, tmp_path / "without")
+    usual.await_follower()
     begun = time.monotonic()
     usual.open()
-    assert usual.end() == ("success", 1)
+    assert usual.end(END_SECONDS) == ("success", 1)
     usually = time.monotonic() - begun
-    run = Run(surroundings.airflow, case.dag_id, tmp_path / "with")
-    run.await_wait()
+    run = Work(surroundings.airflow, case.dag_id, tmp_path / "with")
+    run.await_follower()
     begun = time.monotonic()
     if case.moment == "result":
         run.open()
-    surroundings.strike(case, run.pid)
+    surroundings.strike(case, run.instance["pid"])
     run.open()
-    ended = run.end()
+    ended = run.end(END_SECONDS)
     assert ended == ("success", 1), run.log()
     measured(case.told, max(0.0, time.monotonic() - begun - usually))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ class Desk:
         self._control_service = control_service
         self._greeting = greeting(release)
         self._pipes = Pipes()
+        self._starting = threading.Lock()
 
     def answers(self, kind: str, body: Any) -> Iterator[bytes]:
         """Yield what a client is told for an action: nothing now and then while it waits, and then the answer.
@@ -50,8 +52,7 @@ class Desk:
             owner_id, others = self._owners.id_of(owner), self._owners.others(owner)
             yield packed({**self._greeting, "owner": owner_id, "others": others})
         elif kind == "start":
-            place = self._settings, self._control_service, _owner(message).namespace
-            yield from (b"" for _ in start_owner(*place, message.get("bundle"), SIGN_SECONDS))
+            yield from (b"" for _ in self._start(_owner(message), message.get("bundle")))
             yield packed({})
         elif kind == "survey":
             # Of the cluster itself: also where nobody has begun to work, or all have ended.
@@ -60,6 +61,20 @@ class Desk:
             yield from self._call(message)
         else:
             raise refusal(RefusalKind.REFUSED, f"There is no action {kind!r}")
+
+    def _start(self, owner: OwnerName, bundle: Any) -> Iterator[None]:
+        """Start an owner that does not live, and yield now and then until it does.
+
+        Tasks that begin at the same time all ask for it, and each start takes seconds of a processor.
+        """
+        while not self._starting.acquire(timeout=SIGN_SECONDS):
+            yield
+        try:
+            if not self._owners.id_of(owner):
+                place = self._settings, self._control_service, owner.namespace
+                yield from start_owner(*place, bundle, SIGN_SECONDS)
+        finally:
+            self._starting.release()
 
     def take(self, command: Any, reader: Any, writer: Any) -> None:
         """Take a value from a client, for a worker, or from a worker, for a client.

@@ -67,7 +67,7 @@ class Attempt:
                     await self._records.stop(record, State.FAILED, verdict.error)
                 else:
                     record.detail = verdict.detail
-                    await self._records.notify(record)
+                    self._records.notify(record)
 
     async def start(self, node: str, pid: int) -> None:
         """Take note that the runner has started; the caller holds the lock of the record."""
@@ -81,7 +81,7 @@ class Attempt:
         record.node, record.pid, record.started_at = node, pid, time.time()
         # Of an earlier start, whose process died; this one has made none yet.
         await self._records.end_belongings(record)
-        await self._records.notify(record)
+        self._records.notify(record)
 
     def _is_pending(self) -> bool:
         return self._record.state == State.PENDING

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Bell:
@@ -29,3 +34,12 @@ class Bell:
             await asyncio.wait([waiter], timeout=timeout)
         finally:
             self._waiters.discard(waiter)
+
+    async def wait_for(self, is_so: Callable[[], bool], timeout: float) -> None:
+        """Return as soon as something is so, which is looked at whenever it rings, or after ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        while not is_so():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            await self.wait(left)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -68,10 +67,5 @@ class Children:
         self._noted.ring()
 
     async def _work_of(self, child: str) -> Work | None:
-        deadline = time.monotonic() + KNOWN_SECONDS
-        while (work := self._lasting.get(child) or self._tasks.get(child)) is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return None
-            await self._noted.wait(left)
-        return work
+        await self._noted.wait_for(lambda: child in self._lasting or child in self._tasks, KNOWN_SECONDS)
+        return self._lasting.get(child) or self._tasks.get(child)

@@ -50,13 +50,13 @@ class Records:
         self._log_bytes = 0
         #: What all records come to.
         self.totals = Totals()
-        self._on_change: Callable[[Record], Awaitable[None]] = _nothing
+        self._on_change: Callable[[Record], None] = lambda _: None
         self._on_discard: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
         return len(self._records)
 
-    def listen(self, on_change: Callable[[Record], Awaitable[None]], on_discard: Callable[[], None]) -> None:
+    def listen(self, on_change: Callable[[Record], None], on_discard: Callable[[], None]) -> None:
         """Call ``on_change`` with a record whose state has changed, and ``on_discard`` when one was forgotten."""
         self._on_change, self._on_discard = on_change, on_discard
 
@@ -132,15 +132,15 @@ class Records:
             self.set_ttl(record, FORGET_SECONDS)
         for producer in self.producers(record):
             producer.note_used_by(record.attempt)
-        await self.notify(record)
+        self.notify(record)
         # What has succeeded may have returned an actor, or left something in one of its groups that it returned.
         if record.state != State.SUCCEEDED:
             await self.end_belongings(record)
 
-    async def notify(self, record: Record) -> None:
+    def notify(self, record: Record) -> None:
         """Tell those who wait for a record that it has changed."""
         self.count(record)
-        await self._on_change(record)
+        self._on_change(record)
 
     def count(self, record: Record) -> None:
         """Take a record that has changed into account in the totals."""
@@ -241,10 +241,6 @@ class Records:
                 if record.seconds_left() <= 0:
                     await self.discard(record_id)
                     return
-
-
-async def _nothing(record: Record) -> None:
-    """Tell nobody."""
 
 
 def _is_of(record_id: str, dag: str | None, run: str | None) -> bool:

@@ -90,4 +90,4 @@ class Restoring:
             record.take_output(key, output)
             # Whoever has asked for it comes for it next.
             record.note_used()
-            await self._records.notify(record)
+            self._records.notify(record)

@@ -73,7 +73,7 @@ class StallWatch:
         detail = stall.detail if stall is not None else None
         if detail != record.detail:
             record.detail = detail
-            await self._records.notify(record)
+            self._records.notify(record)
 
     def _works(self) -> list[Work]:
         return [

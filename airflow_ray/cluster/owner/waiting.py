@@ -50,19 +50,16 @@ class Waiting:
         if record is None:
             totals = self._records.totals.told()
             return {"state": State.LOST.value, "lines": [], "offset": offset or 0, "skipped": 0, "totals": totals}
-        deadline = time.monotonic() + timeout
         known = record.state, record.detail
-        offset = record.read_offset if offset is None else offset
+        start = record.read_offset if offset is None else offset
         if timeout:
-            record.note_read(offset)
+            record.note_read(start)
             record.changed.ring()
-        while not (record.finished or record.log.end > offset) and (record.state, record.detail) == known:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
-            await record.changed.wait(left)
+        await record.changed.wait_for(
+            lambda: record.finished or record.log.end > start or (record.state, record.detail) != known, timeout
+        )
         # The log of another attempt may be shorter than what a follower has read of the one before.
-        part = record.log.read(min(offset, record.log.end))
+        part = record.log.read(min(start, record.log.end))
         totals = self._records.totals.told()
         answer: PollAnswer = {"state": record.state.value, "detail": record.detail, "totals": totals}
         answer |= {"lines": part.lines, "levels": part.levels, "offset": part.offset, "skipped": part.skipped}
@@ -116,24 +113,21 @@ class Waiting:
                 self._watch_news.ring()
         return True
 
-    async def notify(self, record: Record) -> None:
+    def notify(self, record: Record) -> None:
         """Tell those who wait for a record that it has changed."""
         record.changed.ring()
         if record.finished:
             self._watch_news.ring()
 
     async def _until_urgent(self, watcher: str, call: int, wanted: list[Wanted], timeout: float) -> None:
-        deadline = time.monotonic() + timeout
         self._watch_news.ring()
         for record_id, key, offset in wanted:
             record = self._records.get(record_id)
             if key is None and record is not None:
                 record.note_read(record.read_offset if offset is None else offset)
-        while self._latest_watch.get(watcher) == call and not any(self._is_urgent(*each) for each in wanted):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
-            await self._watch_news.wait(left)
+        await self._watch_news.wait_for(
+            lambda: self._latest_watch.get(watcher) != call or any(self._is_urgent(*each) for each in wanted), timeout
+        )
 
     def _is_urgent(self, record_id: str, key: str | None, offset: int | None) -> bool:
         record = self._records.get(record_id)
