@@ -46,7 +46,7 @@ class RaySubmitJobOperator(RayOperator):
     :param result: None returns the id of the job; ``ref`` the object URI of what it leaves; ``value`` that itself,
         which must be JSON of 1 MB at most.
     :param num_cpus: CPUs to reserve for the command itself, not for the tasks that it starts (templated). So are
-        ``num_gpus``, ``memory`` and ``resources``.
+        ``num_gpus``, ``memory``, which is one amount here and no list, and ``resources``.
     :param runtime_env: Ray runtime environment of the job. ``working_dir`` and ``py_modules`` may be folders, zip files
         or wheels of this machine, relative to the folder of the DAG's file; they are uploaded (templated).
     :param poll_interval: seconds between two questions for the status of the job.
@@ -81,6 +81,11 @@ class RaySubmitJobOperator(RayOperator):
         if wrong := [name for name in _NOT_OF_JOBS if name in kwargs]:
             raise RayConfigurationError(f"A job takes no {', '.join(wrong)}: only tasks with a callable do")
         super().__init__(num_cpus=num_cpus, **kwargs)
+        if isinstance(self.memory, (list, tuple)):
+            raise RayConfigurationError(
+                "memory of a job is one amount: Ray does not tell of a job that it ran out of memory, so no try could "
+                "take the next amount of a list"
+            )
         if result is not None:
             check_result(result, self.checkpoint)
         elif self.checkpoint:

@@ -68,6 +68,7 @@ def here(fake, monkeypatch):
         ({"checkpoint": True}, "needs a result"),
         ({"result": "file"}, "result must be"),
         ({"poll_interval": 0}, "poll_interval"),
+        ({"memory": [10**9, 2 * 10**9]}, "memory of a job is one amount"),
     ],
 )
 def test_argument_that_is_wrong_is_told_when_the_dag_is_read(arguments, told):
