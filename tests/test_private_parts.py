@@ -451,6 +451,11 @@ PARTS = [
         "the report that lacks the metric, and snapshots",
         has="_validate_result_metrics checkpoint get_trials",
     ),
+    Part(
+        "ray.tune.registry._global_registry",
+        "trainables of one name of two searches in one job",
+        has="_prefix unregister_all",
+    ),
     Part("ray.tune.result", "which reports are Ray's own", has="AUTO_RESULT_KEYS DEBUG_METRICS DONE"),
     Part(
         "ray.train.v2.api.data_parallel_trainer.DataParallelTrainer",

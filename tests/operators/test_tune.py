@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import psutil
@@ -19,6 +20,7 @@ from airflow_ray.operators import base
 from airflow_ray.operators.python import RayPythonOperator
 from airflow_ray.operators.tune import RayTuneOperator
 from tests.checkpointing import Cluster, connection_of
+from tests.conftest import await_file
 from tests.dag_runs import context_of, new_dag, run_dag
 
 # Each trial is a process of its own, which takes seconds to start.
@@ -97,6 +99,47 @@ def test_data_of_a_search_is_freed_with_its_process(dag):
     pid = RayHook("ray_gateway").describe(result["table"])["pid"]
     while psutil.pid_exists(pid):
         time.sleep(0.1)
+
+
+def of_one_name(number, begun=None, gate=None):
+    """Return a trainable that reports a number; given a gate, it says that it has begun, and waits for that."""
+
+    def same_name(config):
+        from ray import tune
+
+        if begun is not None:
+            begun.write_text("yes")
+            while not gate.exists():
+                time.sleep(0.1)
+        tune.report({"loss": number})
+        if config["x"] == 2:
+            raise RuntimeError("The next trial runs in another process")
+
+    return same_name
+
+
+def test_searches_at_the_same_time_whose_trainables_have_one_name_try_each_its_own(dag, tmp_path):
+    begun, gate = tmp_path / "begun", tmp_path / "gate"
+    options = {
+        "param_space": TWO_TRIALS,
+        "metric": "loss",
+        "mode": "min",
+        "max_concurrent_trials": 1,
+        "storage_path": str(tmp_path),
+    }
+    with dag:
+        first = RayTuneOperator(task_id="tune", trainable=of_one_name(1, begun, gate), **options)
+    with new_dag(params={}) as other:
+        second = RayTuneOperator(task_id="tune", trainable=of_one_name(2), **options)
+    with ThreadPoolExecutor(1) as threads:
+        ahead = threads.submit(first.execute, context_of(dag.dag_id))
+        await_file(begun)
+        try:
+            behind = second.execute(context_of(other.dag_id))
+        finally:
+            gate.touch()
+        losses = [list(get(each["table"])["loss"]) for each in (ahead.result(), behind)]
+    assert losses == [[1, 1], [2, 2]]
 
 
 @pytest.mark.slow
