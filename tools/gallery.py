@@ -52,8 +52,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="gallery-") as folder:
         # Where examples write by default.
         homes = {"HOME": folder, "TMPDIR": folder}
+        # A job calls Python by its name.
+        path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         dashboard = free_ports(1)[0]
-        head = RayHead(num_cpus=max(2, processors), dashboard_port=dashboard, environment=homes)
+        head = RayHead(num_cpus=max(2, processors), dashboard_port=dashboard, environment={**homes, **path})
         try:
             url = quote(f"http://127.0.0.1:{dashboard}", safe="")
             uri = f"{head.gateway_uri}&connect_timeout=120&dashboard_url={url}"
