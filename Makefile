@@ -29,9 +29,11 @@ test-all: .venv/installed
 	$(BIN)/python -m tools.matrix --on-each-run
 	$(PYTEST) -m slow
 
-# The tests from end to end, with Airflow as teams run it: its database in PostgreSQL, and 16 tasks at a time.
+# The tests from end to end, with Airflow as teams run it: its database in PostgreSQL, and 16 tasks at a time. Then those
+# of hundreds of tasks at once, beside which nothing else should run.
 test-postgres: .venv/installed
 	$(PYTEST) tests/end_to_end -m "not only_faults" --airflow-database=postgresql
+	$(BIN)/python -m pytest tests/end_to_end -m only_faults
 
 # What breaks first with other releases of Airflow, Ray, Python and pandas: on each lane of tools/matrix.cfg, or on those
 # that LANES names.
@@ -46,7 +48,8 @@ faults: .venv/installed
 	mkdir -p build
 	: > $(FAULTS_RESULTS)
 	FAULTS_RESULTS=$(FAULTS_RESULTS) $(PYTEST) -n 4 \
-	    -m "faults or only_faults" --timeout=3600 --hypothesis-profile=faults --hypothesis-seed=$(SEED); \
+	    -m "faults or only_faults" --ignore=tests/end_to_end --timeout=3600 \
+	    --hypothesis-profile=faults --hypothesis-seed=$(SEED); \
 	    outcome=$$?; $(BIN)/python -m tests.faults.table $(FAULTS_RESULTS) && exit $$outcome
 
 lint: .venv/installed
