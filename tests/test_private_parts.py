@@ -452,9 +452,14 @@ PARTS = [
         has="_validate_result_metrics checkpoint get_trials",
     ),
     Part(
-        "ray.tune.registry._global_registry",
-        "trainables of one name of two searches in one job",
-        has="_prefix unregister_all",
+        "ray.experimental.internal_kv",
+        "where Ray Tune keeps trainables by job and name",
+        has="_internal_kv_del _internal_kv_get _internal_kv_put",
+    ),
+    Part(
+        "ray.tune.registry",
+        "which has those functions by their names",
+        has="_internal_kv_del _internal_kv_get _internal_kv_put TRAINABLE_CLASS",
     ),
     Part("ray.tune.result", "which reports are Ray's own", has="AUTO_RESULT_KEYS DEBUG_METRICS DONE"),
     Part(

@@ -118,19 +118,38 @@ def of_one_name(number, begun=None, gate=None):
     return same_name
 
 
-def test_searches_at_the_same_time_whose_trainables_have_one_name_try_each_its_own(dag, tmp_path):
+def task_that_searches(trainable, folder):
+    return RayTuneOperator(
+        task_id="tune",
+        trainable=trainable,
+        param_space=TWO_TRIALS,
+        metric="loss",
+        mode="min",
+        max_concurrent_trials=1,
+        storage_path=str(folder),
+    )
+
+
+def task_with_a_tuner_of_its_own(trainable, folder):
+    def table():
+        from ray import tune
+
+        config = tune.TuneConfig(max_concurrent_trials=1)
+        where = tune.RunConfig(storage_path=str(folder), verbose=0)
+        return tune.Tuner(trainable, param_space=TWO_TRIALS, tune_config=config, run_config=where).fit().get_dataframe()
+
+    return RayPythonOperator(task_id="tune", python_callable=table)
+
+
+@pytest.mark.parametrize(
+    "task", [task_that_searches, pytest.param(task_with_a_tuner_of_its_own, marks=pytest.mark.slow)]
+)
+def test_searches_at_the_same_time_whose_trainables_have_one_name_try_each_its_own(dag, tmp_path, task):
     begun, gate = tmp_path / "begun", tmp_path / "gate"
-    options = {
-        "param_space": TWO_TRIALS,
-        "metric": "loss",
-        "mode": "min",
-        "max_concurrent_trials": 1,
-        "storage_path": str(tmp_path),
-    }
     with dag:
-        first = RayTuneOperator(task_id="tune", trainable=of_one_name(1, begun, gate), **options)
+        first = task(of_one_name(1, begun, gate), tmp_path)
     with new_dag(params={}) as other:
-        second = RayTuneOperator(task_id="tune", trainable=of_one_name(2), **options)
+        second = task(of_one_name(2), tmp_path)
     with ThreadPoolExecutor(1) as threads:
         ahead = threads.submit(first.execute, context_of(dag.dag_id))
         await_file(begun)
@@ -138,8 +157,8 @@ def test_searches_at_the_same_time_whose_trainables_have_one_name_try_each_its_o
             behind = second.execute(context_of(other.dag_id))
         finally:
             gate.touch()
-        losses = [list(get(each["table"])["loss"]) for each in (ahead.result(), behind)]
-    assert losses == [[1, 1], [2, 2]]
+        made = [each["table"] if isinstance(each, dict) else each for each in (ahead.result(), behind)]
+    assert [list(get(each)["loss"]) for each in made] == [[1, 1], [2, 2]]
 
 
 @pytest.mark.slow

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray.cluster.failures import WorkFailure
 from airflow_ray.cluster.protocol import FailureKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_ray.cluster.worker.context import RunContext
 
 
@@ -55,22 +51,6 @@ def open_experiment(context: RunContext, folder: str, name: str) -> Experiment:
             FailureKind.TUNE_STORAGE, where=experiment.address(experiment.path), message=str(error)
         ) from error
     return experiment
-
-
-@contextmanager
-def own_trainables(experiment: Experiment) -> Iterator[None]:
-    """Keep what this process registers with Ray Tune apart from other searches, for as long as the context lasts.
-
-    Ray keeps trainables by job and name, and looks one up for each trial. All searches are work of the owner's job, so
-    a search would try the trainable of another one whose function has the same name.
-    """
-    from ray.tune.registry import _global_registry
-
-    _global_registry._prefix = hashlib.sha256(experiment.address(experiment.path).encode()).hexdigest()
-    try:
-        yield
-    finally:
-        _global_registry.unregister_all()
 
 
 def _local_storage() -> tuple[Any, str, str]:

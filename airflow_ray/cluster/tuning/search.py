@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray.cluster.failures import WorkFailure
 from airflow_ray.cluster.nodes import nodes_without
 from airflow_ray.cluster.protocol import FailureKind
-from airflow_ray.cluster.tuning.experiment import has_state, open_experiment, own_trainables
+from airflow_ray.cluster.tuning.experiment import has_state, open_experiment
 from airflow_ray.cluster.tuning.progress import print_table
 from airflow_ray.cluster.tuning.results import (
     best_result,
@@ -53,14 +53,13 @@ def search(context: RunContext, order: Search) -> dict[str, Any]:
     experiment = open_experiment(context, order["folder"], order["name"])
     trainable = prepare_trainable(order, context.sources, experiment)
     metric, mode = order["metric"], order["mode"]
-    with own_trainables(experiment):
-        if has_state(experiment):
-            print(f"Going on with the search in {experiment.address(experiment.path)}")
-            tuner = restored_tuner(order, trainable, experiment)
-        else:
-            print(f"The state of the search is in {experiment.address(experiment.path)}")
-            tuner = new_tuner(order, trainable, experiment)
-        results = fit(tuner, metric)
+    if has_state(experiment):
+        print(f"Going on with the search in {experiment.address(experiment.path)}")
+        tuner = restored_tuner(order, trainable, experiment)
+    else:
+        print(f"The state of the search is in {experiment.address(experiment.path)}")
+        tuner = new_tuner(order, trainable, experiment)
+    results = fit(tuner, metric)
     best = best_result(results, metric, mode)
     checkpoint = checkpoint_of(best, experiment)
     where = checkpoint and experiment.address(checkpoint.path)

@@ -27,6 +27,7 @@ from airflow_ray.cluster.worker.meter import Meter
 from airflow_ray.cluster.worker.modin_room import leave_room_for_modin
 from airflow_ray.cluster.worker.notebook_calls import let_notebooks_call_init
 from airflow_ray.cluster.worker.outputs import checkpoint_error, json_of, named_outputs, write_checkpoints
+from airflow_ray.cluster.worker.own_trainables import own_trainables
 from airflow_ray.cluster.worker.payload import call
 from airflow_ray.cluster.worker.placement_groups import report_placement_groups
 from airflow_ray.cluster.worker.process_state import keep_process_state, keep_recursion_limit
@@ -184,6 +185,7 @@ def run(
                 importable(sources),
                 skip_importable(),
                 leave_room_for_modin(),
+                own_trainables(),
                 _report_belongings(owner, record_id, attempt),
                 warn_of_airflow_calls(),
                 keep_process_state(),
