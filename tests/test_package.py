@@ -110,7 +110,7 @@ def test_links_on_pypi_lead_to_the_files_of_the_release():
 def test_without_an_address_of_the_repository_pypi_shows_no_link_that_leads_nowhere():
     made = runpy.run_path(str(ROOT / "setup.py"))["long_description"](None, "1.2.3")
     assert [link for link in re.findall(r"\]\(([^)]+)\)", made) if not link.startswith("https://")] == []
-    assert "- Checkpoints: lose a node" in made
+    assert "| know whom you trust with what | Security |" in made
 
 
 def test_setup_reads_the_version_without_the_package():
