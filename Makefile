@@ -6,8 +6,8 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 FAULTS_RESULTS := $(CURDIR)/build/faults.jsonl
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
-.PHONY: demo demo-higgs demo-recovery demo-tune test test-all test-postgres matrix faults lint docs bench bench-quick airflow \
-    constraints dist
+.PHONY: demo demo-higgs demo-recovery demo-tune test test-all test-postgres matrix faults lint docs bench bench-quick \
+    airflow constraints dist
 
 demo: .venv/installed
 	$(BIN)/python -m tools.demo
@@ -47,9 +47,8 @@ faults: .venv/installed
 	@echo "The seed of this run: make faults SEED=$(SEED)"
 	mkdir -p build
 	: > $(FAULTS_RESULTS)
-	FAULTS_RESULTS=$(FAULTS_RESULTS) $(PYTEST) -n 4 \
-	    -m "faults or only_faults" --ignore=tests/end_to_end --timeout=3600 \
-	    --hypothesis-profile=faults --hypothesis-seed=$(SEED); \
+	FAULTS_RESULTS=$(FAULTS_RESULTS) $(PYTEST) -n 4 -m "faults or only_faults" \
+	    --ignore=tests/end_to_end --timeout=3600 --hypothesis-profile=faults --hypothesis-seed=$(SEED); \
 	    outcome=$$?; $(BIN)/python -m tests.faults.table $(FAULTS_RESULTS) && exit $$outcome
 
 lint: .venv/installed
