@@ -28,10 +28,10 @@ def exception_for(uri: ObjectURI, record: dict[str, Any]) -> AirflowException:
         return exceptions.RayTaskCancelledError(f"The work for {uri} was cancelled. Clear the task to run it again.")
     if record["state"] == State.LOST or error is None:
         return exceptions.RayObjectLostError(
-            f"The Ray cluster does not know the work for {uri}: it was released, or never submitted there, or the "
-            f"cluster was started anew meanwhile, and the work and the objects that were there are lost. The next try "
-            f"starts the work anew; where there is none left, clear task {uri.task_id!r} of DAG {uri.dag_id!r} in run "
-            f"{uri.run_id!r}."
+            f"The Ray cluster does not know the work for {uri}: it was released, by hand or since nobody used it for "
+            f"as long as object_ttl says, or it was never submitted there, or the cluster was started anew meanwhile, "
+            f"and the work and the objects that were there are lost. The next try starts the work anew; where there is "
+            f"none left, clear task {uri.task_id!r} of DAG {uri.dag_id!r} in run {uri.run_id!r}."
         )
     return exception_from(uri, error)
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from airflow_ray.object_uri import ObjectURI
 
 T = TypeVar("T")
-
-
 # The head runs a process for each Ray Client.
 LINGER_SECONDS = 10.0
 

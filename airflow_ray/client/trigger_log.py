@@ -23,8 +23,6 @@ FIND_SECONDS = 5.0
 WRITE_SECONDS = 60.0
 LOOK_SECONDS = 0.05
 TAIL_BYTES = 64 * 1024
-
-
 # What the log of a trigger gets at once: few enough to hold up no other trigger.
 LINES_AT_ONCE = 200
 

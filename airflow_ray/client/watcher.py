@@ -29,24 +29,12 @@ if TYPE_CHECKING:
 
 # Many may end, or begin to wait, at about the same time.
 MIN_SECONDS_BETWEEN_CALLS = 0.25
-
-
 LINGER_SECONDS = 30.0
-
-
 STOP_SECONDS = 5.0
-
-
 # In which what was delivered is usually where it belongs, so that one call goes on with all.
 CONFIRM_SECONDS = 1.0
-
-
 log = logging.getLogger(__name__)
-
-
 _lock = threading.Lock()
-
-
 _watchers: dict[Cluster, Watcher] = {}
 
 

@@ -23,15 +23,9 @@ if TYPE_CHECKING:
 
 
 CONN_ID = "ray_default"
-
-
 THRESHOLD_BYTES = 1_000_000
-
-
 # Larger containers are one object: each object costs a call to the cluster.
 MAX_PARTS = 64
-
-
 log = logging.getLogger(__name__)
 
 

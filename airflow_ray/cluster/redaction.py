@@ -12,15 +12,9 @@ from urllib.parse import unquote
 
 # As Airflow, which masks nothing shorter.
 MIN_LENGTH = 5
-
-
 STARS = "***"
-
-
 # What is read by this package, and chosen by it: a variable may have the same text by chance.
 _NAMES = frozenset({"kind", "record_id", "key", "lost", "bases"})
-
-
 # What stands before the @ of an address: of an index of pip's, a repository of git's, an archive.
 _USER_INFO = re.compile(r"://([^/\s?#'\"]+)@")
 

@@ -26,8 +26,6 @@ from tests.dag_runs import context_of, new_dag, run_dag
 # Each trial is a process of its own, which takes seconds to start.
 TWO_TRIALS = {"x": {"grid_search": [2, 3]}}
 FOUR_TRIALS = {"x": {"grid_search": [1, 2, 3, 4]}}
-
-
 pytestmark = pytest.mark.usefixtures("database")
 
 

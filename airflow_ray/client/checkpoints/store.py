@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 # As many as S3 deletes in one request.
 DELETED_AT_ONCE = 1000
-
-
 log = logging.getLogger(__name__)
 
 

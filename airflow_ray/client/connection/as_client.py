@@ -30,15 +30,9 @@ if TYPE_CHECKING:
 
 # From here on the gateway, which has to be looked for first, takes less time than Ray Client.
 LARGE_BYTES = 32_000_000
-
-
 GOODBYE_SECONDS = 5.0
-
-
 # Ray starts a process for each client; a crash while it starts is known and worth another try.
 CRASHED = ("Starting Ray client server failed", "session that has already been cleaned up")
-
-
 log = logging.getLogger(__name__)
 
 

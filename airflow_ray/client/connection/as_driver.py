@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 # Whoever waits for its turn says so itself, before it is given up.
 TURN_SECONDS = 1.0
-
-
 log = logging.getLogger(__name__)
 
 

@@ -43,19 +43,11 @@ if TYPE_CHECKING:
 
 
 STOP_SECONDS = 20.0
-
-
 POLL_SECONDS = 0.05
-
-
 # From here on to join the head as a driver, for which Ray is imported, takes less time than a copy.
 LARGE_BYTES = 64_000_000
-
-
 # Types of values that only a process of the cluster can use.
 OF_CLUSTER = ("modin.", "ray.", "xgboost_ray.")
-
-
 JOIN_SECONDS = 30.0
 
 

@@ -32,8 +32,6 @@ OPENERS: dict[str, Callable[[RaySettings], AbstractContextManager[Session]]] = {
 
 # One that is silent for so long may have been dead for long: a cancel that is sent twice does no harm.
 ASIDE_SECONDS = 1.5
-
-
 log = logging.getLogger(__name__)
 
 

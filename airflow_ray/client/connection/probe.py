@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 
 PROBE_SECONDS = 5.0
-
-
 HANDSHAKE_SECONDS = 2.0
-
-
 # What a handshake fails with, in the words of gRPC, and what it means.
 _OTHER_HOST = "its certificate is for another host name. Connect by a name that is in it"
 _TLS_PROBLEMS = {

@@ -22,11 +22,7 @@ if TYPE_CHECKING:
 
 
 FIRST_PAUSE_SECONDS = 0.5
-
-
 LONGEST_PAUSE_SECONDS = 5.0
-
-
 _LASTING = (
     RayAuthenticationError,
     RayClusterGoneError,

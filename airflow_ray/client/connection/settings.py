@@ -33,19 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 Mode = Literal["gateway", "client", "driver", "local"]
-
-
 CONN_TYPE = "ray"
-
-
 # Of each way in, by its mode, unless the connection says another one.
 PORTS = {"gateway": PORT, "client": 10001, "driver": 6379}
-
-
 # Long enough for one crash of the process that serves a Ray Client, which shows after 40 seconds.
 CONNECT_TIMEOUT = 60.0
-
-
 # A thread waits for each connection that is in the making.
 MAX_CONNECT_TIMEOUT = 3600.0
 

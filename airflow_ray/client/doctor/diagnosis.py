@@ -25,11 +25,7 @@ if TYPE_CHECKING:
 
 
 Outcome = Literal["ok", "failed", "skipped"]
-
-
 TASK_SECONDS = 60.0
-
-
 # Of a connection with several clusters, of which the Test button cannot know one.
 _NO_CLUSTER = (
     "the connection leads to a Ray cluster of its own for each DAG run, or for each DAG, and none was named: airflow "
@@ -39,8 +35,6 @@ _NO_CLUSTER = (
 
 # What is worth a line where there is only room for a few.
 _IN_SUMMARY = ("versions", "resources", "task", "checkpoint path", "checkpoint read")
-
-
 XCOM_BACKEND = "airflow_ray.xcom.RayXComBackend"
 
 

@@ -28,21 +28,13 @@ if TYPE_CHECKING:
 
 
 _STDLIB = sysconfig.get_path("stdlib")
-
-
 _PACKAGE = __name__.partition(".")[0]
-
-
 # Names of loaded modules that are installed, or of this package: nearly all of them, and there may be thousands.
 _not_of_user: set[str] = {*sys.builtin_module_names}
 # The other modules that were loaded when somebody last asked, and those of the user's own among them.
 _last_asked: tuple[dict[str, ModuleType | None], list[ModuleType]] = {}, []
-
-
 # Python 3.11 and 3.12 may raise SystemError where two threads make syntax trees at once (CPython issue 106905).
 _parsing_lock = threading.Lock()
-
-
 # Under the name of a module, what it was imported by and its source then: the file may have been changed since.
 _sources: dict[str, tuple[Any, str | None]] = {}
 # Of each file of a module: its source, the stamps of the files that it imports, and the digest of all.

@@ -19,14 +19,8 @@ if TYPE_CHECKING:
 
 
 MAX_CURVES = 200
-
-
 COLUMNS = 3
-
-
 ROW_PIXELS = 320
-
-
 # An axis that spans more than this is logarithmic.
 LOG_RATIO = 50.0
 

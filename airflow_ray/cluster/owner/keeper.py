@@ -31,15 +31,9 @@ if TYPE_CHECKING:
 
 
 READY = b"the owner is ready\n"
-
-
 MAX_CONCURRENT_CALLS = 10_000
-
-
 # Of the keeper: whoever asks for the gateway waits for it in a thread of its own.
 MAX_CONCURRENT_STARTS = 32
-
-
 ON_HEAD: dict[str, Any] = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
 
 

@@ -10,14 +10,8 @@ from numbers import Real
 from typing import Any
 
 PROGRESS_SECONDS = 10.0
-
-
 TABLE_ROWS = 20
-
-
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-
 _STATES = ("RUNNING", "PENDING", "PAUSED", "TERMINATED", "ERROR")
 
 

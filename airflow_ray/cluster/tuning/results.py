@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 
 _BOOSTER_FILES = ("model.ubj", "model.json")
-
-
 _REPR_CHARACTERS = 200
-
-
 # Beside those that it lists itself.
 _FURTHER_KEYS_OF_RAY = ("experiment_tag", "should_checkpoint", "time_total", "__duplicate__")
 

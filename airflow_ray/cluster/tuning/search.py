@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 # Between two looks at the nodes.
 NODES_SECONDS = 2.0
-
-
 _BUNDLES = {"cpu": "CPU", "gpu": "GPU"}
 
 

@@ -25,11 +25,7 @@ _ARGUMENTS = {
 
 
 _LISTS = ("choice", "grid_search")
-
-
 NAMES = (*_ARGUMENTS, *_LISTS)
-
-
 # So alike that it is a slip of the pen: "loguniforn", "grid-search".
 _ALIKE = 0.8
 

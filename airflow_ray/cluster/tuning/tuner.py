@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 # Of the whole search, at most this share goes into writing down its state after trials that ended.
 SNAPSHOT_SHARE = 0.2
-
-
 # Ray's own name is not what its users call it.
 _SCHEDULERS = {"asha": "async_hyperband"}
 

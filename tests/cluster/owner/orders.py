@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 
 OWNER = "airflow_ray.cluster.owner."
-
-
 # A test that takes more steps in all turns round and round.
 MAX_STEPS = 100_000
 
