@@ -6,8 +6,8 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 FAULTS_RESULTS := $(CURDIR)/build/faults.jsonl
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
-.PHONY: demo demo-higgs demo-recovery demo-tune test test-all test-postgres matrix faults lint docs bench bench-quick \
-    airflow constraints dist
+.PHONY: demo demo-higgs demo-recovery demo-tune test test-each-change test-all test-postgres matrix faults lint docs bench \
+    bench-quick airflow constraints dist
 
 demo: .venv/installed
 	$(BIN)/python -m tools.demo
@@ -25,9 +25,13 @@ demo-tune: .venv/installed
 test: .venv/installed
 	$(PYTEST) -m "not slow and not only_faults"
 
-test-all: .venv/installed
+test-all: test-each-change
+	$(PYTEST) -m slow tests/end_to_end
+
+# What of it runs with each change: not the long runs of a whole Airflow, of which `make test` has some.
+test-each-change: .venv/installed
 	$(BIN)/python -m tools.matrix --on-each-run
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --ignore=tests/end_to_end
 
 # The tests from end to end, with Airflow as teams run it: its database in PostgreSQL, and 16 tasks at a time. Then those
 # of hundreds of tasks at once, beside which nothing else should run.

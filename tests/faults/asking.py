@@ -11,7 +11,7 @@ from airflow_ray.hooks.ray import RayHook
 from tests.faults.task import CONN_ID, DAG_ID
 
 # In which work has ended whose task has.
-END_SECONDS = 120.0
+END_SECONDS = 300.0
 
 
 def under_way(hook: RayHook, run_id: str) -> list[str]:

@@ -21,9 +21,9 @@ ROOT = Path(__file__).parents[2]
 SCRIPT, ASKING = (str(Path(__file__).with_name(name)) for name in ("task.py", "asking.py"))
 TRIES = 3
 # In which one process of a task ends on a busy machine, also where it waits for a cluster that is started anew.
-END_SECONDS = 240.0
+END_SECONDS = 600.0
 # In which nothing of the work is left.
-LEFT_SECONDS = 120.0
+LEFT_SECONDS = 300.0
 
 #: The moments in their order, with the task whose process is there then; between the two there is none.
 MOMENTS = {

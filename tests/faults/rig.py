@@ -24,9 +24,9 @@ from tools.ray_cluster import RayNode
 from tools.s3_server import S3Server
 
 BUCKET = "checkpoints"
-CONNECT_SECONDS = "120"
+CONNECT_SECONDS = "300"
 # For what has to be there, such as a process that another one starts.
-THERE_SECONDS = 120.0
+THERE_SECONDS = 300.0
 # Where `make faults` collects what the tests have measured.
 RESULTS = "FAULTS_RESULTS"
 

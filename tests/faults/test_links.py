@@ -87,7 +87,7 @@ class Network:
     def chain(self, folder: Path, is_on_node: bool) -> Chain:
         place = f"{self.hosts.head.address}:{GATEWAY_PORT}"
         environment = {
-            "AIRFLOW_CONN_RAY_FAULTS": f"ray://:{self.token}@{place}?mode=gateway&connect_timeout=180",
+            "AIRFLOW_CONN_RAY_FAULTS": f"ray://:{self.token}@{place}?mode=gateway&connect_timeout=300",
             "AIRFLOW__AIRFLOW_RAY__LOCAL_HEAD_DIR": str(folder / "state"),
         }
         options = {"resources": AWAY} if is_on_node else {}
@@ -133,7 +133,7 @@ def disturbed(network: Network, case: Case, chain: Chain, other: Host, spares: E
 
 
 @pytest.mark.only_faults
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in CASES])
 def test_network_that_fails_costs_no_value_and_no_work_that_was_done(
     network: Network, case: Case, tmp_path: Path, measured: Callable[[Told, float], None]

@@ -75,7 +75,7 @@ def head_with(object_store_bytes: int = 1_000_000_000, **environment: str) -> It
 
 def chain_on(head: RayHead, folder: Path, environment: dict[str, str] | None = None, **options: Any) -> Chain:
     connection = json.loads(connection_of(head, "gateway"))
-    connection["extra"]["connect_timeout"] = "120"
+    connection["extra"]["connect_timeout"] = "300"
     return Chain(folder, {"AIRFLOW_CONN_RAY_FAULTS": json.dumps(connection), **(environment or {})}, **options)
 
 
@@ -92,7 +92,7 @@ def extra_seconds(outcome: Outcome, chain: Chain, usual: tuple[Chain, Outcome], 
 
 
 @pytest.mark.only_faults
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_full_object_store_is_spilled_and_told(tmp_path: Path, measured: Callable[[Told, float], None]) -> None:
     with head_with(SMALL_STORE_BYTES) as head:
         usual = chain_on(head, tmp_path / "without")
@@ -111,7 +111,7 @@ def test_full_object_store_is_spilled_and_told(tmp_path: Path, measured: Callabl
 
 
 @pytest.mark.only_faults
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_full_folder_of_what_is_spilled_fails_the_task_and_the_next_one_works(
     tmp_path: Path, measured: Callable[[Told, float], None]
 ) -> None:
@@ -140,7 +140,7 @@ def test_full_folder_of_what_is_spilled_fails_the_task_and_the_next_one_works(
 
 @pytest.mark.faults
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(2400)
 def test_checkpoint_on_a_full_disk_fails_the_task_and_the_next_one_writes_it(
     tmp_path: Path, measured: Callable[[Told, float], None]
 ) -> None:
@@ -159,7 +159,7 @@ def test_checkpoint_on_a_full_disk_fails_the_task_and_the_next_one_writes_it(
 
 
 @pytest.mark.only_faults
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_full_disk_of_the_head_disturbs_no_work_that_needs_none(
     tmp_path: Path, measured: Callable[[Told, float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,7 +200,7 @@ def _short_folder() -> Iterator[str]:
 
 
 @pytest.mark.only_faults
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 @pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed, and no namespace has a clock of its own")
 @pytest.mark.parametrize("way", HOURS)
 @pytest.mark.parametrize("where", HOSTS)

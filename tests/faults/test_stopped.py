@@ -12,7 +12,7 @@ from tests.faults.checks import check
 from tests.faults.rig import Rig
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("case", params([*BRIEF, *STOPPED]))
 def test_process_that_stands_still_costs_no_value_and_no_work_that_was_done(
     rig: Rig, case: Case, tmp_path: Path, measured: Callable[[Told, float], None]

@@ -82,7 +82,7 @@ class ClusterMachine(RuleBasedStateMachine):
         def do(hook: RayHook) -> str:
             options: dict[str, Any] = {"generation": generation, "checkpoint": name == "kept"}
             hook.submit(note, str(self.ledger), uri=self.uri(name), **options)
-            hook.wait(self.uri(name), timeout=120)
+            hook.wait(self.uri(name), timeout=300)
             return hook.get(self.uri(name))
 
         value = self.hooked(do)
@@ -107,7 +107,7 @@ class ClusterMachine(RuleBasedStateMachine):
         assert is_stopped == (work.process is not None and by != "another")
         if is_stopped:
             with pytest.raises(RayTaskCancelledError):
-                self.hooked(lambda hook: hook.wait(self.uri(name), timeout=60))
+                self.hooked(lambda hook: hook.wait(self.uri(name), timeout=300))
             self._take_place(name, Work())
 
     @rule(name=st.sampled_from(NAMES))
