@@ -30,6 +30,7 @@ class RayHook(BaseHook):
     >>> uri = ObjectURI("ray_default", "my_dag", "my_run", "my_task")
     >>> with RayHook().connect() as hook:  # doctest: +SKIP
     ...     hook.submit(sum, [1, 2, 3], uri=uri)
+    ...     record = hook.wait(uri)
     ...     hook.get(uri)
     6
     """
