@@ -6,8 +6,8 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 FAULTS_RESULTS := $(CURDIR)/build/faults.jsonl
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
-.PHONY: demo demo-higgs demo-recovery demo-tune test test-each-change test-all test-postgres matrix faults lint docs bench \
-    bench-quick airflow constraints dist
+.PHONY: demo demo-higgs demo-recovery demo-tune test test-each-change test-all test-postgres matrix faults \
+    faults-at-each-moment faults-at-random lint docs bench bench-quick airflow constraints dist
 
 demo: .venv/installed
 	$(BIN)/python -m tools.demo
@@ -44,16 +44,21 @@ test-postgres: .venv/installed
 matrix: .venv/installed
 	$(BIN)/python -m tools.matrix $(LANES)
 
-# Each fault at each moment, and what is tried at random with other examples each time; SEED=… takes those of an earlier
-# run. What a fault costs goes into docs/explain/reliability.md. It waits most of the time: hence one process more.
-SEED ?= $(shell date +%s)
-faults: .venv/installed
-	@echo "The seed of this run: make faults SEED=$(SEED)"
+faults: faults-at-each-moment faults-at-random
+
+# What a fault costs goes into docs/explain/reliability.md. It waits most of the time: hence one process more.
+faults-at-each-moment: .venv/installed
 	mkdir -p build
 	: > $(FAULTS_RESULTS)
-	FAULTS_RESULTS=$(FAULTS_RESULTS) $(PYTEST) -n 4 -m "faults or only_faults" \
-	    --ignore=tests/end_to_end --timeout=3600 --hypothesis-profile=faults --hypothesis-seed=$(SEED); \
+	FAULTS_RESULTS=$(FAULTS_RESULTS) $(PYTEST) -n 4 -v -m "faults or only_faults" tests/faults; \
 	    outcome=$$?; $(BIN)/python -m tests.faults.table $(FAULTS_RESULTS) && exit $$outcome
+
+# With other examples each time; SEED=… takes those of an earlier run.
+SEED ?= $(shell date +%s)
+faults-at-random: .venv/installed
+	@echo "The seed of this run: make faults-at-random SEED=$(SEED)"
+	$(PYTEST) -v -m "faults or only_faults" --ignore=tests/faults --ignore=tests/end_to_end --timeout=3600 \
+	    --hypothesis-profile=faults --hypothesis-seed=$(SEED)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

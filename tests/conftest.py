@@ -87,8 +87,12 @@ def examples(few: int, many: int, steps: int = 50) -> hypothesis_settings:
     )
 
 
-# Files of so many tests that one process would run them alone at the end, each of which starts a cluster of its own.
-DEALT_OUT = ("tests/faults/test_killed.py", "tests/faults/test_stopped.py")
+# Files whose tests one process would run alone at the end, although they share nothing that takes long to make.
+DEALT_OUT = (
+    "tests/faults/test_killed.py",
+    "tests/faults/test_stopped.py",
+    "tests/hooks/ray_hook/test_random_work.py",
+)
 
 
 class FilesAndTests(LoadFileScheduling):  # type: ignore[misc]

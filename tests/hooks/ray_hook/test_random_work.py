@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 import psutil
 import pytest
+from hypothesis import seed
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
@@ -174,11 +175,17 @@ class ClusterMachine(RuleBasedStateMachine):
             work.process.wait(60)
 
 
-@pytest.mark.slow
-@pytest.mark.faults
+# One part after another, all of `make faults` would take hours.
+PARTS = [
+    pytest.param(0, marks=[pytest.mark.slow, pytest.mark.faults]),
+    *(pytest.param(number, marks=pytest.mark.only_faults) for number in (1, 2, 3)),
+]
+
+
 @pytest.mark.timeout(7200)
+@pytest.mark.parametrize("part", PARTS)
 def test_cluster_keeps_the_rules_whatever_is_asked_of_it(
-    head: RayHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    head: RayHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config, part: int
 ) -> None:
     for conn_id, ttl in ((CONN_ID, None), (SHORT_LIVED, 1)):
         extra = {"namespace": "random", "checkpoint_path": f"file://{tmp_path}/checkpoints"}
@@ -193,4 +200,7 @@ def test_cluster_keeps_the_rules_whatever_is_asked_of_it(
         folder = tmp_path
         owners = staticmethod(lambda: [each for each in head.processes("ray::Owner") if each.pid not in others])
 
-    run_state_machine_as_test(Machine, settings=examples(3, 200, steps=8))
+    if (of_run := pytestconfig.getoption("hypothesis_seed")) is not None:
+        # All parts would take the same examples otherwise.
+        seed(f"{of_run}-{part}")(Machine)
+    run_state_machine_as_test(Machine, settings=examples(3, 50, steps=8))
