@@ -199,6 +199,8 @@ class Watcher(threading.Thread):
             self._wake.wait(CONFIRM_SECONDS)
             return
         interval = min(each.poll_interval for each in waiting)
+        # The owner ends the call before as soon as it knows of this one, even before this one is known here.
+        self._call = None
         call = self._call = session.begin("watch", self._id, [each.wanted for each in waiting], interval)
         call.add_done_callback(self._on_answer)
         # Until the answer is there, or somebody more wants to be part of the question.
@@ -223,7 +225,7 @@ class Watcher(threading.Thread):
             self._wake.wait(max(0.0, deadline - time.monotonic()))
 
     def _on_answer(self, call: Future[Any]) -> None:
-        # The owner also ends a call in whose place a newer one has come.
+        # A call in whose place a newer one has come tells nothing.
         if call is self._call:
             self._wake.set()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
@@ -158,6 +159,31 @@ def test_one_whose_news_are_not_confirmed_gets_no_more_and_holds_up_nobody(clust
         while sorted(cluster.asked[-1], key=str) != sorted([busy.wanted, other.wanted], key=str):
             time.sleep(0.01)
     assert busy.wanted == (URI.record_id, None, 1)
+
+
+def test_end_of_a_call_in_whose_place_another_comes_causes_no_third(cluster, monkeypatch):
+    calls: list[Future] = []
+    third = threading.Event()
+
+    def begin(method, watcher_id, asked, interval):
+        calls.append(Future())
+        if len(calls) == 2:
+            calls[0].set_result([None])
+        if len(calls) == 3:
+            third.set()
+        return calls[-1]
+
+    monkeypatch.setattr(cluster, "begin", begin)
+    settings = RaySettings(conn_id="ray_here", host="here")
+    one, other = (Subscription(URI, False, 10.0, lambda *_: None) for _ in range(2))
+    with watching(settings, [one]) as waiting:
+        while not calls:
+            time.sleep(0.01)
+        waiting.subscribe(settings, [other])
+        while len(calls) < 2:
+            time.sleep(0.01)
+        assert not third.wait(0.3)
+        calls[-1].set_result([ENDED, ENDED])
 
 
 def test_watcher_that_is_stopped_while_it_connects_ends(cluster, monkeypatch):
