@@ -139,9 +139,8 @@ def task_with_a_tuner_of_its_own(trainable, folder):
     return RayPythonOperator(task_id="tune", python_callable=table)
 
 
-@pytest.mark.parametrize(
-    "task", [task_that_searches, pytest.param(task_with_a_tuner_of_its_own, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("task", [task_that_searches, task_with_a_tuner_of_its_own])
 def test_searches_at_the_same_time_whose_trainables_have_one_name_try_each_its_own(dag, tmp_path, task):
     begun, gate = tmp_path / "begun", tmp_path / "gate"
     with dag:

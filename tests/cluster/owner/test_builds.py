@@ -62,6 +62,7 @@ def test_work_of_an_older_build_goes_on_and_its_result_is_an_input_of_the_newer(
         assert both.new.get(used) == 100_000
 
 
+@pytest.mark.slow
 def test_older_build_takes_no_new_work_and_says_what_to_upgrade(connections):
     both = connections()
     both.old.put(1, uri=new_uri("ray_builds"))
@@ -71,6 +72,7 @@ def test_older_build_takes_no_new_work_and_says_what_to_upgrade(connections):
             both.old.submit(len, [1], uri=new_uri("ray_builds"))
 
 
+@pytest.mark.slow
 def test_older_build_takes_work_again_when_the_newer_has_nothing(connections):
     both, uri = connections(), new_uri("ray_builds")
     both.old.put(1, uri=new_uri("ray_builds"))
@@ -89,6 +91,7 @@ def test_try_of_the_newer_build_attaches_to_work_that_the_older_runs(connections
         assert both.new.logs(uri) == ["begun"]
 
 
+@pytest.mark.slow
 def test_work_of_the_newer_build_takes_the_place_of_what_the_older_runs(connections, tmp_path):
     both, uri = connections(), new_uri("ray_builds")
     both.old.submit(_wait_for, str(tmp_path / "never"), uri=uri)
@@ -99,6 +102,7 @@ def test_work_of_the_newer_build_takes_the_place_of_what_the_older_runs(connecti
         assert both.old.status(uri) in ("LOST", "SUCCEEDED")
 
 
+@pytest.mark.slow
 def test_older_build_ends_when_it_is_empty(connections):
     both, uri = connections(), new_uri("ray_builds")
     both.old.put([1], uri=uri)
