@@ -51,7 +51,12 @@ class FaultyProxy:
                 client, _ = self._listener.accept()
                 self.reached.set()
                 self.network.wait()
-                server = socket.create_connection(("127.0.0.1", self._server_port))
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._server_port))
+                except ConnectionRefusedError:
+                    # The server is dead at the moment.
+                    self._end(client)
+                    continue
                 self._open += [client, server]
                 threading.Thread(target=self._forward, args=(client, server), daemon=True).start()
                 threading.Thread(target=self._copy, args=(server, client), daemon=True).start()

@@ -133,6 +133,8 @@ class Rig:
         for each in victims:
             with suppress(psutil.NoSuchProcess):
                 each.kill()
+        # What is started again now takes longer than storage that stands still is waited for.
+        self.proxy.network.set()
         if name == "s3":
             self.s3.stop()
             self.s3 = S3Server(self.s3.port)
