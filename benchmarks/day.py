@@ -211,8 +211,9 @@ def main(rounds: int, records: int) -> None:
     for each in run(rounds, records):
         held.append(asdict(each))
         print(json.dumps(held[-1]), flush=True)
-    FIGURES.write_text(json.dumps(held, indent=1) + "\n")
-    draw(held)
+        # A run that breaks off leaves what it has measured.
+        FIGURES.write_text(json.dumps(held, indent=1) + "\n")
+        draw(held)
 
 
 if __name__ == "__main__":

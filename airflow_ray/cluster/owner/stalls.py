@@ -1,4 +1,4 @@
-"""Which work waits for what cannot come, or for what it holds itself, and what to say of it."""
+"""Which work waits for what cannot come, for what it holds itself, or to run again, and what to say of it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Stalls:
         sight = _Sight(look, works)
         stalls: dict[str, Stall] = {}
         for work in works:
-            late = [each for each in look.waiters if self._is_late(each, now) and sight.is_inside(each, work)]
+            late = [each for each in look.waiters if self._is_late(each, now) and sight.work_of(each) is work]
             if late and (stall := self._stall(sight, work, late, now)) is not None:
                 stalls[work.record_id] = stall
         return stalls
@@ -79,6 +79,8 @@ class Stalls:
         return now - self._seen_since[waiter.key] >= STALLED_SECONDS
 
     def _stall(self, sight: _Sight, work: Work, waiting: list[Waiter], now: float) -> Stall | None:
+        if own := [each for each in waiting if each.key == work.key]:
+            return _again(sight, work, own[0], now - self._seen_since[work.key])
         totals = [total for total, _ in self._nodes.values()]
         never = [each for each in waiting if not sight.can_ever(each, totals)]
         for each in never:
@@ -109,10 +111,6 @@ class _Sight:
         if each.key in self._by_group:
             return self._by_group[each.key]
         return next((self._by_key[key] for key in self.line_of(each) if key in self._by_key), None)
-
-    def is_inside(self, waiter: Waiter, work: Work) -> bool:
-        """Whether the work waits for it, and is not itself what waits."""
-        return waiter.key != work.key and self.work_of(waiter) is work
 
     def line_of(self, each: Waiter | Holder) -> list[str]:
         """Return the keys of this one, of its maker, of the maker of that, and so on."""
@@ -163,6 +161,26 @@ class _Sight:
             if waiter.strategy != "STRICT_SPREAD":
                 rooms[place] = {name: amount - asked.get(name, 0) for name, amount in room.items()}
         return True
+
+
+def _again(sight: _Sight, work: Work, waiter: Waiter, seconds: float) -> Stall:
+    """Return what work waits for that Ray is to run again, since the process or the node that ran it was lost.
+
+    :param seconds: since Ray began to look for a node.
+    """
+    (asked,) = waiter.asks
+    nodes = [plain(node.total) for node in sight.look.nodes]
+    if work.timeout is not None and seconds >= work.timeout:
+        reason = " It had run before, until its process or node was lost."
+        kind = FailureKind.SCHEDULING_TIMEOUT
+        return Stall(error=failure(kind, seconds=work.timeout, asked=asked, nodes=nodes, reason=reason))
+    if work.timeout is None and seconds >= RETURN_SECONDS and not sight.can_ever(waiter, nodes):
+        return Stall(error=failure(FailureKind.INFEASIBLE, seconds=None, asked=asked, nodes=nodes, reason=""))
+    yet = "" if any(fits(asked, node) for node in nodes) else " No node has so much yet."
+    return Stall(
+        f"resources to run again, since its process or node was lost: asked for {_asked(waiter)}. "
+        f"{_free(sight, set(asked))}{yet}"
+    )
 
 
 def _held(sight: _Sight, work: Work, waiting: list[Waiter]) -> Stall | None:

@@ -128,6 +128,38 @@ def test_what_no_node_can_ever_give_fails_the_work_at_once(waiter):
     assert error["nodes"] == [{"CPU": 2.0}, {"CPU": 2.0}]
 
 
+AGAIN = waiting(TASK, {"CPU": 1.0, "away": 1.0}, key="train", name="run", maker="owner")
+
+
+def judged_again(work, after, addable=None):
+    """Return what is said of work whose node has gone, so many seconds after Ray began to look for another."""
+    return judged(look([AGAIN], nodes=[{"CPU": 4.0}], addable=addable), work, after=after)
+
+
+def test_work_whose_node_was_lost_says_what_it_waits_for():
+    assert judged_again(WORK, after=9.0).detail == (
+        "resources to run again, since its process or node was lost: asked for {'CPU': 1, 'away': 1}. Free in the "
+        "cluster: {'CPU': 0, 'away': 0}. No node has so much yet."
+    )
+
+
+def test_work_whose_node_does_not_come_back_fails():
+    assert judged_again(WORK, after=stalls.RETURN_SECONDS - 1).error is None
+    assert judged_again(WORK, after=stalls.RETURN_SECONDS).error["kind"] == FailureKind.INFEASIBLE.value
+
+
+def test_work_whose_node_the_autoscaler_may_replace_goes_on_waiting():
+    addable = {"CPU": 2.0, "away": 1.0}
+    assert judged_again(WORK, after=stalls.RETURN_SECONDS, addable=addable).error is None
+
+
+def test_work_whose_node_was_lost_fails_when_its_scheduling_timeout_is_over():
+    work = WORK._replace(timeout=20.0)
+    assert judged_again(work, after=19.0).error is None
+    error = judged_again(work, after=20.0).error
+    assert (error["kind"], error["seconds"]) == (FailureKind.SCHEDULING_TIMEOUT.value, 20.0)
+
+
 @pytest.mark.parametrize(
     "waiter",
     [waiting(GROUP, *[ONE] * 4), waiting(GROUP, ONE, ONE, strategy="STRICT_PACK"), waiting(ACTOR, {"CPU": 2.0})],

@@ -9,7 +9,8 @@ import pytest
 from airflow_ray.client.client import RayClient
 from airflow_ray.exceptions import RaySchedulingError
 from airflow_ray.hooks.ray import RayHook
-from tests.conftest import new_uri
+from tests.conftest import await_file, new_uri
+from tests.ray_head import RayHead
 
 
 def make_an_actor(**options):
@@ -122,3 +123,40 @@ def test_trial_that_waits_for_a_second_placement_group_is_told(head):
             hook.cancel(uri)
     assert told.startswith("resources that the task holds itself: placement group")
     assert "a trial of Ray Tune: by tune.PlacementGroupFactory" in told
+
+
+@pytest.fixture
+def own_head(monkeypatch):
+    """A head whose nodes may be lost."""
+    head = RayHead()
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_OWN", head.gateway_uri)
+    yield head
+    head.stop()
+
+
+def until_there(gate, ledger):
+    import pathlib
+    import time
+
+    with open(ledger, "a") as file:
+        file.write("begun\n")
+    while not pathlib.Path(gate).exists():
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_work_whose_node_is_lost_says_what_it_waits_for_and_runs_on_the_next(own_head, tmp_path):
+    uri, gate, ledger = new_uri("ray_own"), tmp_path / "gate", tmp_path / "ledger"
+    node = own_head.add_node(away=1)
+    with RayHook("ray_own").connect() as hook:
+        hook.submit(until_there, str(gate), str(ledger), uri=uri, resources={"away": 1})
+        await_file(ledger)
+        node.kill()
+        told = detail_of(hook, uri)
+        own_head.add_node(away=1)
+        gate.touch()
+        hook.wait(uri, timeout=120)
+    assert told.startswith(
+        "resources to run again, since its process or node was lost: asked for {'CPU': 1, 'away': 1}"
+    )
+    assert ledger.read_text() == "begun\nbegun\n"
