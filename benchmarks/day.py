@@ -194,9 +194,10 @@ def draw(held: list[dict[str, Any]], path: Path = CHART) -> None:
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):
         for name, (key, unit) in curves.items():
             axis.plot(records, [each[key] / unit for each in held], label=name)
+        most = max(each[key] / unit for key, unit in curves.values() for each in held)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("records made", fontsize=8)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.4 * most or 1)
         axis.legend(fontsize=8)
     figure.suptitle("What is held when all records of a round are gone")
     figure.tight_layout()
