@@ -6,12 +6,12 @@ import os
 
 import pytest
 
-from benchmarks import day
+from benchmarks import day, servers
 
 
 @pytest.mark.only_faults
 def test_handles_threads_and_store_are_back_when_all_records_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for conn_id in (day.DRIVER, day.CLIENT, day.GATEWAY, day.EXPIRING):
+    for conn_id in (servers.DRIVER, servers.CLIENT, servers.GATEWAY, day.EXPIRING):
         # Set here, they are gone again afterwards.
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", "")
     # What is made once, such as the processes for eight clients at a time, is there after the first.
