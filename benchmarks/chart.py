@@ -56,7 +56,7 @@ def _hand_over(results: Sequence[dict[str, Any]], folder: Path) -> Path | None:
         axis.set_title(what, fontsize=10)
         axis.set_xlabel("milliseconds, logarithmic", fontsize=8)
     figure.suptitle("From the return of one task to the first column in the next")
-    return _saved(figure, folder / "handover.png")
+    return saved(figure, folder / "handover.png")
 
 
 def _targets(results: Sequence[dict[str, Any]], folder: Path) -> Path | None:
@@ -79,7 +79,7 @@ def _targets(results: Sequence[dict[str, Any]], folder: Path) -> Path | None:
     axis.set_xlim(min(values) / 1.5, max(values) * 1.5)
     axis.margins(y=0.01)
     axis.set_title("How many times better than the target")
-    return _saved(figure, folder / "targets.png")
+    return saved(figure, folder / "targets.png")
 
 
 def _growth(results: Sequence[dict[str, Any]], folder: Path) -> Path | None:
@@ -105,7 +105,7 @@ def _growth(results: Sequence[dict[str, Any]], folder: Path) -> Path | None:
         axis.set_title(name, fontsize=9)
         axis.set_ylabel(unit, fontsize=8)
     figure.suptitle("What grows with the number of tasks")
-    return _saved(figure, folder / "growth.png")
+    return saved(figure, folder / "growth.png")
 
 
 def _margin(result: dict[str, Any]) -> float:
@@ -125,7 +125,8 @@ def _milliseconds(value: float) -> str:
     return f"{value / 1000:.1f} s" if value >= 1000 else f"{value:.0f} ms"
 
 
-def _saved(figure: Any, path: Path) -> Path:
+def saved(figure: Any, path: Path) -> Path:
+    """Write a figure into a file, and return that."""
     import matplotlib.pyplot as plt
 
     figure.tight_layout()

@@ -17,12 +17,12 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
+from benchmarks.chart import saved
 from benchmarks.plain_ray import run_by_ray
 from benchmarks.servers import DRIVER, GATEWAY, OWNER_PROCESS, ROOT, gateway_process, ray_head
 from tools.standalone import stop_by_sigterm_as_by_ctrl_c
@@ -90,12 +90,9 @@ def run(rounds: int, records: int) -> Iterator[Held]:
 def _one_round(pool: ThreadPoolExecutor, head: RayHead, records: int) -> None:
     dag_id = uuid.uuid4().hex
     clients: list[Callable[[int, str], None]] = [_submitted_and_left, _put_and_released]
-    for _ in pool.map(
-        lambda client, number: client(number, dag_id),
-        clients * (CONNECTIONS // len(clients)),
-        repeat(records // CONNECTIONS),
-    ):
-        pass
+    ended = [pool.submit(client, records // CONNECTIONS, dag_id) for client in clients * (CONNECTIONS // len(clients))]
+    for each in ended:
+        each.result()
     for _ in range(BROKEN_OFF):
         _break_off(head)
     _until_gone(dag_id)
@@ -200,8 +197,7 @@ def draw(held: list[dict[str, Any]], path: Path = CHART) -> None:
         axis.set_ylim(0, 1.4 * most or 1)
         axis.legend(fontsize=8)
     figure.suptitle("What is held when all records of a round are gone")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    saved(figure, path)
 
 
 def main(rounds: int, records: int) -> None:

@@ -54,7 +54,10 @@ class StallWatch:
         for work in works:
             async with self._records.lock(work.record_id):
                 record = self._records.get(work.record_id)
-                if record is not None and record.task_id == work.key and record.state == State.RUNNING:
+                if record is None or record.state != State.RUNNING:
+                    continue
+                # It may have begun again meanwhile, and waits no more.
+                if (record.task_id, record.starts) == (work.key, work.starts):
                     await self._tell(record, stalls.get(work.record_id))
 
     async def _watch(self) -> None:
@@ -77,7 +80,13 @@ class StallWatch:
 
     def _works(self) -> list[Work]:
         return [
-            Work(each.record_id, each.task_id, each.scheduling_timeout, frozenset(map(_id_of, each.placement_groups)))
+            Work(
+                each.record_id,
+                each.task_id,
+                each.scheduling_timeout,
+                frozenset(map(_id_of, each.placement_groups)),
+                each.starts,
+            )
             for each in self._records.of(None, None)
             if not each.finished and each.task_id is not None
         ]

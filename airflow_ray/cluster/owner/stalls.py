@@ -35,12 +35,14 @@ class Work(NamedTuple):
     :param key: the id of its task.
     :param timeout: seconds that it may wait for resources; None where nothing is to be waited for that cannot come.
     :param groups: ids of the placement groups that it has told of.
+    :param starts: how often it has begun to run.
     """
 
     record_id: str
     key: str
     timeout: float | None
     groups: frozenset[str]
+    starts: int
 
 
 class Stall(NamedTuple):
@@ -54,7 +56,9 @@ class Stalls:
     """Judges one look at the cluster after another."""
 
     def __init__(self) -> None:
-        self._seen_since: dict[str, float] = {}
+        # Who waits, and how often it had begun before: Ray tells a second late that it has begun again.
+        self._seen_since: dict[tuple[str, int], float] = {}
+        self._starts: dict[str, int] = {}
         # By its id: what each node has in all, and when it was last there.
         self._nodes: dict[str, tuple[dict[str, float], float]] = {}
 
@@ -64,7 +68,9 @@ class Stalls:
         :param works: all that have not ended.
         :param now: by the monotonic clock, in seconds.
         """
-        self._seen_since = {each.key: self._seen_since.get(each.key, now) for each in look.waiters}
+        self._starts = {work.key: work.starts for work in works}
+        seen = map(self._wait_of, look.waiters)
+        self._seen_since = {wait: self._seen_since.get(wait, now) for wait in seen}
         self._nodes |= {node.node_id: (node.total, now) for node in look.nodes}
         self._nodes = {name: node for name, node in self._nodes.items() if now - node[1] < RETURN_SECONDS}
         sight = _Sight(look, works)
@@ -75,16 +81,23 @@ class Stalls:
                 stalls[work.record_id] = stall
         return stalls
 
+    def _wait_of(self, waiter: Waiter) -> tuple[str, int]:
+        return waiter.key, self._starts.get(waiter.key, 0)
+
+    def _waited(self, waiter: Waiter, now: float) -> float:
+        return now - self._seen_since[self._wait_of(waiter)]
+
     def _is_late(self, waiter: Waiter, now: float) -> bool:
-        return now - self._seen_since[waiter.key] >= STALLED_SECONDS
+        return self._waited(waiter, now) >= STALLED_SECONDS
 
     def _stall(self, sight: _Sight, work: Work, waiting: list[Waiter], now: float) -> Stall | None:
         if own := [each for each in waiting if each.key == work.key]:
-            return _again(sight, work, own[0], now - self._seen_since[work.key])
+            # Before it has run for the first time, others say what it waits for.
+            return _again(sight, work, own[0], self._waited(own[0], now)) if work.starts else None
         totals = [total for total, _ in self._nodes.values()]
         never = [each for each in waiting if not sight.can_ever(each, totals)]
         for each in never:
-            if now - self._seen_since[each.key] >= (work.timeout or 0.0):
+            if self._waited(each, now) >= (work.timeout or 0.0):
                 return Stall(error=_never(sight, work, each))
         if never:
             return Stall(f"resources inside the task: {_waiting_text(never)}, which no node has yet")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from airflow_ray.cluster.owner import stalls
@@ -11,8 +13,8 @@ from airflow_ray.cluster.owner.stalls import Stalls, Work, who_holds
 from airflow_ray.cluster.protocol import FailureKind, State
 from tests.cluster.owner.fakes import FakeOwner, run
 
-WORK = Work("dag/run/train/-1", "train", None, frozenset())
-OTHER = Work("dag/run/other%20one/3", "other", None, frozenset())
+WORK = Work("dag/run/train/-1", "train", None, frozenset(), 1)
+OTHER = Work("dag/run/other%20one/3", "other", None, frozenset(), 1)
 ONE = {"CPU": 1.0}
 
 
@@ -143,6 +145,18 @@ def test_work_whose_node_was_lost_says_what_it_waits_for():
     )
 
 
+def test_work_that_has_just_begun_is_not_told_to_wait():
+    judge, seen = Stalls().judge, look([AGAIN], nodes=[{"CPU": 4.0}])
+    for starts in (0, 1, 2):
+        work = WORK._replace(starts=starts)
+        assert judge(seen, [work], 30.0 * starts) == {}
+    assert judge(seen, [work], 90.0).keys() == {WORK.record_id}
+
+
+def test_work_that_has_not_run_yet_is_not_told_to_run_again():
+    assert judged_again(WORK._replace(starts=0), after=30.0) is None
+
+
 def test_work_whose_node_does_not_come_back_fails():
     assert judged_again(WORK, after=stalls.RETURN_SECONDS - 1).error is None
     assert judged_again(WORK, after=stalls.RETURN_SECONDS).error["kind"] == FailureKind.INFEASIBLE.value
@@ -239,5 +253,23 @@ def test_work_that_waits_for_what_cannot_come_is_stopped(at_once):
         assert record.state == State.FAILED
         assert record.error["kind"] == FailureKind.CHILD_INFEASIBLE.value
         assert owner.ray.cancelled == owner.ray.tasks
+
+    run(test())
+
+
+def test_work_that_begins_again_while_it_is_judged_is_not_told_to_wait(at_once):
+    async def test():
+        owner = FakeOwner()
+        again = look([AGAIN._replace(key="task")], nodes=[{"CPU": 4.0}])
+        record, watch = await watched(owner, again)
+        assert record.detail.startswith("resources to run again")
+        async with owner.records.lock(record.record_id):
+            looking = asyncio.ensure_future(watch.look())
+            # It has judged by then, and waits for the lock.
+            for _ in range(10):
+                await asyncio.sleep(0)
+            record.starts, record.detail = 2, None
+        await looking
+        assert record.detail is None
 
     run(test())
