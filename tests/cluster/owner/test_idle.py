@@ -85,9 +85,10 @@ def test_cluster_is_in_use_while_there_is_work_or_an_object_and_not_otherwise(he
 @pytest.mark.parametrize("conn_id", ["ray_idle_client", "ray_idle_gateway"])
 def test_connection_that_stays_open_goes_on_after_an_end_of_the_idle_owner(head, conn_id):
     with RayHook("ray_idle_client").connect() as first:
-        first.release(dag_id="tests")
+        # Keeps the owner that ends soon until the other connection is there, which would start one that ends later.
+        kept = first.put(1, uri=new_uri("ray_idle_client"))
         with RayHook(conn_id).connect() as hook:
-            assert hook.list_objects() == []
+            first.release(kept)
             wait_until(lambda: not owners(head))
             uri = hook.put({"a": 1}, uri=new_uri(conn_id))
             assert hook.get(uri) == {"a": 1}
