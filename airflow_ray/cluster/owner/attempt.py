@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_ray.cluster.owner.ray_calls import RayCalls
     from airflow_ray.cluster.owner.record import Output, Record
     from airflow_ray.cluster.owner.records import Records
+    from airflow_ray.cluster.owner.remaking import Remaking
     from airflow_ray.cluster.owner.scheduling import Scheduling
 
 # What is smaller does not fill a store.
@@ -51,7 +52,7 @@ class Attempt:
         except Exception as error:
             await self._fail(failure_of(error))
 
-    async def watch_scheduling(self, scheduling: Scheduling) -> None:
+    async def watch_scheduling(self, scheduling: Scheduling, remaking: Remaking) -> None:
         """Say what the work waits for while it is PENDING, and fail it when that cannot come or takes too long."""
         record = self._record
         while True:
@@ -59,11 +60,15 @@ class Attempt:
             # Nearly all work runs, or has ended, before it is looked at for the first time.
             if not self._is_pending():
                 return
-            verdict = await asyncio.to_thread(scheduling.check)
+            verdict = await remaking.check(scheduling.is_late())
+            if verdict is None:
+                verdict = await asyncio.to_thread(scheduling.check)
             async with self._records.lock(record.record_id):
                 if not self._is_pending():
                     return
                 if verdict.error is not None:
+                    if verdict.error["kind"] == FailureKind.INPUT_LOST:
+                        remaking.give_up()
                     await self._records.stop(record, State.FAILED, verdict.error)
                 else:
                     record.detail = verdict.detail
@@ -74,6 +79,7 @@ class Attempt:
         record = self._record
         record.starts += 1
         record.state, record.detail = State.RUNNING, None
+        record.input_refs.clear()
         # Ray tries a task again without end when the memory monitor killed it.
         if 0 <= record.options["max_retries"] < record.starts - 1:
             error = self._told(failure(FailureKind.OUT_OF_MEMORY, starts=record.starts - 1))

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.cluster.nodes import nodes_without
 from airflow_ray.cluster.own_tasks import own_task
 from airflow_ray.cluster.owner import store
 from airflow_ray.cluster.owner.cluster_look import take_look
@@ -75,11 +76,11 @@ class RayCalls:
         """Return the id of the task that :meth:`start` has started."""
         return str(generator.completed().task_id().hex())
 
-    def cancel(self, generator: Any) -> None:
-        """End a task with all it has started."""
+    def cancel(self, task: Any) -> None:
+        """End a task with all it has started, by its generator or the ref of an output."""
         import ray
 
-        ray.cancel(generator, force=True, recursive=True)
+        ray.cancel(task, force=True, recursive=True)
 
     async def copy(self, refs: list[Any]) -> list[Any]:
         """Return copies of objects that lie on one node, which are the owner's own.
@@ -148,6 +149,14 @@ class RayCalls:
     async def are_lost(self, refs: list[Any]) -> bool:
         """Whether one of the objects is gone for good."""
         return await asyncio.to_thread(store.are_lost, refs)
+
+    async def are_there(self, refs: list[Any]) -> list[bool]:
+        """Return whether each object is there, and Ray does not have to make it again."""
+        return await asyncio.to_thread(store.are_there, refs)
+
+    async def nodes_without(self, asked: dict[str, float]) -> list[dict[str, float]] | None:
+        """Return what the nodes have if none of them has, or can get, the resources ``asked``, and else None."""
+        return await asyncio.to_thread(nodes_without, asked)
 
     async def look(self) -> Look | None:
         """Return who waits for resources in the cluster and who holds them; None where Ray does not say."""

@@ -48,6 +48,7 @@ class Record:
     :param task_try: the try of a task that submitted or last attached to this; None for work that is of none.
     :param inputs: record id, key and source of each input; the source is ``store``, ``lineage`` or ``checkpoint``.
     :param input_editions: of those whose records this owner has, by record id.
+    :param input_refs: the ref of each input until the work has begun.
     :param input_outputs: what is told of the first inputs, in their order; empty of those that another owner has.
     :param checkpoint: where and with which credentials the outputs are checkpointed; forgotten when the work ends.
     :param storage: where and with which credentials the work itself may write and read; likewise.
@@ -79,6 +80,7 @@ class Record:
     task_try: TaskTry | None = None
     inputs: list[tuple[str, str, str]] = field(default_factory=list)
     input_editions: dict[str, str] = field(default_factory=dict)
+    input_refs: list[Any] = field(default_factory=list, repr=False)
     input_outputs: list[dict[str, Any]] = field(default_factory=list, repr=False)
     checkpoint: dict[str, Any] | None = field(default=None, repr=False)
     storage: dict[str, Any] | None = field(default=None, repr=False)
@@ -207,6 +209,7 @@ class Record:
             self.finished_at = time.time()
             self.generator = None
             self.checkpoint = self.storage = None
+            self.input_refs.clear()
 
     def describe(self) -> dict[str, Any]:
         """Return all but the refs and the log as plain data."""

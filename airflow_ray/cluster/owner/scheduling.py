@@ -99,11 +99,14 @@ class Scheduling:
             wait = min(wait, self._started + self._timeout - time.monotonic())
         return max(0.0, wait)
 
+    def is_late(self) -> bool:
+        """Whether the request has been pending for as long as it may."""
+        return self._timeout is not None and time.monotonic() - self._started >= self._timeout
+
     def check(self) -> Verdict:
         """Return what the request waits for, or the error where waiting longer is of no use."""
         self._checked = True
-        waited = time.monotonic() - self._started
-        is_late = self._timeout is not None and waited >= self._timeout
+        is_late = self.is_late()
         try:
             nodes, free = self._view.take()
         # A head that is busy or being replaced makes Ray raise whatever it likes; the time to wait goes on.

@@ -107,6 +107,13 @@ class Stalls:
         return _held(sight, work, waiting)
 
 
+def task_text(record_id: str) -> str:
+    """Return which task a record is of, as a person knows it."""
+    dag, run, task, index = map(unquote, record_id.split("/")[:4])
+    mapped = "" if index == "-1" else f" with map index {index}"
+    return f"task {task!r}{mapped} of DAG {dag!r} in run {run!r}"
+
+
 def who_holds(look: Look, works: list[Work], names: set[str]) -> str:
     """Return in words who holds resources of these names, or an empty text where nobody is known to."""
     return _listed(_held_by_others(_Sight(look, works), None, names))
@@ -139,9 +146,7 @@ class _Sight:
         work = self.work_of(holder)
         if work is None:
             return f"{_named(holder.kind, holder.name)} of another program"
-        dag, run, task, index = map(unquote, work.record_id.split("/")[:4])
-        mapped = "" if index == "-1" else f" with map index {index}"
-        name = f"task {task!r}{mapped} of DAG {dag!r} in run {run!r}"
+        name = task_text(work.record_id)
         return name if holder.key == work.key else f"{_named(holder.kind, holder.name)} of {name}"
 
     def can_ever(self, waiter: Waiter, totals: list[dict[str, float]]) -> bool:

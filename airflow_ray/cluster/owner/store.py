@@ -52,6 +52,15 @@ def spilled_bytes() -> int:
     return int(get_memory_info_reply(ray._private.state.state).store_stats.spilled_bytes_total)
 
 
+def are_there(refs: list[Any]) -> list[bool]:
+    """Return whether each object of this process is there, or an error in its place; one that is made again is not."""
+    import ray
+
+    names = list(dict.fromkeys(refs))
+    ready, _ = ray.wait(names, num_returns=len(names), timeout=0, fetch_local=False)
+    return [ref in ready for ref in refs]
+
+
 def are_lost(refs: list[Any]) -> bool:
     """Whether one of the objects is gone for good: Ray has put an error in its place.
 

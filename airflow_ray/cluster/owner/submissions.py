@@ -12,6 +12,7 @@ from airflow_ray.cluster.owner.attaching import why_not
 from airflow_ray.cluster.owner.attempt import Attempt
 from airflow_ray.cluster.owner.environments import Environments
 from airflow_ray.cluster.owner.record import MAX_DESCRIBED_INPUTS
+from airflow_ray.cluster.owner.remaking import Remaking
 from airflow_ray.cluster.owner.scheduling import ClusterView, Scheduling
 from airflow_ray.cluster.owner.stall_watch import StallWatch
 from airflow_ray.cluster.protocol import FailureKind, State, SubmitAnswer
@@ -125,7 +126,7 @@ class Submissions:
                 return {"error": failure(FailureKind.CANCELLED)}
             answer = self._why_anew(record_id, fingerprint, task_try, holder)
             record = await self._records.create(record_id, options, ttl)
-            record.inputs, record.input_editions = inputs, editions
+            record.inputs, record.input_refs, record.input_editions = inputs, refs, editions
             # They may be released before this ends.
             record.input_outputs = self._outputs.described(inputs[:MAX_DESCRIBED_INPUTS])
             record.checkpoint, record.storage = checkpoint, storage
@@ -278,7 +279,8 @@ class Submissions:
             record.options, record.scheduling_timeout, self._view, self._environments, self._stalls.who_holds
         )
         self._stalls.begin()
-        self._start(attempt.watch_scheduling(scheduling))
+        remaking = Remaking(record, self._records, self._ray)
+        self._start(attempt.watch_scheduling(scheduling, remaking))
         following = self._start(attempt.follow())
         following.add_done_callback(lambda _: self._attempts.pop(record.attempt))
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+from airflow_ray.client.client import RayClient
 from airflow_ray.client.connection.head_process import free_ports
 from airflow_ray.exceptions import (
     RayCheckpointAccessError,
@@ -227,6 +228,21 @@ def test_restore_that_ends_late_leaves_what_the_producer_made_anew(cluster, s3, 
 
 
 @pytest.mark.slow
+def test_checkpoint_is_written_once_the_storage_can_be_reached_again(cluster, s3, proxy, monkeypatch):
+    uri = new_uri(CONNECTION)
+    monkeypatch.setenv("AIRFLOW_CONN_S3", s3.connection(endpoint_url=proxy.endpoint))
+    proxy.fault = "cut"
+    with RayHook(CONNECTION).connect() as hook:
+        hook.submit(make_frame, 10, uri=uri, checkpoint=True)
+    for progress in RayClient(CONNECTION).follow(uri):
+        if any("It is tried again for" in line for line in progress.lines):
+            proxy.fault = None
+    assert progress.state == "SUCCEEDED"
+    kill_owner(cluster)
+    assert consumed(uri) == (45, "checkpoint")
+
+
+@pytest.mark.slow
 def test_checkpoint_is_written_with_the_credentials_of_the_try_that_attached(cluster, s3, monkeypatch, tmp_path):
     uri = new_uri(CONNECTION)
     monkeypatch.setenv("AIRFLOW_CONN_S3", s3.connection(endpoint_url=f"http://127.0.0.1:{free_ports(1)[0]}"))
@@ -278,6 +294,33 @@ def test_input_of_a_lost_node_that_ray_may_not_make_again_is_found_lost(cluster)
     with pytest.raises(RayObjectLostError):
         consumed(uri)
     assert consumed(uri) == (19_999_900_000, "checkpoint")
+
+
+def frame_in_a_ledger(rows, ledger):
+    import numpy as np
+    import pandas as pd
+
+    with open(ledger, "a") as file:
+        file.write("begun\n")
+    return pd.DataFrame({"a": np.arange(rows)})
+
+
+@pytest.mark.slow
+def test_input_of_a_lost_node_that_no_other_can_make_again_is_restored(cluster, tmp_path):
+    ledger = tmp_path / "ledger"
+    node = cluster.head.add_node(away=1)
+    uri = produced(200_000, str(ledger), fn=frame_in_a_ledger, resources={"away": 1})
+    node.kill()
+    with pytest.raises(RayObjectLostError, match=r"asks for \{'CPU': 1, 'away': 1\}"):
+        consumed(uri, scheduling_timeout=20)
+    other = cluster.head.add_node(away=1)
+    try:
+        # Ray gives the place to what has asked for it first.
+        produced(1, fn=gadget_frame, resources={"away": 1})
+        assert consumed(uri) == (19_999_900_000, "checkpoint")
+        assert ledger.read_text() == "begun\n"
+    finally:
+        other.kill()
 
 
 def test_modin_frame_is_restored_as_one(lost):

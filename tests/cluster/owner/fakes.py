@@ -57,8 +57,10 @@ class FakeRay:
 
     def __init__(self) -> None:
         self.tasks: list[FakeTask] = []
-        self.cancelled: list[FakeTask] = []
+        self.cancelled: list[Any] = []
         self.lost: set[str] = set()
+        self.missing: set[str] = set()
+        self.nodes: list[dict[str, float]] | None = None
         self.copy_gate = _open_gate()
         self.restore_gate = _open_gate()
         self.look_gate = _open_gate()
@@ -77,7 +79,7 @@ class FakeRay:
     def task_id(self, task: FakeTask) -> str:
         return "task"
 
-    def cancel(self, task: FakeTask) -> None:
+    def cancel(self, task: Any) -> None:
         self.cancelled.append(task)
 
     async def copy(self, refs: list[Any]) -> list[Any]:
@@ -108,6 +110,12 @@ class FakeRay:
         answer = bool(self.lost.intersection(refs))
         await self.look_gate.wait()
         return answer
+
+    async def are_there(self, refs: list[Any]) -> list[bool]:
+        return [ref not in self.missing for ref in refs]
+
+    async def nodes_without(self, asked: dict[str, float]) -> list[dict[str, float]] | None:
+        return self.nodes
 
     async def spilled_bytes(self, max_age: float) -> int | None:
         return self.spilled.pop(0) if len(self.spilled) > 1 else self.spilled[0]

@@ -1,0 +1,107 @@
+"""Whether pending work waits for inputs that were lost, which Ray is to make again, and whether Ray can."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow_ray.cluster.failures import failure
+from airflow_ray.cluster.owner.scheduling import Verdict, requested_resources
+from airflow_ray.cluster.owner.stalls import RETURN_SECONDS, task_text
+from airflow_ray.cluster.protocol import FailureKind
+
+if TYPE_CHECKING:
+    from airflow_ray.cluster.owner.ray_calls import RayCalls
+    from airflow_ray.cluster.owner.record import Record
+    from airflow_ray.cluster.owner.records import Records
+
+
+class Remaking:
+    """Judges from time to time the inputs of one pending piece of work.
+
+    Ray runs work once more when its output was lost with a node and somebody needs it. Where no node has what that work
+    asks for, Ray waits without end, and with it whoever needs the output.
+
+    :param record: of the pending work.
+    :param records: of the owner.
+    :param ray: what has Ray do it.
+    """
+
+    def __init__(self, record: Record, records: Records, ray: RayCalls) -> None:
+        self._record = record
+        self._records = records
+        self._ray = ray
+        self._since: float | None = None
+        self._missing: list[tuple[str, str, Any]] = []
+
+    async def check(self, is_late: bool) -> Verdict | None:
+        """Return what has to be made again, or the error where nobody can; None where there is nothing to say of it.
+
+        :param is_late: whether the work has waited for as long as it may.
+        """
+        self._missing = await self._missing_inputs()
+        if not self._missing:
+            self._since = None
+            return None
+        self._since = self._since or time.monotonic()
+        if any(self._is_given_up(*each) for each in self._missing):
+            return self._lost("it could not be made again")
+        maker = await self._maker(self._record, set())
+        if maker is self._record:
+            return None
+        asked = requested_resources(maker.options)
+        task = task_text(maker.record_id)
+        nodes = await self._ray.nodes_without(asked)
+        if nodes is None:
+            # That it takes too long is judged by others.
+            return None if is_late else Verdict(f"{task} to make an input again that was lost")
+        if is_late or time.monotonic() - self._since >= RETURN_SECONDS:
+            return self._lost(f"{task} would have to make it again, and asks for {asked}, while the nodes have {nodes}")
+        return Verdict(f"{task} to make an input again that was lost; it asks for {asked}, which no node has yet")
+
+    def give_up(self) -> None:
+        """Have the inputs that were missing at the last check be lost: the next try takes them from their checkpoints.
+
+        The caller holds the lock of the record, which still waits. None of them has come meanwhile: no node could
+        make it, and one that joins needs longer than there is between that check and this.
+        """
+        self._record.input_refs.clear()
+        for record_id, key, ref in self._missing:
+            producer = self._records.get(record_id)
+            if producer is not None and producer.lose_output(key, ref):
+                self._records.count(producer)
+                self._cancel(producer, ref)
+
+    def _cancel(self, producer: Record, ref: Any) -> None:
+        """Keep work from being run again for nobody, when a node comes; the other outputs of it that are there stay."""
+        is_awaited = any(ref in record.input_refs for record in self._records.of(None, None))
+        if not producer.refs and not is_awaited:
+            self._ray.cancel(ref)
+
+    async def _missing_inputs(self) -> list[tuple[str, str, Any]]:
+        refs = list(self._record.input_refs)
+        there = await self._ray.are_there(refs) if refs else []
+        inputs = zip(self._record.inputs, refs, there, strict=False)
+        return [(record_id, key, ref) for (record_id, key, _), ref, is_there in inputs if not is_there]
+
+    def _is_given_up(self, record_id: str, key: str, ref: Any) -> bool:
+        """Whether somebody else who waits has given it up, and it may have come from its checkpoint since."""
+        producer = self._records.get(record_id)
+        return producer is not None and producer.refs.get(key) is not ref
+
+    async def _maker(self, record: Record, seen: set[str]) -> Record:
+        """Return the record of the work that is to run first, or ``record`` itself where all its inputs are there."""
+        for record_id, key, _ in record.inputs:
+            producer = self._records.get(record_id)
+            ref = None if producer is None else producer.refs.get(key)
+            if producer is None or ref is None or record_id in seen:
+                continue
+            seen.add(record_id)
+            (is_there,) = await self._ray.are_there([ref])
+            if not is_there:
+                return await self._maker(producer, seen)
+        return record
+
+    def _lost(self, message: str) -> Verdict:
+        lost = [(record_id, key) for record_id, key, _ in self._missing]
+        return Verdict(error=failure(FailureKind.INPUT_LOST, message=message, lost=lost))

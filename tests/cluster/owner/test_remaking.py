@@ -1,0 +1,170 @@
+"""Pending work whose inputs were lost, and which Ray is to make again."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_ray.cluster.owner import remaking
+from airflow_ray.cluster.owner.remaking import Remaking
+from airflow_ray.cluster.protocol import FailureKind, State
+from tests.cluster.owner.fakes import FakeOwner, run
+
+KEY = "return_value"
+MADE, ALSO_MADE, CONSUMER, SECOND = "d/r/a/-1", "d/r/b/-1", "d/r/c/-1", "d/r/e/3"
+NODES = [{"CPU": 2.0}]
+
+
+async def waiting(owner: FakeOwner, record_id: str = CONSUMER, made: str = MADE) -> Remaking:
+    """Submit work that takes an output of ``made``, and return who judges that."""
+    await owner.submit(record_id, inputs=[(made, KEY, "store")])
+    record = owner.records.get(record_id)
+    assert record is not None
+    return Remaking(record, owner.records, owner.ray)  # type: ignore[arg-type]
+
+
+async def owner_with_a_lost_input(nodes: list[dict[str, float]] | None) -> FakeOwner:
+    owner = FakeOwner()
+    await owner.make(MADE, "ref a")
+    owner.ray.missing, owner.ray.nodes = {"ref a"}, nodes
+    return owner
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """A node that has gone is not expected back."""
+    monkeypatch.setattr(remaking, "RETURN_SECONDS", 0.0)
+
+
+def test_nothing_is_said_where_all_inputs_are_there():
+    async def test() -> None:
+        owner = await owner_with_a_lost_input(None)
+        owner.ray.missing = set()
+        assert await (await waiting(owner)).check(is_late=False) is None
+
+    run(test())
+
+
+def test_input_that_ray_makes_again_is_named():
+    async def test() -> None:
+        owner = await owner_with_a_lost_input(None)
+        verdict = await (await waiting(owner)).check(is_late=False)
+        assert verdict is not None
+        assert verdict.detail == "task 'a' of DAG 'd' in run 'r' to make an input again that was lost"
+
+    run(test())
+
+
+def test_time_that_making_again_takes_is_judged_as_any_other():
+    async def test() -> None:
+        owner = await owner_with_a_lost_input(None)
+        assert await (await waiting(owner)).check(is_late=True) is None
+
+    run(test())
+
+
+def test_node_that_is_needed_to_make_an_input_again_is_waited_for():
+    async def test() -> None:
+        owner = await owner_with_a_lost_input(NODES)
+        verdict = await (await waiting(owner)).check(is_late=False)
+        assert verdict is not None
+        assert verdict.detail is not None
+        assert verdict.detail.endswith("; it asks for {}, which no node has yet")
+
+    run(test())
+
+
+def test_first_task_of_a_chain_that_was_lost_is_named():
+    async def test() -> None:
+        owner = await owner_with_a_lost_input(None)
+        await owner.submit(ALSO_MADE, inputs=[(MADE, KEY, "store")])
+        owner.ray.tasks[-1].end(**{KEY: "ref b"})
+        await owner.ended(ALSO_MADE)
+        owner.ray.missing = {"ref a", "ref b"}
+        verdict = await (await waiting(owner, made=ALSO_MADE)).check(is_late=False)
+        assert verdict is not None
+        assert verdict.detail is not None
+        assert verdict.detail.startswith("task 'a' ")
+
+    run(test())
+
+
+def test_input_that_nobody_can_make_again_is_lost_for_the_next_try(at_once):
+    async def test() -> None:
+        owner = await owner_with_a_lost_input(NODES)
+        judge = await waiting(owner)
+        verdict = await judge.check(is_late=False)
+        assert verdict is not None
+        assert verdict.error is not None
+        assert (verdict.error["kind"], verdict.error["lost"]) == (FailureKind.INPUT_LOST, [(MADE, KEY)])
+        judge.give_up()
+        _, error = owner.outputs.find(MADE, KEY)
+        assert error is not None
+        assert error["state"] == State.LOST
+
+    run(test())
+
+
+@pytest.mark.parametrize(("is_awaited", "cancelled"), [(False, ["ref a"]), (True, [])])
+def test_work_is_run_again_for_those_who_still_wait_and_not_for_nobody(at_once, is_awaited, cancelled):
+    async def test() -> None:
+        owner = await owner_with_a_lost_input(NODES)
+        judge = await waiting(owner)
+        if is_awaited:
+            await waiting(owner, SECOND)
+        await judge.check(is_late=False)
+        judge.give_up()
+        assert owner.ray.cancelled == cancelled
+
+    run(test())
+
+
+def test_scheduling_timeout_ends_the_wait_for_a_node_that_could_make_an_input_again():
+    async def test() -> None:
+        owner = await owner_with_a_lost_input(NODES)
+        verdict = await (await waiting(owner)).check(is_late=True)
+        assert verdict is not None
+        assert verdict.error is not None
+
+    run(test())
+
+
+def test_object_that_was_restored_meanwhile_stays_when_a_second_consumer_gives_up(at_once):
+    async def test() -> None:
+        owner = await owner_with_a_lost_input(NODES)
+        first, second = await waiting(owner), await waiting(owner, SECOND)
+        await first.check(is_late=False)
+        first.give_up()
+        assert await owner.restoring.restore(MADE, KEY, {}, None, None) is None
+        verdict = await second.check(is_late=False)
+        assert verdict is not None
+        assert verdict.error is not None
+        second.give_up()
+        assert owner.outputs.find(MADE, KEY) == ("restored", None)
+
+    run(test())
+
+
+def test_work_that_has_begun_keeps_no_input():
+    async def test() -> None:
+        owner = await owner_with_a_lost_input(NODES)
+        await waiting(owner)
+        record = owner.records.get(CONSUMER)
+        assert record is not None
+        assert record.input_refs == ["ref a"]
+        await owner.submissions.announce_start(CONSUMER, record.attempt, "run", "node", 1)
+        assert record.input_refs == []
+
+    run(test())
+
+
+def test_work_that_ends_before_it_was_seen_to_begin_keeps_no_input():
+    async def test() -> None:
+        owner = await owner_with_a_lost_input(NODES)
+        await waiting(owner)
+        owner.ray.tasks[-1].end(**{KEY: "ref c"})
+        await owner.ended(CONSUMER)
+        record = owner.records.get(CONSUMER)
+        assert record is not None
+        assert record.input_refs == []
+
+    run(test())
