@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # In three processes on two cores, since tests wait as much as they compute.
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+LONGEST := tests/end_to_end tests/faults tests/hooks tests/operators
 FAULTS_RESULTS := $(CURDIR)/build/faults.jsonl
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
@@ -26,12 +27,12 @@ test: .venv/installed
 	$(PYTEST) -m "not slow and not only_faults"
 
 test-all: test-each-change
-	$(PYTEST) -m slow tests/end_to_end
+	$(PYTEST) -m slow $(LONGEST)
 
-# What of it runs with each change: not the long runs of a whole Airflow, of which `make test` has some.
+# What of it runs with each change, in half an hour: `make test` has some of each folder that is left out.
 test-each-change: .venv/installed
 	$(BIN)/python -m tools.matrix --on-each-run
-	$(PYTEST) -m slow --ignore=tests/end_to_end
+	$(PYTEST) -m slow $(LONGEST:%=--ignore=%)
 
 # The tests from end to end, with Airflow as teams run it: its database in PostgreSQL, and 16 tasks at a time. Then those
 # of hundreds of tasks at once, beside which nothing else should run.

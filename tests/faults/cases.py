@@ -86,9 +86,7 @@ def each(moments: tuple[str, ...], victim: str, signal: str, happens: str, **mor
 _GOES_ON = "Work and objects do not notice; the task connects again and goes on."
 _WAITS = "All wait for it, and go on as if nothing had been."
 _FROM_CHECKPOINT = "The objects are lost, and the next task gets them from the checkpoint."
-_WRITTEN_LATER = (
-    "It is written once the storage answers again; if that takes long, the task fails, and the next try runs it."
-)
+_WRITTEN_LATER = "It is written once the storage answers again, which the task waits two minutes for."
 _ANEW = "The work is lost with it; the next try starts it anew."
 
 KILLED = [
@@ -160,7 +158,7 @@ KILLED = [
         log="clear that task",
         options={"checkpoint": False},
     ),
-    *each(("checkpoint",), "s3", "SIGKILL", _WRITTEN_LATER, once=False, log="checkpoint|Checkpoint"),
+    *each(("checkpoint",), "s3", "SIGKILL", _WRITTEN_LATER, log="checkpoint|Checkpoint"),
     *each(("before", "call", "done"), "s3", "SIGKILL", "Nobody notices: nothing is written or read just then."),
 ]
 STOPPED = [
@@ -179,7 +177,7 @@ STOPPED = [
         options={"checkpoint": True, "resources": AWAY},
     ),
     *each(("call", "checkpoint", "done", "use"), "head", "SIGSTOP", _WAITS),
-    *each(("checkpoint",), "s3", "SIGSTOP", _WRITTEN_LATER, once=False),
+    *each(("checkpoint",), "s3", "SIGSTOP", _WRITTEN_LATER),
     *each(("call",), "client_server", "SIGSTOP", _WAITS, way="client"),
 ]
 OTHER_WAYS = [

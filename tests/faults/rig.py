@@ -43,6 +43,7 @@ class Rig:
         self.s3.client().create_bucket(Bucket=BUCKET)
         self.proxy = FaultyProxy(self.s3.port)
         self.node: RayNode | None = None
+        self._stood_still: list[RayNode] = []
         self._is_used = False
         self._without_fault: dict[str, dict[str, float]] = {}
 
@@ -117,10 +118,12 @@ class Rig:
         self.node = self.cluster.head.add_node(num_cpus=2, **AWAY)
 
     def lose_node(self) -> None:
-        if self.node is not None:
-            with suppress(psutil.NoSuchProcess):
-                self.node.kill()
+        for node in (self.node, *self._stood_still):
+            if node is not None:
+                with suppress(psutil.NoSuchProcess):
+                    node.kill()
         self.node = None
+        self._stood_still.clear()
 
     # What happens to them
 
@@ -157,6 +160,9 @@ class Rig:
         for each in victims:
             with suppress(psutil.NoSuchProcess):
                 each.send_signal(signal.SIGSTOP)
+        if name == "node" and self.node is not None:
+            self._stood_still.append(self.node)
+            self.add_node()
         try:
             chain.open(moment)
             self.proxy.network.set()

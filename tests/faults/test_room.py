@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -207,6 +208,8 @@ def _short_folder() -> Iterator[str]:
 def test_clock_that_is_set_disturbs_nothing(
     where: str, way: str, tmp_path: Path, measured: Callable[[Told, float], None]
 ) -> None:
+    if where == "head" and sys.version_info >= (3, 11):
+        pytest.skip("with libfaketime that leaves the monotonic clock alone, time.sleep of Python 3.11 fails")
     clock = tmp_path / "clock"
     clock.write_text("+0")
     faked = {

@@ -3,7 +3,7 @@
 from airflow_ray.cluster.checkpoints.checkpoint import describe, load, located, save
 from airflow_ray.cluster.checkpoints.inventory import files_of, orphans, outdated_files_of, stored
 from airflow_ray.cluster.checkpoints.manifest import folder_of
-from airflow_ray.cluster.checkpoints.storage import Storage, open_filesystem, scheme_and_root
+from airflow_ray.cluster.checkpoints.storage import Storage, may_pass, open_filesystem, scheme_and_root
 
 __all__ = [
     "Storage",
@@ -12,6 +12,7 @@ __all__ = [
     "folder_of",
     "load",
     "located",
+    "may_pass",
     "open_filesystem",
     "orphans",
     "outdated_files_of",

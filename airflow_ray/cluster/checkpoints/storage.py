@@ -207,6 +207,17 @@ class Storage:
             raise CheckpointFailure(kind, self.where(name) if name != self.path else name, message) from error
 
 
+def may_pass(raised: CheckpointFailure, path: str) -> bool:
+    """Whether the storage at ``path`` may do later what it has failed to do, with nothing changed by anybody.
+
+    One behind a network may be started anew, or not be reached for a while. What a server keeps in another way than it
+    was sent stays like that.
+    """
+    is_near = path.startswith("file:")
+    is_of_storage = raised.error["kind"] == FailureKind.CHECKPOINT_STORAGE and isinstance(raised.__cause__, OSError)
+    return is_of_storage and not is_near
+
+
 def open_filesystem(settings: dict[str, Any]) -> Any:
     """Return the file system of pyarrow's for a :class:`Storage` of these arguments."""
     return _filesystem(*scheme_and_root(settings["path"]), settings["options"])

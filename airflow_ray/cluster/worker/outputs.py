@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.cluster.checkpoints import folder_of, located, save
+from airflow_ray.cluster.checkpoints import folder_of, located, may_pass, save
 from airflow_ray.cluster.failures import CheckpointFailure, WorkFailure, failure
 from airflow_ray.cluster.protocol import RETURN_VALUE, FailureKind
 from airflow_ray.cluster.values.description import describe_value, type_name
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_JSON_BYTES = 1_000_000
+# A storage may be started anew, or not be reached for a while, and what it is to keep took hours to make.
+PATIENCE_SECONDS = 120.0
+PAUSE_SECONDS = 5.0
 
 
 def json_of(value: Any) -> str:
@@ -76,21 +79,42 @@ def write_checkpoints(
     target: dict[str, Any], outputs: dict[str, Any], header: dict[str, Any], say: Callable[[str], None]
 ) -> None:
     """Write a checkpoint of each output and note in the header where it is, or why there is none."""
+    patience = PATIENCE_SECONDS
     for key, value in outputs.items():
         started = time.monotonic()
         try:
-            storage, uri = located(target, key)
-            say(f"Writing the checkpoint {storage.where(folder_of(uri))}")
-            saved = save(storage, uri, value, target["keys"])
+            saved = _saved(target, key, value, patience, say)
             header["outputs"][key]["checkpoint"] = {**saved, "seconds": time.monotonic() - started}
         except CheckpointFailure as raised:
             header["outputs"][key]["checkpoint"] = {"error": raised.error}
+            patience = 0.0
         # Whatever the storage's library raises: the task must end with its cause.
         except Exception as error:
             failed = failure(
                 FailureKind.CHECKPOINT_STORAGE, **describe_exception(error), where=target["storage"]["path"]
             )
             header["outputs"][key]["checkpoint"] = {"error": failed}
+
+
+def _saved(target: dict[str, Any], key: str, value: Any, patience: float, say: Callable[[str], None]) -> dict[str, Any]:
+    """Write one checkpoint, once more as long as the storage cannot be reached; return what is known of it.
+
+    :param patience: seconds after the first failure.
+    :raises CheckpointFailure: it could not be written.
+    """
+    until = None
+    while True:
+        try:
+            storage, uri = located(target, key)
+            say(f"Writing the checkpoint {storage.where(folder_of(uri))}")
+            return save(storage, uri, value, target["keys"])
+        except CheckpointFailure as raised:
+            until = until or time.monotonic() + patience
+            left = until - time.monotonic()
+            if left <= 0 or not may_pass(raised, target["storage"]["path"]):
+                raise
+            say(f"The checkpoint cannot be written: {raised}. It is tried again for {left:.0f} s")
+            time.sleep(min(PAUSE_SECONDS, left))
 
 
 def checkpoint_error(header: dict[str, Any]) -> dict[str, Any] | None:

@@ -195,7 +195,7 @@ def run(
             # are none when Ray runs the work again for an output that was lost: its checkpoint is there.
             target = ray.get(owner.checkpoint_target.remote(record_id, attempt)) if checkpointed and outputs else None
             if target is not None:
-                write_checkpoints(target, outputs, header, lambda line: send([line], PLAIN))
+                write_checkpoints(target, outputs, header, lambda line: send([redacted(line, secrets)], PLAIN))
                 _hide_in_checkpoint_errors(header, secrets)
                 if target["required"] and (error := checkpoint_error(header)):
                     header, outputs = {**header, "error": error}, {}

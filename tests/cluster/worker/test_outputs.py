@@ -1,0 +1,74 @@
+"""How long a checkpoint is tried for that the storage does not take, with storages that are made up."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_ray.cluster.checkpoints import Storage
+from airflow_ray.cluster.failures import CheckpointFailure
+from airflow_ray.cluster.protocol import FailureKind
+from airflow_ray.cluster.worker import outputs
+
+OPTIONS = {"region": "us-east-1", "endpoint_override": "http://127.0.0.1:1", "access_key": "a", "secret_key": "b"}
+
+
+@pytest.fixture
+def tries(monkeypatch):
+    """Let each checkpoint fail as ``tries.failure`` says, and return the names of those that were tried."""
+    monkeypatch.setattr(outputs, "PAUSE_SECONDS", 0.0)
+    tries = Tries()
+    monkeypatch.setattr(outputs, "save", tries.save)
+    return tries
+
+
+class Tries(list):
+    failures = 10**9
+    kind = FailureKind.CHECKPOINT_STORAGE
+    cause: OSError | None = OSError("AWS Error NETWORK_CONNECTION")
+
+    def save(self, storage, uri, value, keys):
+        self.append(uri.rpartition("/")[2])
+        if len(self) > self.failures:
+            return {}
+        raise CheckpointFailure(self.kind, "where", "no answer") from self.cause
+
+
+def written(*keys, path="s3://bucket/prefix"):
+    """Write a checkpoint of each key, and return the header and what was said."""
+    said: list[str] = []
+    header = {"outputs": {key: {} for key in keys}}
+    storage = Storage(path, {} if path.startswith("file:") else OPTIONS).settings
+    target = {"storage": storage, "uri": "ray-object://c/d/r/t/-1", "keys": ["00"]}
+    outputs.write_checkpoints(target, dict.fromkeys(keys, 1), header, said.append)
+    return header["outputs"], said
+
+
+def test_storage_that_answers_again_has_the_checkpoint(tries):
+    tries.failures = 3
+    header, said = written("a")
+    assert "error" not in header["a"]["checkpoint"]
+    assert sum(line.startswith("The checkpoint cannot be written: no answer.") for line in said) == 3
+
+
+def test_storage_that_does_not_come_back_is_given_up_for_all_outputs(tries, monkeypatch):
+    monkeypatch.setattr(outputs, "PATIENCE_SECONDS", 0.01)
+    header, _ = written("a", "b")
+    assert [header[key]["checkpoint"]["error"]["kind"] for key in "ab"] == [FailureKind.CHECKPOINT_STORAGE] * 2
+    assert tries.count("a") > 1
+    assert tries.count("b") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause", "path"),
+    [
+        (FailureKind.CHECKPOINT_ACCESS, OSError(), "s3://bucket/prefix"),
+        (FailureKind.CHECKPOINT_STORAGE, None, "s3://bucket/prefix"),
+        (FailureKind.CHECKPOINT_STORAGE, OSError("No space left on device"), "file:///nowhere"),
+    ],
+    ids=["access", "other content", "disk"],
+)
+def test_what_stays_as_it_is_is_not_tried_again(tries, kind, cause, path):
+    tries.kind, tries.cause = kind, cause
+    header, _ = written("a", path=path)
+    assert header["a"]["checkpoint"]["error"]["kind"] == kind
+    assert tries == ["a"]
