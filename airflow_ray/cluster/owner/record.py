@@ -6,6 +6,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
 
 from airflow_ray.cluster.owner.bell import Bell
 from airflow_ray.cluster.owner.log_buffer import LogBuffer
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 MAX_PLACES = 10_000
 # Each may have dozens of columns, and all go to Airflow with the record.
 MAX_DESCRIBED_INPUTS = 20
+
+
+def task_text(record_id: str) -> str:
+    """Return which task a record is of, as a person knows it."""
+    dag, run, task, index = map(unquote, record_id.split("/")[:4])
+    mapped = "" if index == "-1" else f" with map index {index}"
+    return f"task {task!r}{mapped} of DAG {dag!r} in run {run!r}"
 
 
 class Output(NamedTuple):

@@ -6,8 +6,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import failure
+from airflow_ray.cluster.owner.record import task_text
 from airflow_ray.cluster.owner.scheduling import Verdict, requested_resources
-from airflow_ray.cluster.owner.stalls import RETURN_SECONDS, task_text
+from airflow_ray.cluster.owner.stalls import RETURN_SECONDS
 from airflow_ray.cluster.protocol import FailureKind
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote
 
 from airflow_ray.cluster.failures import failure
 from airflow_ray.cluster.nodes import fits, plain
 from airflow_ray.cluster.owner.cluster_look import ACTOR, GROUP, TASK, summed
+from airflow_ray.cluster.owner.record import task_text
 from airflow_ray.cluster.protocol import FailureKind
 
 if TYPE_CHECKING:
@@ -105,13 +105,6 @@ class Stalls:
             what = _waiting_text(to_come)
             return Stall(f"resources inside the task: {what}, for which the nodes that there are have no room")
         return _held(sight, work, waiting)
-
-
-def task_text(record_id: str) -> str:
-    """Return which task a record is of, as a person knows it."""
-    dag, run, task, index = map(unquote, record_id.split("/")[:4])
-    mapped = "" if index == "-1" else f" with map index {index}"
-    return f"task {task!r}{mapped} of DAG {dag!r} in run {run!r}"
 
 
 def who_holds(look: Look, works: list[Work], names: set[str]) -> str:

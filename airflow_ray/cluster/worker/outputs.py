@@ -79,7 +79,7 @@ def write_checkpoints(
     target: dict[str, Any], outputs: dict[str, Any], header: dict[str, Any], say: Callable[[str], None]
 ) -> None:
     """Write a checkpoint of each output and note in the header where it is, or why there is none."""
-    patience = PATIENCE_SECONDS
+    patience = PATIENCE_SECONDS if target["required"] else 0.0
     for key, value in outputs.items():
         started = time.monotonic()
         try:

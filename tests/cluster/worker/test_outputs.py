@@ -33,12 +33,12 @@ class Tries(list):
         raise CheckpointFailure(self.kind, "where", "no answer") from self.cause
 
 
-def written(*keys, path="s3://bucket/prefix"):
+def written(*keys, path="s3://bucket/prefix", required=True):
     """Write a checkpoint of each key, and return the header and what was said."""
     said: list[str] = []
     header = {"outputs": {key: {} for key in keys}}
     storage = Storage(path, {} if path.startswith("file:") else OPTIONS).settings
-    target = {"storage": storage, "uri": "ray-object://c/d/r/t/-1", "keys": ["00"]}
+    target = {"storage": storage, "uri": "ray-object://c/d/r/t/-1", "keys": ["00"], "required": required}
     outputs.write_checkpoints(target, dict.fromkeys(keys, 1), header, said.append)
     return header["outputs"], said
 
@@ -56,6 +56,11 @@ def test_storage_that_does_not_come_back_is_given_up_for_all_outputs(tries, monk
     assert [header[key]["checkpoint"]["error"]["kind"] for key in "ab"] == [FailureKind.CHECKPOINT_STORAGE] * 2
     assert tries.count("a") > 1
     assert tries.count("b") == 1
+
+
+def test_checkpoint_that_need_not_be_holds_up_nobody(tries):
+    written("a", required=False)
+    assert tries == ["a"]
 
 
 @pytest.mark.parametrize(
