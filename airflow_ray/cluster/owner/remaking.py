@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import failure
@@ -40,6 +41,25 @@ class Remaking:
 
         :param is_late: whether the work has waited for as long as it may.
         """
+        # A head that is busy or being replaced makes Ray raise whatever it likes. The next check may tell.
+        with suppress(Exception):
+            return await self._judge(is_late)
+        return None
+
+    def give_up(self) -> None:
+        """Have the inputs that were missing at the last check be lost: the next try takes them from their checkpoints.
+
+        The caller holds the lock of the record, which still waits. None of them has come meanwhile: no node could
+        make it, and one that joins needs longer than there is between that check and this.
+        """
+        self._record.input_refs.clear()
+        for record_id, key, ref in self._missing:
+            producer = self._records.get(record_id)
+            if producer is not None and producer.lose_output(key, ref):
+                self._records.count(producer)
+                self._cancel(producer, ref)
+
+    async def _judge(self, is_late: bool) -> Verdict | None:
         self._missing = await self._missing_inputs()
         if not self._missing:
             self._since = None
@@ -59,19 +79,6 @@ class Remaking:
         if is_late or time.monotonic() - self._since >= RETURN_SECONDS:
             return self._lost(f"{task} would have to make it again, and asks for {asked}, while the nodes have {nodes}")
         return Verdict(f"{task} to make an input again that was lost; it asks for {asked}, which no node has yet")
-
-    def give_up(self) -> None:
-        """Have the inputs that were missing at the last check be lost: the next try takes them from their checkpoints.
-
-        The caller holds the lock of the record, which still waits. None of them has come meanwhile: no node could
-        make it, and one that joins needs longer than there is between that check and this.
-        """
-        self._record.input_refs.clear()
-        for record_id, key, ref in self._missing:
-            producer = self._records.get(record_id)
-            if producer is not None and producer.lose_output(key, ref):
-                self._records.count(producer)
-                self._cancel(producer, ref)
 
     def _cancel(self, producer: Record, ref: Any) -> None:
         """Keep work from being run again for nobody, when a node comes; the other outputs of it that are there stay."""

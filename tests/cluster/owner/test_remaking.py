@@ -73,6 +73,20 @@ def test_node_that_is_needed_to_make_an_input_again_is_waited_for():
     run(test())
 
 
+def test_head_that_does_not_say_what_the_nodes_have_stops_no_watch(monkeypatch):
+    async def test() -> None:
+        owner = await owner_with_a_lost_input(NODES)
+        judge = await waiting(owner)
+        monkeypatch.setattr(owner.ray, "nodes_without", no_answer)
+        assert await judge.check(is_late=False) is None
+
+    run(test())
+
+
+async def no_answer(asked: dict[str, float]) -> None:
+    raise ConnectionError(asked)
+
+
 def test_first_task_of_a_chain_that_was_lost_is_named():
     async def test() -> None:
         owner = await owner_with_a_lost_input(None)
