@@ -223,7 +223,7 @@ _TABLE: dict[str, Callable[[Any, dict[str, Any]], AirflowException]] = {
     FailureKind.INPUT_LOST: _Row(
         exceptions.RayObjectLostError,
         "An input of the task was lost with the node or process that held it: {message}.",
-        "Clear the task that made it.",
+        "The next try takes it from its checkpoint; where there is none, clear the task that made it.",
     ),
     FailureKind.TRIAL_INFEASIBLE: _Row(
         exceptions.RaySchedulingError,
