@@ -54,10 +54,7 @@ def spilled_bytes() -> int:
 
 def are_there(refs: list[Any]) -> list[bool]:
     """Return whether each object of this process is there, or an error in its place; one that is made again is not."""
-    import ray
-
-    names = list(dict.fromkeys(refs))
-    ready, _ = ray.wait(names, num_returns=len(names), timeout=0, fetch_local=False)
+    ready = _ready(refs)
     return [ref in ready for ref in refs]
 
 
@@ -71,8 +68,7 @@ def are_lost(refs: list[Any]) -> bool:
     from ray._private.worker import global_worker
     from ray.exceptions import GetTimeoutError
 
-    refs = list(dict.fromkeys(refs))
-    ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
+    ready = _ready(refs)
     locations = ray.experimental.get_local_object_locations(ready)
     here = ray.get_runtime_context().get_node_id()
     near = [ref for ref in ready if _may_be_an_error(locations.get(ref, {}), here)]
@@ -83,6 +79,15 @@ def are_lost(refs: list[Any]) -> bool:
         return False
     # The name of how a value is pickled, or the number of an error.
     return any(mark and mark.partition(b",")[0].isdigit() for mark in marks)
+
+
+def _ready(refs: list[Any]) -> list[Any]:
+    """Return once each those of the objects that are there, wherever, or have an error in their place."""
+    import ray
+
+    names = list(dict.fromkeys(refs))
+    ready, _ = ray.wait(names, num_returns=len(names), timeout=0, fetch_local=False)
+    return list(ready)
 
 
 def _may_be_an_error(location: dict[str, Any], here: str) -> bool:

@@ -88,6 +88,7 @@ def test_connection_that_stays_open_goes_on_after_an_end_of_the_idle_owner(head,
         # Keeps the owner that ends soon until the other connection is there, which would start one that ends later.
         kept = first.put(1, uri=new_uri("ray_idle_client"))
         with RayHook(conn_id).connect() as hook:
+            assert len(hook.list_objects()) == 1
             first.release(kept)
             wait_until(lambda: not owners(head))
             uri = hook.put({"a": 1}, uri=new_uri(conn_id))

@@ -6,6 +6,7 @@ import pytest
 
 from airflow_ray.cluster.owner import remaking
 from airflow_ray.cluster.owner.remaking import Remaking
+from airflow_ray.cluster.owner.scheduling import Verdict
 from airflow_ray.cluster.protocol import FailureKind, State
 from tests.cluster.owner.fakes import FakeOwner, run
 
@@ -29,6 +30,12 @@ async def owner_with_a_lost_input(nodes: list[dict[str, float]] | None) -> FakeO
     return owner
 
 
+async def verdict_of(judge: Remaking, is_late: bool = False) -> Verdict:
+    verdict = await judge.check(is_late)
+    assert verdict is not None
+    return verdict
+
+
 @pytest.fixture
 def at_once(monkeypatch):
     """A node that has gone is not expected back."""
@@ -47,8 +54,7 @@ def test_nothing_is_said_where_all_inputs_are_there():
 def test_input_that_ray_makes_again_is_named():
     async def test() -> None:
         owner = await owner_with_a_lost_input(None)
-        verdict = await (await waiting(owner)).check(is_late=False)
-        assert verdict is not None
+        verdict = await verdict_of(await waiting(owner))
         assert verdict.detail == "task 'a' of DAG 'd' in run 'r' to make an input again that was lost"
 
     run(test())
@@ -65,8 +71,7 @@ def test_time_that_making_again_takes_is_judged_as_any_other():
 def test_node_that_is_needed_to_make_an_input_again_is_waited_for():
     async def test() -> None:
         owner = await owner_with_a_lost_input(NODES)
-        verdict = await (await waiting(owner)).check(is_late=False)
-        assert verdict is not None
+        verdict = await verdict_of(await waiting(owner))
         assert verdict.detail is not None
         assert verdict.detail.endswith("; it asks for {}, which no node has yet")
 
@@ -94,8 +99,7 @@ def test_first_task_of_a_chain_that_was_lost_is_named():
         owner.ray.tasks[-1].end(**{KEY: "ref b"})
         await owner.ended(ALSO_MADE)
         owner.ray.missing = {"ref a", "ref b"}
-        verdict = await (await waiting(owner, made=ALSO_MADE)).check(is_late=False)
-        assert verdict is not None
+        verdict = await verdict_of(await waiting(owner, made=ALSO_MADE))
         assert verdict.detail is not None
         assert verdict.detail.startswith("task 'a' ")
 
@@ -106,8 +110,7 @@ def test_input_that_nobody_can_make_again_is_lost_for_the_next_try(at_once):
     async def test() -> None:
         owner = await owner_with_a_lost_input(NODES)
         judge = await waiting(owner)
-        verdict = await judge.check(is_late=False)
-        assert verdict is not None
+        verdict = await verdict_of(judge)
         assert verdict.error is not None
         assert (verdict.error["kind"], verdict.error["lost"]) == (FailureKind.INPUT_LOST, [(MADE, KEY)])
         judge.give_up()
@@ -135,8 +138,7 @@ def test_work_is_run_again_for_those_who_still_wait_and_not_for_nobody(at_once, 
 def test_scheduling_timeout_ends_the_wait_for_a_node_that_could_make_an_input_again():
     async def test() -> None:
         owner = await owner_with_a_lost_input(NODES)
-        verdict = await (await waiting(owner)).check(is_late=True)
-        assert verdict is not None
+        verdict = await verdict_of(await waiting(owner), is_late=True)
         assert verdict.error is not None
 
     run(test())
@@ -149,8 +151,7 @@ def test_object_that_was_restored_meanwhile_stays_when_a_second_consumer_gives_u
         await first.check(is_late=False)
         first.give_up()
         assert await owner.restoring.restore(MADE, KEY, {}, None, None) is None
-        verdict = await second.check(is_late=False)
-        assert verdict is not None
+        verdict = await verdict_of(second)
         assert verdict.error is not None
         second.give_up()
         assert owner.outputs.find(MADE, KEY) == ("restored", None)

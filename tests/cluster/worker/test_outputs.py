@@ -14,7 +14,7 @@ OPTIONS = {"region": "us-east-1", "endpoint_override": "http://127.0.0.1:1", "ac
 
 @pytest.fixture
 def tries(monkeypatch):
-    """Let each checkpoint fail as ``tries.failure`` says, and return the names of those that were tried."""
+    """Let checkpoints fail as often, and in the way, as it says itself; it lists the keys that were tried."""
     monkeypatch.setattr(outputs, "PAUSE_SECONDS", 0.0)
     tries = Tries()
     monkeypatch.setattr(outputs, "save", tries.save)
