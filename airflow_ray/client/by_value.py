@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import airflow_ray.cluster
 from airflow_ray.client.dates import parts_of_dates
+from airflow_ray.client.forks import free_in_children
 from airflow_ray.client.submission.identity import keep_identities
 from airflow_ray.cluster.values.cloudpickles import in_use
 from airflow_ray.cluster.values.portable import portable
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
-_pickling_lock = threading.RLock()
+_pickling_lock = free_in_children(threading.RLock())
 
 
 @contextmanager

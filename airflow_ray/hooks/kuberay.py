@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import BaseHook
+from airflow_ray.client.forks import cached_property
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

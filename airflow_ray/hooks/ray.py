@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import BaseHook
+from airflow_ray.client.forks import cached_property
 from airflow_ray.client.submission.callables import check_callable
 
 if TYPE_CHECKING:

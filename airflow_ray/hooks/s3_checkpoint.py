@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import BaseHook
 from airflow_ray.client.checkpoints import CheckpointLocation, CheckpointStore, resolve
+from airflow_ray.client.forks import cached_property
 from airflow_ray.exceptions import RayConfigurationError
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ import time
 import uuid
 from abc import abstractmethod
 from contextlib import closing, contextmanager
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import AirflowTaskTimeout, bundle_folders, region_of
@@ -14,6 +13,7 @@ from airflow_ray.client import object_xcom
 from airflow_ray.client.connection.threads import await_result, start_in_thread
 from airflow_ray.client.deferral import seconds_of_start
 from airflow_ray.client.failure_details import NOT_CANCELLED
+from airflow_ray.client.forks import cached_property
 from airflow_ray.client.metrics import tell_end
 from airflow_ray.client.submission.rendered import value_or_none
 from airflow_ray.cluster.protocol import State

@@ -128,10 +128,16 @@ for each in children:
     print(each.partition(":")[0])
 print(told())
 """
+PUT = """
+def use():
+    RayHook("ray_gateway").put("kept", uri=uri.replace("/task/", f"/{os.getpid()}-{threading.get_ident()}/"))
+    return "kept"
+"""
 
 
+@pytest.mark.parametrize("use", ["", PUT], ids=["get", "put"])
 @pytest.mark.slow
-def test_no_child_hangs_whose_parent_calls_all_the_time(kept: ObjectURI) -> None:
-    *children, parent = output(WHILE_IT_CALLS, kept)
+def test_no_child_hangs_whose_parent_calls_all_the_time(kept: ObjectURI, use: str) -> None:
+    *children, parent = output(use + WHILE_IT_CALLS, kept)
     assert set(children) <= {"'kept'", "RayForkedError"}
     assert parent == "'kept'"

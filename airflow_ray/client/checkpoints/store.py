@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client import errors
 from airflow_ray.client.by_value import pickle_by_value
 from airflow_ray.client.checkpoints.credentials import signing_keys
+from airflow_ray.client.forks import cached_property
 from airflow_ray.client.submission.identity import keep_identities
 from airflow_ray.client.submission.modules import importable_modules_of_user
 from airflow_ray.cluster import checkpoints

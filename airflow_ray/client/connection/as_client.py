@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from contextlib import ExitStack, closing, contextmanager, suppress
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_ray.client.connection import gateway_session
@@ -14,6 +13,7 @@ from airflow_ray.client.connection.probe import probe_client_server
 from airflow_ray.client.connection.ray_session import RaySession
 from airflow_ray.client.connection.retrying import tries
 from airflow_ray.client.connection.threads import connect_within, run_in_thread
+from airflow_ray.client.forks import cached_property
 from airflow_ray.client.transfer import streams, values
 from airflow_ray.exceptions import RayConnectionError, RayPicklingError
 

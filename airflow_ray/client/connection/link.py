@@ -7,7 +7,6 @@ import logging
 import math
 import time
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import BaseHook
@@ -16,6 +15,7 @@ from airflow_ray.client.connection.opening import call_from_aside, open_persiste
 from airflow_ray.client.connection.retrying import is_passing
 from airflow_ray.client.connection.settings import settings_of
 from airflow_ray.client.connection.threads import await_result
+from airflow_ray.client.forks import cached_property
 from airflow_ray.client.run_cluster import DAG, RUN
 from airflow_ray.exceptions import RayConnectionError, RayOwnerDiedError
 

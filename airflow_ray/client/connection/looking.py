@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_ray._compat import BaseHook
@@ -14,6 +13,7 @@ from airflow_ray.client.connection.gateway_start import require_token
 from airflow_ray.client.connection.link import Link
 from airflow_ray.client.connection.settings import settings_of
 from airflow_ray.client.connection.threads import await_result
+from airflow_ray.client.forks import cached_property
 from airflow_ray.cluster.failures import failure
 from airflow_ray.cluster.gateway.settings import PORT
 from airflow_ray.cluster.protocol import FailureKind

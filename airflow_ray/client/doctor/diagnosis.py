@@ -7,7 +7,6 @@ import socket
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from airflow_ray._compat import conf
@@ -15,6 +14,7 @@ from airflow_ray.client.checkpoints import CheckpointLocation, CheckpointStore, 
 from airflow_ray.client.doctor.readable import first_lines, quantity, readable_bytes
 from airflow_ray.client.doctor.remedies import remedy
 from airflow_ray.client.errand import run_errand, temporary_uri
+from airflow_ray.client.forks import cached_property
 from airflow_ray.cluster.worker.inspection import inspection
 from airflow_ray.exceptions import AirflowRayError, RayVersionMismatchError
 

@@ -14,6 +14,8 @@ import threading
 import tokenize
 from typing import TYPE_CHECKING, Any
 
+from airflow_ray.client.forks import free_in_children
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import ModuleType
@@ -34,7 +36,7 @@ _not_of_user: set[str] = {*sys.builtin_module_names}
 # The other modules that were loaded when somebody last asked, and those of the user's own among them.
 _last_asked: tuple[dict[str, ModuleType | None], list[ModuleType]] = {}, []
 # Python 3.11 and 3.12 may raise SystemError where two threads make syntax trees at once (CPython issue 106905).
-_parsing_lock = threading.Lock()
+_parsing_lock = free_in_children(threading.Lock())
 # Under the name of a module, what it was imported by and its source then: the file may have been changed since.
 _sources: dict[str, tuple[Any, str | None]] = {}
 # Of each file of a module: its source, the stamps of the files that it imports, and the digest of all.
