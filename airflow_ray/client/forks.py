@@ -27,7 +27,7 @@ class cached_property(functools.cached_property[T]):  # as the one of the standa
         if instance is None:
             return self
         # Two threads may both compute it; both get the one that was there first.
-        value: T = vars(instance).setdefault(self.func.__name__, self.func(instance))
+        value: T = vars(instance).setdefault(str(self.attrname), self.func(instance))
         return value
 
 

@@ -68,7 +68,7 @@ class Attempt:
                     return
                 if verdict.error is not None:
                     if verdict.error["kind"] == FailureKind.INPUT_LOST:
-                        remaking.give_up()
+                        await remaking.give_up()
                     await self._records.stop(record, State.FAILED, verdict.error)
                 else:
                     record.detail = verdict.detail
@@ -79,7 +79,6 @@ class Attempt:
         record = self._record
         record.starts += 1
         record.state, record.detail = State.RUNNING, None
-        record.input_refs.clear()
         # Ray tries a task again without end when the memory monitor killed it.
         if 0 <= record.options["max_retries"] < record.starts - 1:
             error = self._told(failure(FailureKind.OUT_OF_MEMORY, starts=record.starts - 1))

@@ -62,6 +62,7 @@ class Look(NamedTuple):
 
     :param makers: of each task and actor by their keys.
     :param busy: the keys of the tasks and actors that compute at the moment, and do not wait for others.
+    :param placeless: the keys of the tasks that no process has yet: they wait for inputs, resources or a process.
     :param addable: what the largest node has that the autoscaler may add, or None where it may add none.
     """
 
@@ -70,6 +71,7 @@ class Look(NamedTuple):
     holders: list[Holder]
     makers: dict[str, str]
     busy: frozenset[str]
+    placeless: frozenset[str]
     addable: dict[str, float] | None
 
     def free(self) -> dict[str, float]:
@@ -98,7 +100,7 @@ def take_look() -> Look:
     alive = [each for each in seen.node_states if each.status in (1, 3)]
     nodes = [Node(each.node_id.hex(), dict(each.total_resources), dict(each.available_resources)) for each in alive]
     if not seen.pending_resource_requests and not seen.pending_gang_resource_requests:
-        return Look(nodes, [], [], {}, frozenset(), None)
+        return Look(nodes, [], [], {}, frozenset(), frozenset(), None)
     # What waits for its runtime environment or a process has its resources already.
     wanted = [dict(each.request.resources_bundle) for each in seen.pending_resource_requests]
     return Reading(_unfinished_tasks(), _living_actors(), _groups()).look(
@@ -128,7 +130,9 @@ class Reading:
         waiters = [each for each in self._waiting_tasks() if dict(each.asks[0]) in wanted]
         holders = [*self._running_tasks(), *self._running_actors(), *self._placed_bundles()]
         busy = frozenset(_user(each) for each in self._tasks if _status(each) == TaskStatus.RUNNING)
-        return Look(nodes, [*waiters, *self._waiting_groups()], holders, self._makers, busy, addable)
+        without_process = (TaskStatus.PENDING_ARGS_AVAIL, TaskStatus.PENDING_NODE_ASSIGNMENT)
+        placeless = frozenset(each.task_id.hex() for each in self._tasks if _status(each) in without_process)
+        return Look(nodes, [*waiters, *self._waiting_groups()], holders, self._makers, busy, placeless, addable)
 
     def _waiting_tasks(self) -> list[Waiter]:
         from ray.core.generated.common_pb2 import TaskStatus

@@ -56,7 +56,7 @@ class Record:
     :param task_try: the try of a task that submitted or last attached to this; None for work that is of none.
     :param inputs: record id, key and source of each input; the source is ``store``, ``lineage`` or ``checkpoint``.
     :param input_editions: of those whose records this owner has, by record id.
-    :param input_refs: the ref of each input until the work has begun.
+    :param input_refs: the ref of each input until the work has ended: Ray may run it again.
     :param input_outputs: what is told of the first inputs, in their order; empty of those that another owner has.
     :param checkpoint: where and with which credentials the outputs are checkpointed; forgotten when the work ends.
     :param storage: where and with which credentials the work itself may write and read; likewise.

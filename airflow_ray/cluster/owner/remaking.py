@@ -1,4 +1,4 @@
-"""Whether pending work waits for inputs that were lost, which Ray is to make again, and whether Ray can."""
+"""Whether work waits for inputs that were lost, which Ray is to make again, and whether Ray can."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class Remaking:
-    """Judges from time to time the inputs of one pending piece of work.
+    """Judges from time to time the inputs of one piece of work that waits.
 
     Ray runs work once more when its output was lost with a node and somebody needs it. Where no node has what that work
     asks for, Ray waits without end, and with it whoever needs the output.
 
-    :param record: of the pending work.
+    :param record: of the work, which is pending or is to run again.
     :param records: of the owner.
     :param ray: what has Ray do it.
     """
@@ -46,14 +46,17 @@ class Remaking:
             return await self._judge(is_late)
         return None
 
-    def give_up(self) -> None:
-        """Have the inputs that were missing at the last check be lost: the next try takes them from their checkpoints.
+    async def give_up(self) -> None:
+        """Have the inputs that are still missing be lost: the next try takes them from their checkpoints.
 
-        The caller holds the lock of the record, which still waits. None of them has come meanwhile: no node could
-        make it, and one that joins needs longer than there is between that check and this.
+        The caller holds the lock of the record, which still waits.
         """
+        missing: list[tuple[str, str, Any]] = []
+        # Where Ray does not tell, none is given up.
+        with suppress(Exception):
+            missing = await self._missing_inputs()
         self._record.input_refs.clear()
-        for record_id, key, ref in self._missing:
+        for record_id, key, ref in missing:
             producer = self._records.get(record_id)
             if producer is not None and producer.lose_output(key, ref):
                 self._records.count(producer)
@@ -76,7 +79,8 @@ class Remaking:
         if nodes is None:
             # That it takes too long is judged by others.
             return None if is_late else Verdict(f"{task} to make an input again that was lost")
-        if is_late or time.monotonic() - self._since >= RETURN_SECONDS:
+        timeout = self._record.scheduling_timeout
+        if is_late or time.monotonic() - self._since >= (RETURN_SECONDS if timeout is None else timeout):
             return self._lost(f"{task} would have to make it again, and asks for {asked}, while the nodes have {nodes}")
         return Verdict(f"{task} to make an input again that was lost; it asks for {asked}, which no node has yet")
 

@@ -23,7 +23,7 @@ VIEW_SECONDS = 1.0
 
 
 class Verdict(NamedTuple):
-    """What a pending piece of work waits for, or why it will never run, as plain data."""
+    """What a piece of work waits for, or why it waits in vain, as plain data."""
 
     detail: str | None = None
     error: dict[str, Any] | None = None

@@ -7,16 +7,16 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from airflow_ray.cluster.owner.remaking import Remaking
+from airflow_ray.cluster.owner.scheduling import Verdict
 from airflow_ray.cluster.owner.stalls import Stalls, Work, who_holds
-from airflow_ray.cluster.protocol import State
+from airflow_ray.cluster.protocol import FailureKind, State
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from airflow_ray.cluster.owner.cluster_look import Look
+    from airflow_ray.cluster.owner.ray_calls import RayCalls
     from airflow_ray.cluster.owner.record import Record
     from airflow_ray.cluster.owner.records import Records
-    from airflow_ray.cluster.owner.stalls import Stall
 
 LOOK_SECONDS = 8.0
 
@@ -25,13 +25,15 @@ class StallWatch:
     """One look at the cluster from time to time for all work, while some has not ended.
 
     :param records: of the owner.
-    :param look: returns what is seen, or None where nothing is.
+    :param ray: what has Ray do it.
     """
 
-    def __init__(self, records: Records, look: Callable[[], Awaitable[Look | None]]) -> None:
+    def __init__(self, records: Records, ray: RayCalls) -> None:
         self._records = records
-        self._look = look
+        self._ray = ray
         self._stalls = Stalls()
+        # Of work that had begun and was seen without a process, by the id of its task and how often it had begun.
+        self._remakings: dict[tuple[str, int], Remaking] = {}
         self._seen: Look | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -46,19 +48,20 @@ class StallWatch:
 
     async def look(self) -> None:
         """Look once, and have each record say what its work waits for."""
-        seen = await self._look()
+        seen = await self._ray.look()
         if seen is None:
             return
         self._seen, works = seen, self._works()
         stalls = self._stalls.judge(seen, works, time.monotonic())
+        returning = self._returning(works, seen.placeless)
         for work in works:
-            async with self._records.lock(work.record_id):
-                record = self._records.get(work.record_id)
-                if record is None or record.state != State.RUNNING:
-                    continue
-                # It may have begun again meanwhile, and waits no more.
-                if (record.task_id, record.starts) == (work.key, work.starts):
-                    await self._tell(record, stalls.get(work.record_id))
+            if work.record_id not in returning:
+                await self._tell(work, stalls.get(work.record_id))
+        # Of their inputs Ray is asked, which may take a while.
+        again = [work for work in works if work.record_id in returning]
+        await asyncio.gather(
+            *(self._judge_inputs(each, returning[each.record_id], stalls.get(each.record_id)) for each in again)
+        )
 
     async def _watch(self) -> None:
         while True:
@@ -69,14 +72,45 @@ class StallWatch:
             with suppress(Exception):
                 await self.look()
 
-    async def _tell(self, record: Record, stall: Stall | None) -> None:
-        if stall is not None and stall.error is not None:
-            await self._records.stop(record, State.FAILED, stall.error)
-            return
-        detail = stall.detail if stall is not None else None
-        if detail != record.detail:
-            record.detail = detail
-            self._records.notify(record)
+    def _returning(self, works: list[Work], placeless: frozenset[str]) -> dict[str, Remaking]:
+        """Return who judges the inputs of work that has begun and that Ray is to run again, by its record id."""
+        known, self._remakings = self._remakings, {}
+        returning = {}
+        for work in works:
+            record, name = self._records.get(work.record_id), (work.key, work.starts)
+            is_placeless = work.starts > 0 and work.key in placeless
+            # For a second Ray still shows as waiting what has begun again: only the second look is believed.
+            if is_placeless and name in known:
+                returning[work.record_id] = known[name]
+            if record is not None and (is_placeless or name in known):
+                self._remakings[name] = known.get(name) or Remaking(record, self._records, self._ray)
+        return returning
+
+    async def _judge_inputs(self, work: Work, remaking: Remaking, stall: Verdict | None) -> None:
+        is_late = stall is not None and stall.error is not None
+        await self._tell(work, await remaking.check(is_late) or stall, remaking)
+
+    async def _tell(self, work: Work, verdict: Verdict | None, remaking: Remaking | None = None) -> None:
+        """Have a record say what its work waits for, or end it."""
+        detail, error = verdict or Verdict()
+        async with self._records.lock(work.record_id):
+            record = self._running(work)
+            if record is None:
+                return
+            if error is not None:
+                if remaking is not None and error["kind"] == FailureKind.INPUT_LOST:
+                    await remaking.give_up()
+                await self._records.stop(record, State.FAILED, error)
+            elif detail != record.detail:
+                record.detail = detail
+                self._records.notify(record)
+
+    def _running(self, work: Work) -> Record | None:
+        """Return the record of work unless it has ended, or begun again and waits no more."""
+        record = self._records.get(work.record_id)
+        if record is None or record.state != State.RUNNING:
+            return None
+        return record if (record.task_id, record.starts) == (work.key, work.starts) else None
 
     def _works(self) -> list[Work]:
         return [

@@ -9,6 +9,7 @@ from airflow_ray.cluster.failures import failure
 from airflow_ray.cluster.nodes import fits, plain
 from airflow_ray.cluster.owner.cluster_look import ACTOR, GROUP, TASK, summed
 from airflow_ray.cluster.owner.record import task_text
+from airflow_ray.cluster.owner.scheduling import Verdict
 from airflow_ray.cluster.protocol import FailureKind
 
 if TYPE_CHECKING:
@@ -45,13 +46,6 @@ class Work(NamedTuple):
     starts: int
 
 
-class Stall(NamedTuple):
-    """What work waits for, or why it waits in vain, as plain data."""
-
-    detail: str | None = None
-    error: dict[str, Any] | None = None
-
-
 class Stalls:
     """Judges one look at the cluster after another."""
 
@@ -62,7 +56,7 @@ class Stalls:
         # By its id: what each node has in all, and when it was last there.
         self._nodes: dict[str, tuple[dict[str, float], float]] = {}
 
-    def judge(self, look: Look, works: list[Work], now: float) -> dict[str, Stall]:
+    def judge(self, look: Look, works: list[Work], now: float) -> dict[str, Verdict]:
         """Return by their record ids what the stalled ones among ``works`` wait for.
 
         :param works: all that have not ended.
@@ -74,7 +68,7 @@ class Stalls:
         self._nodes |= {node.node_id: (node.total, now) for node in look.nodes}
         self._nodes = {name: node for name, node in self._nodes.items() if now - node[1] < RETURN_SECONDS}
         sight = _Sight(look, works)
-        stalls: dict[str, Stall] = {}
+        stalls: dict[str, Verdict] = {}
         for work in works:
             late = [each for each in look.waiters if self._is_late(each, now) and sight.work_of(each) is work]
             if late and (stall := self._stall(sight, work, late, now)) is not None:
@@ -90,7 +84,7 @@ class Stalls:
     def _is_late(self, waiter: Waiter, now: float) -> bool:
         return self._waited(waiter, now) >= STALLED_SECONDS
 
-    def _stall(self, sight: _Sight, work: Work, waiting: list[Waiter], now: float) -> Stall | None:
+    def _stall(self, sight: _Sight, work: Work, waiting: list[Waiter], now: float) -> Verdict | None:
         if own := [each for each in waiting if each.key == work.key]:
             # Before it has run for the first time, others say what it waits for.
             return _again(sight, work, own[0], self._waited(own[0], now)) if work.starts else None
@@ -98,12 +92,12 @@ class Stalls:
         never = [each for each in waiting if not sight.can_ever(each, totals)]
         for each in never:
             if self._waited(each, now) >= (work.timeout or 0.0):
-                return Stall(error=_never(sight, work, each))
+                return Verdict(error=_never(sight, work, each))
         if never:
-            return Stall(f"resources inside the task: {_waiting_text(never)}, which no node has yet")
+            return Verdict(f"resources inside the task: {_waiting_text(never)}, which no node has yet")
         if to_come := [each for each in waiting if not sight.has_room(each, [])]:
             what = _waiting_text(to_come)
-            return Stall(f"resources inside the task: {what}, for which the nodes that there are have no room")
+            return Verdict(f"resources inside the task: {what}, for which the nodes that there are have no room")
         return _held(sight, work, waiting)
 
 
@@ -174,7 +168,7 @@ class _Sight:
         return True
 
 
-def _again(sight: _Sight, work: Work, waiter: Waiter, seconds: float) -> Stall:
+def _again(sight: _Sight, work: Work, waiter: Waiter, seconds: float) -> Verdict:
     """Return what work waits for that Ray is to run again, since the process or the node that ran it was lost.
 
     :param seconds: since Ray began to look for a node.
@@ -184,17 +178,17 @@ def _again(sight: _Sight, work: Work, waiter: Waiter, seconds: float) -> Stall:
     if work.timeout is not None and seconds >= work.timeout:
         reason = " It had run before, until its process or node was lost."
         kind = FailureKind.SCHEDULING_TIMEOUT
-        return Stall(error=failure(kind, seconds=work.timeout, asked=asked, nodes=nodes, reason=reason))
+        return Verdict(error=failure(kind, seconds=work.timeout, asked=asked, nodes=nodes, reason=reason))
     if work.timeout is None and seconds >= RETURN_SECONDS and not sight.can_ever(waiter, nodes):
-        return Stall(error=failure(FailureKind.INFEASIBLE, seconds=None, asked=asked, nodes=nodes, reason=""))
+        return Verdict(error=failure(FailureKind.INFEASIBLE, seconds=None, asked=asked, nodes=nodes, reason=""))
     yet = "" if any(fits(asked, node) for node in nodes) else " No node has so much yet."
-    return Stall(
+    return Verdict(
         f"resources to run again, since its process or node was lost: asked for {_asked(waiter)}. "
         f"{_free(sight, set(asked))}{yet}"
     )
 
 
-def _held(sight: _Sight, work: Work, waiting: list[Waiter]) -> Stall | None:
+def _held(sight: _Sight, work: Work, waiting: list[Waiter]) -> Verdict | None:
     """Return what it waits for that others hold, or it itself; None where something of its own ends sooner or later."""
     own = [each for each in sight.look.holders if sight.work_of(each) is work]
     lines = {key for waiter in waiting for key in sight.line_of(waiter)}
@@ -202,13 +196,13 @@ def _held(sight: _Sight, work: Work, waiting: list[Waiter]) -> Stall | None:
     blocked = next((waiter for waiter in waiting if not sight.has_room(waiter, staying)), None)
     if blocked is not None:
         alike = [each for each in waiting if each.kind == blocked.kind]
-        return Stall(_own_text(sight, work, blocked, alike, staying))
+        return Verdict(_own_text(sight, work, blocked, alike, staying))
     names = {name for waiter in waiting for asked in waiter.asks for name in asked}
     others = _held_by_others(sight, work, names)
     if len(staying) < len(own) or not others:
         return None
     what = _waiting_text(waiting)
-    return Stall(f"resources inside the task: {what}. {_free(sight, names)} Held by {_listed(others)}")
+    return Verdict(f"resources inside the task: {what}. {_free(sight, names)} Held by {_listed(others)}")
 
 
 def _held_by_others(sight: _Sight, work: Work | None, names: set[str]) -> Counter[str]:

@@ -45,7 +45,7 @@ class Submissions:
         self._ray = ray
         self._view = ClusterView()
         self._environments = Environments()
-        self._stalls = StallWatch(records, ray.look)
+        self._stalls = StallWatch(records, ray)
         self._attempts: dict[str, Attempt] = {}
         self._background: set[asyncio.Task[None]] = set()
 

@@ -323,6 +323,33 @@ def test_input_of_a_lost_node_that_no_other_can_make_again_is_restored(cluster, 
         other.kill()
 
 
+def total_on_the_second_try(frame, folder):
+    """Wait in the first process, which the test ends."""
+    import time
+    from pathlib import Path
+
+    try:
+        Path(folder, "begun").touch(exist_ok=False)
+    except FileExistsError:
+        return int(frame["a"].sum())
+    time.sleep(600)
+
+
+@pytest.mark.slow
+def test_work_that_was_lost_with_an_input_that_no_other_node_can_make_again_says_so(cluster, tmp_path):
+    node = cluster.head.add_node(away=1)
+    uri = produced(200_000, fn=gadget_frame, resources={"away": 1})
+    other = new_uri(CONNECTION)
+    with RayHook(CONNECTION).connect() as hook:
+        # Ray has it run where its input lies.
+        hook.submit(total_on_the_second_try, uri, str(tmp_path), uri=other, scheduling_timeout=20)
+        await_file(tmp_path / "begun")
+        node.kill()
+        with pytest.raises(RayObjectLostError, match=r"asks for \{'CPU': 1, 'away': 1\}"):
+            hook.wait(other, timeout=180)
+        assert consumed(uri) == (19_999_900_000, "checkpoint")
+
+
 def test_modin_frame_is_restored_as_one(lost):
     assert consumed(lost.uris["modin"], fn=of_modin) == (("modin.pandas.dataframe", 49_995_000), "checkpoint")
 

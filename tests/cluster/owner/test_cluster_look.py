@@ -60,6 +60,16 @@ def test_task_that_has_its_resources_and_waits_for_a_process_is_no_waiter():
     assert seen([task(b"c", "part", TaskStatus.PENDING_NODE_ASSIGNMENT)], wanted=[{"CPU": 8.0}]).waiters == []
 
 
+def test_tasks_that_wait_for_their_inputs_or_for_a_process_have_no_place_whatever_they_ask_for():
+    look = seen(
+        [
+            task(b"c", "inputs", TaskStatus.PENDING_ARGS_AVAIL),
+            task(b"d", "process", TaskStatus.PENDING_ARGS_AVAIL, TaskStatus.PENDING_NODE_ASSIGNMENT, asks={}),
+        ]
+    )
+    assert look.placeless == {b"c".hex(), b"d".hex()}
+
+
 def test_maker_of_a_trial_s_placement_group_is_known_up_to_the_task():
     trial = actor(TRIAL, "Trial", made_by=b"w", worker=b"v")
     look = seen(actors=[trial], groups=[group(b"g", PlacementGroupTableData.PENDING, made_by=TRIAL, bundles=2)])

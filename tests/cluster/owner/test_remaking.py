@@ -1,12 +1,15 @@
-"""Pending work whose inputs were lost, and which Ray is to make again."""
+"""Work that waits for inputs that were lost, and which Ray is to make again."""
 
 from __future__ import annotations
 
 import pytest
 
 from airflow_ray.cluster.owner import remaking
+from airflow_ray.cluster.owner.cluster_look import Look
+from airflow_ray.cluster.owner.record import Record
 from airflow_ray.cluster.owner.remaking import Remaking
 from airflow_ray.cluster.owner.scheduling import Verdict
+from airflow_ray.cluster.owner.stall_watch import StallWatch
 from airflow_ray.cluster.protocol import FailureKind, State
 from tests.cluster.owner.fakes import FakeOwner, run
 
@@ -113,7 +116,7 @@ def test_input_that_nobody_can_make_again_is_lost_for_the_next_try(at_once):
         verdict = await verdict_of(judge)
         assert verdict.error is not None
         assert (verdict.error["kind"], verdict.error["lost"]) == (FailureKind.INPUT_LOST, [(MADE, KEY)])
-        judge.give_up()
+        await judge.give_up()
         _, error = owner.outputs.find(MADE, KEY)
         assert error is not None
         assert error["state"] == State.LOST
@@ -129,7 +132,7 @@ def test_work_is_run_again_for_those_who_still_wait_and_not_for_nobody(at_once, 
         if is_awaited:
             await waiting(owner, SECOND)
         await judge.check(is_late=False)
-        judge.give_up()
+        await judge.give_up()
         assert owner.ray.cancelled == cancelled
 
     run(test())
@@ -149,30 +152,17 @@ def test_object_that_was_restored_meanwhile_stays_when_a_second_consumer_gives_u
         owner = await owner_with_a_lost_input(NODES)
         first, second = await waiting(owner), await waiting(owner, SECOND)
         await first.check(is_late=False)
-        first.give_up()
+        await first.give_up()
         assert await owner.restoring.restore(MADE, KEY, {}, None, None) is None
         verdict = await verdict_of(second)
         assert verdict.error is not None
-        second.give_up()
+        await second.give_up()
         assert owner.outputs.find(MADE, KEY) == ("restored", None)
 
     run(test())
 
 
-def test_work_that_has_begun_keeps_no_input():
-    async def test() -> None:
-        owner = await owner_with_a_lost_input(NODES)
-        await waiting(owner)
-        record = owner.records.get(CONSUMER)
-        assert record is not None
-        assert record.input_refs == ["ref a"]
-        await owner.submissions.announce_start(CONSUMER, record.attempt, "run", "node", 1)
-        assert record.input_refs == []
-
-    run(test())
-
-
-def test_work_that_ends_before_it_was_seen_to_begin_keeps_no_input():
+def test_work_that_has_ended_keeps_no_input():
     async def test() -> None:
         owner = await owner_with_a_lost_input(NODES)
         await waiting(owner)
@@ -181,5 +171,112 @@ def test_work_that_ends_before_it_was_seen_to_begin_keeps_no_input():
         record = owner.records.get(CONSUMER)
         assert record is not None
         assert record.input_refs == []
+
+    run(test())
+
+
+async def returning(nodes: list[dict[str, float]] | None) -> tuple[FakeOwner, StallWatch, Record]:
+    """Have work begin that Ray is to run again, with an input that was lost, and return who looks at that."""
+    owner = await owner_with_a_lost_input(nodes)
+    await waiting(owner)
+    record = owner.records.get(CONSUMER)
+    assert record is not None
+    await owner.submissions.announce_start(CONSUMER, record.attempt, "run", "node", 1)
+    assert record.task_id is not None
+    owner.ray.seen = Look([], [], [], {}, frozenset(), frozenset({record.task_id}), None)
+    return owner, StallWatch(owner.records, owner.ray), record  # type: ignore[arg-type]
+
+
+def test_work_that_is_to_run_again_says_which_task_is_to_make_its_input_again():
+    async def test() -> None:
+        _, watch, record = await returning(NODES)
+        await watch.look()
+        await watch.look()
+        assert record.detail is not None
+        assert record.detail.startswith("task 'a' of DAG 'd' in run 'r' to make an input again that was lost; it asks")
+
+    run(test())
+
+
+def test_first_look_that_finds_no_process_is_not_believed():
+    async def test() -> None:
+        _, watch, record = await returning(NODES)
+        await watch.look()
+        assert record.detail is None
+
+    run(test())
+
+
+def test_work_that_has_begun_again_between_two_looks_waits_for_no_input():
+    async def test() -> None:
+        owner, watch, record = await returning(NODES)
+        await watch.look()
+        await owner.submissions.announce_start(CONSUMER, record.attempt, "run", "node", 2)
+        await watch.look()
+        assert record.detail is None
+
+    run(test())
+
+
+def test_work_that_is_to_run_again_fails_where_nobody_can_make_its_input(at_once):
+    async def test() -> None:
+        owner, watch, record = await returning(NODES)
+        await watch.look()
+        await watch.look()
+        assert record.error is not None
+        assert (record.state, record.error["lost"]) == (State.FAILED, [(MADE, KEY)])
+        _, error = owner.outputs.find(MADE, KEY)
+        assert error is not None
+        assert error["state"] == State.LOST
+
+    run(test())
+
+
+def test_work_that_is_to_run_again_waits_for_an_input_as_long_as_its_timeout_says():
+    async def test() -> None:
+        _, watch, record = await returning(NODES)
+        record.scheduling_timeout = 0.0
+        await watch.look()
+        await watch.look()
+        assert record.state == State.FAILED
+
+    run(test())
+
+
+def test_work_that_is_to_run_again_says_nothing_of_an_input_that_somebody_has_released_and_that_ray_makes():
+    async def test() -> None:
+        owner, watch, record = await returning(None)
+        await owner.records.discard(MADE)
+        await watch.look()
+        await watch.look()
+        assert (record.state, record.detail) == (State.RUNNING, None)
+
+    run(test())
+
+
+def test_work_that_is_to_run_again_fails_when_another_has_given_up_their_input(at_once):
+    async def test() -> None:
+        owner, watch, record = await returning(NODES)
+        other = await waiting(owner, SECOND)
+        await other.check(is_late=False)
+        await other.give_up()
+        assert await owner.restoring.restore(MADE, KEY, {}, None, None) is None
+        assert owner.ray.cancelled == []
+        await watch.look()
+        await watch.look()
+        assert record.state == State.FAILED
+        assert owner.outputs.find(MADE, KEY) == ("restored", None)
+
+    run(test())
+
+
+def test_input_that_comes_before_it_is_given_up_stays(at_once):
+    async def test() -> None:
+        owner = await owner_with_a_lost_input(NODES)
+        judge = await waiting(owner)
+        await judge.check(is_late=False)
+        owner.ray.missing = set()
+        await judge.give_up()
+        assert owner.outputs.find(MADE, KEY) == ("ref a", None)
 
     run(test())

@@ -20,7 +20,8 @@ ONE = {"CPU": 1.0}
 
 def look(waiters=(), holders=(), nodes=({"CPU": 2.0},), free=0.0, makers=(), busy=(), addable=None):
     seen = [Node(f"node {number}", total, {"CPU": free}) for number, total in enumerate(nodes)]
-    return Look(seen, list(waiters), list(holders), dict(makers), frozenset(busy), addable)
+    placeless = frozenset(each.key for each in waiters)
+    return Look(seen, list(waiters), list(holders), dict(makers), frozenset(busy), placeless, addable)
 
 
 def waiting(kind=ACTOR, *asks, key="waiter", name="Trainer", maker="train", strategy=""):
@@ -225,7 +226,7 @@ async def watched(owner, seen):
     record = owner.records.get("dag/run/train/-1")
     await owner.submissions.announce_start(record.record_id, record.attempt, "run", "node", 1)
     owner.ray.seen = seen
-    watch = StallWatch(owner.records, owner.ray.look)
+    watch = StallWatch(owner.records, owner.ray)
     await watch.look()
     return record, watch
 
