@@ -328,10 +328,10 @@ def total_on_the_second_try(frame, folder):
     import time
     from pathlib import Path
 
-    try:
-        Path(folder, "begun").touch(exist_ok=False)
-    except FileExistsError:
+    begun = Path(folder, "begun")
+    if begun.exists():
         return int(frame["a"].sum())
+    begun.write_text("once")
     time.sleep(600)
 
 
