@@ -110,6 +110,9 @@ class PostgresServer:
         options = f"-p {self.port} -k {self._folder} -c listen_addresses=127.0.0.1 -c max_connections={CONNECTIONS}"
         # Nothing of it outlives a loss of power, as nothing has to.
         options += " -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
+        # The processes of a LocalExecutor outlive a scheduler that is killed, and keep its connection open with its
+        # locks: no other scheduler would start a task. One that only stands still for half a minute keeps its own.
+        options += " -c idle_in_transaction_session_timeout=60s"
         log = f"--log={self._folder}/log"
         self._run("pg_ctl", "start", "--wait", f"--timeout={START_SECONDS:g}", log, "--options", options)
 
