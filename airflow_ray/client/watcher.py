@@ -249,21 +249,26 @@ class Watcher(threading.Thread):
 
     def _waiting(self) -> list[Subscription]:
         """Return who waits, or after a while without anybody an empty list: then this thread ends."""
-        self._wake.clear()
+        waiting = self._current(clear=True)
         if self._stopped.is_set():
             return []
-        if waiting := self._current():
+        if waiting:
             return waiting
         if _watchers.get(self._cluster) is self:
             self._wake.wait(LINGER_SECONDS)
         with _lock:
             if not self._subscriptions and _watchers.get(self._cluster) is self:
                 del _watchers[self._cluster]
-        self._wake.clear()
-        return self._current()
+        return self._current(clear=True)
 
-    def _current(self) -> list[Subscription]:
+    def _current(self, clear: bool = False) -> list[Subscription]:
+        """Return who waits.
+
+        :param clear: whether this thread has been told of all of them with that, in one step: nobody comes in between.
+        """
         with _lock:
+            if clear:
+                self._wake.clear()
             return list(self._subscriptions)
 
     def _fail(self, subscriptions: list[Subscription], error: AirflowRayError) -> None:

@@ -176,14 +176,45 @@ def test_end_of_a_call_in_whose_place_another_comes_causes_no_third(cluster, mon
     monkeypatch.setattr(cluster, "begin", begin)
     settings = RaySettings(conn_id="ray_here", host="here")
     one, other = (Subscription(URI, False, 10.0, lambda *_: None) for _ in range(2))
-    with watching(settings, [one]) as waiting:
+    with watching(settings, [one]):
         while not calls:
             time.sleep(0.01)
-        waiting.subscribe(settings, [other])
-        while len(calls) < 2:
+        with watching(settings, [other]):
+            while len(calls) < 2:
+                time.sleep(0.01)
+            assert not third.wait(0.3)
+            calls[-1].set_result([ENDED, ENDED])
+
+
+def test_one_more_who_comes_with_the_news_of_another_causes_no_third(cluster, monkeypatch):
+    calls: list[Future] = []
+    third = threading.Event()
+
+    def begin(method, watcher_id, asked, interval):
+        calls.append(Future())
+        if len(calls) == 3:
+            third.set()
+        return calls[-1]
+
+    class InTheMiddle(list):
+        def __iter__(self):
+            yield from super().__iter__()
+            if not calls[0].done():
+                # They are noted, and who asks is not told yet.
+                calls[0].set_result([None])
+                third.wait(0.3)
+
+    monkeypatch.setattr(cluster, "begin", begin)
+    settings = RaySettings(conn_id="ray_here", host="here")
+    one, other = (Subscription(URI, False, 10.0, lambda *_: None) for _ in range(2))
+    with watching(settings, [one]):
+        while not calls:
             time.sleep(0.01)
-        assert not third.wait(0.3)
-        calls[-1].set_result([ENDED, ENDED])
+        with watching(settings, InTheMiddle([other])):
+            while len(calls) < 2:
+                time.sleep(0.01)
+            assert not third.wait(0.3)
+            calls[-1].set_result([ENDED, ENDED])
 
 
 def test_watcher_that_is_stopped_while_it_connects_ends(cluster, monkeypatch):
