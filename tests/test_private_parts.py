@@ -355,7 +355,8 @@ PARTS = [
     Part(
         "ray.core.generated.common_pb2.TaskStatus",
         "the states of a task that may wait",
-        has="FAILED FINISHED Name PENDING_NODE_ASSIGNMENT RUNNING RUNNING_IN_RAY_GET RUNNING_IN_RAY_WAIT",
+        has="FAILED FINISHED Name PENDING_ARGS_AVAIL PENDING_NODE_ASSIGNMENT RUNNING RUNNING_IN_RAY_GET "
+        "RUNNING_IN_RAY_WAIT",
     ),
     Part("ray.core.generated.gcs_pb2", "rows of Ray's tables", has="ActorTableData PlacementGroupTableData"),
     Part(
@@ -492,7 +493,8 @@ PARTS = [
     # Others.
     Part("functools._lru_cache_wrapper", "the type of a cached function"),
     Part("logging._StderrHandler", "a handler of last resort for INFO too"),
-    Part("_thread.RLock", "whether this thread has a lock", has="_is_owned", unseen=True),
+    Part("_thread.LockType", "a child of a fork finds it free", has="_at_fork_reinit", unseen=True),
+    Part("_thread.RLock", "likewise; whether this thread has it", has="_at_fork_reinit _is_owned", unseen=True),
     Part("pytz._FixedOffset", "a zone without a name", has="_minutes", optional="pytz"),
     Part(
         "modin.pandas.DataFrame",
