@@ -141,8 +141,10 @@ class Watcher(threading.Thread):
     def confirm(self, subscription: Subscription, offset: int | None) -> None:
         """Take note that the log lines before ``offset`` are where they belong, and may be forgotten."""
         subscription.offset = offset
-        subscription.is_busy = False
-        self._wake.set()
+        # Of one that has ended, nobody waits for this.
+        if subscription.is_busy:
+            subscription.is_busy = False
+            self._wake.set()
 
     def stop(self) -> None:
         """End the thread and its connection soon, whoever waits."""

@@ -186,7 +186,9 @@ def test_end_of_a_call_in_whose_place_another_comes_causes_no_third(cluster, mon
             calls[-1].set_result([ENDED, ENDED])
 
 
-def test_one_more_who_comes_with_the_news_of_another_causes_no_third(cluster, monkeypatch):
+@pytest.fixture
+def open_calls(cluster, monkeypatch) -> tuple[list[Future], threading.Event]:
+    """The calls that a test answers, and whether there was a third."""
     calls: list[Future] = []
     third = threading.Event()
 
@@ -196,6 +198,13 @@ def test_one_more_who_comes_with_the_news_of_another_causes_no_third(cluster, mo
             third.set()
         return calls[-1]
 
+    monkeypatch.setattr(cluster, "begin", begin)
+    return calls, third
+
+
+def test_one_more_who_comes_with_the_news_of_another_causes_no_third(open_calls):
+    calls, third = open_calls
+
     class InTheMiddle(list):
         def __iter__(self):
             yield from super().__iter__()
@@ -204,7 +213,6 @@ def test_one_more_who_comes_with_the_news_of_another_causes_no_third(cluster, mo
                 calls[0].set_result([None])
                 third.wait(0.3)
 
-    monkeypatch.setattr(cluster, "begin", begin)
     settings = RaySettings(conn_id="ray_here", host="here")
     one, other = (Subscription(URI, False, 10.0, lambda *_: None) for _ in range(2))
     with watching(settings, [one]):
@@ -215,6 +223,22 @@ def test_one_more_who_comes_with_the_news_of_another_causes_no_third(cluster, mo
                 time.sleep(0.01)
             assert not third.wait(0.3)
             calls[-1].set_result([ENDED, ENDED])
+
+
+def test_confirmation_of_an_end_that_comes_late_causes_no_third(open_calls):
+    calls, third = open_calls
+    settings = RaySettings(conn_id="ray_here", host="here")
+    ended: queue.Queue = queue.Queue()
+    one, other = (Subscription(URI, False, 10.0, lambda subscription, _: ended.put(subscription)) for _ in range(2))
+    with watching(settings, [one, other]) as waiting:
+        while not calls:
+            time.sleep(0.01)
+        calls[0].set_result([ENDED, None])
+        while len(calls) < 2:
+            time.sleep(0.01)
+        waiting.confirm(ended.get(timeout=30), 0)
+        assert not third.wait(0.3)
+        calls[-1].set_result([ENDED])
 
 
 def test_watcher_that_is_stopped_while_it_connects_ends(cluster, monkeypatch):
