@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class cached_property(functools.cached_property[T]):  # as the one of the standard library
-    """What a property returned first.
+class cached_property(functools.cached_property[T]):
+    """A property that keeps what it returned first.
 
     That of Python 3.10 and 3.11 holds a lock for all objects of its class while it computes, such as while a connection
     is looked up, and a child of a fork would wait for it without end.

@@ -266,7 +266,8 @@ class Watcher(threading.Thread):
     def _current(self, clear: bool = False) -> list[Subscription]:
         """Return who waits.
 
-        :param clear: whether this thread has been told of all of them with that, in one step: nobody comes in between.
+        :param clear: whether this thread knows of all of them from now on. It is noted in the same step, so that nobody
+            comes in between.
         """
         with _lock:
             if clear:
