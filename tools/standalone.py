@@ -304,7 +304,8 @@ class StandaloneAirflow:
         }
 
     def _start(self) -> None:
-        with self._log.open("wb") as output:
+        # Appended to: other parts write there too, and those that are started later.
+        with self._log.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "airflow", "standalone"],
                 env=self.environment,

@@ -6,9 +6,10 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 
 import psutil
 import pytest
@@ -22,6 +23,7 @@ from tools.standalone import StandaloneAirflow
 DAGS = Path(__file__).parents[1] / "dags"
 STOPPED_SECONDS = 30.0
 END_SECONDS = 900.0
+SUPERVISION_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,29 @@ class Surroundings:
                     each.send_signal(signal.SIGCONT)
 
 
+@contextmanager
+def _supervised(airflow: StandaloneAirflow) -> Iterator[None]:
+    """Start another scheduler or triggerer where one has ended, as what runs Airflow for a team does.
+
+    Airflow's scheduler ends by itself where a connection of its database is cut in the middle of a transaction.
+    """
+    over = Event()
+
+    def supervise() -> None:
+        while not over.wait(SUPERVISION_SECONDS):
+            for part in ("scheduler", "triggerer"):
+                if not airflow.processes(f"airflow {part}"):
+                    airflow.start_more(part)
+
+    supervisor = Thread(target=supervise)
+    supervisor.start()
+    try:
+        yield
+    finally:
+        over.set()
+        supervisor.join()
+
+
 @pytest.fixture(scope="module")
 def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
     if reason := missing():
@@ -129,7 +154,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundi
                 "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
                 "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
             }
-            with StandaloneAirflow(folder / "home", folder / "dags", environment) as airflow:
+            with StandaloneAirflow(folder / "home", folder / "dags", environment) as airflow, _supervised(airflow):
                 yield Surroundings(airflow, database)
     finally:
         head.stop()
