@@ -15,8 +15,9 @@ from airflow_ray.exceptions import AirflowRayError, RayConnectionError, RayVersi
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-
 T = TypeVar("T")
+
+TELL_SECONDS = 5.0
 
 
 def connect_within(timeout: float, address: str, connect: Callable[[], T], close: Callable[[T], None]) -> T:
@@ -72,6 +73,21 @@ def await_result(future: Future[T], timeout: float | None) -> T:
         if future.done():
             raise
         raise TimeoutError from None
+
+
+def await_telling(future: Future[T], tell: Callable[[], None]) -> T:
+    """Return the result of ``future``.
+
+    :param tell: is called each :data:`TELL_SECONDS` until it is there; what it raises ends the wait.
+    """
+    while True:
+        try:
+            return future.result(TELL_SECONDS)
+        except FutureTimeoutError:
+            # It may be what the future itself has raised.
+            if future.done():
+                return future.result()
+            tell()
 
 
 def start_in_thread(function: Callable[[], T]) -> Future[T]:

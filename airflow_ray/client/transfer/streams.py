@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client import errors
 from airflow_ray.client.by_value import pickle_by_value
 from airflow_ray.client.connection.session import ObjectNotThere
+from airflow_ray.client.connection.threads import await_telling
 from airflow_ray.client.submission.identity import keep_identities
 from airflow_ray.client.submission.modules import importable_modules_of_user
 from airflow_ray.client.transfer import failures
+from airflow_ray.client.transfer.waiting import WaitForObject
 from airflow_ray.cluster.gateway.flight import MAY_SEND, batch_of, chunks_of, schema
 from airflow_ray.cluster.messages import packed, unpacked
 from airflow_ray.cluster.protocol import FailureKind
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from airflow_ray.client.connection.session import ConnectAgain
     from airflow_ray.object_uri import ObjectURI
 
-PROGRESS_SECONDS = 5.0
 # The gateway itself gives up an end that does nothing for a minute, and says so.
 SILENT_SECONDS = 90.0
 # Of which none came further than those before.
@@ -91,13 +91,7 @@ class _Transfer:
 
         future = self._session.start(move, SILENT_SECONDS)
         try:
-            while True:
-                try:
-                    return future.result(PROGRESS_SECONDS)
-                except FutureTimeoutError:
-                    if future.done():
-                        return future.result()
-                    log.info("%s %.0f of %.0f MB", self.verb, self._moved / 1e6, self._bytes / 1e6)
+            return await_telling(future, self._tell)
         # Also where a signal handler raises.
         finally:
             stopped.set()
@@ -105,10 +99,17 @@ class _Transfer:
     def _move(self, session: GatewaySession, stopped: threading.Event) -> Any:
         raise NotImplementedError
 
-    def _count(self, chunk: Any, stopped: threading.Event) -> None:
+    def _tell(self) -> None:
+        log.info("%s %.0f of %.0f MB", self.verb, self._moved / 1e6, self._bytes / 1e6)
+
+    def _go_on(self, stopped: threading.Event, moved: int = 0) -> None:
+        """Take note that the other end is alive.
+
+        :param moved: how many bytes have come, or gone, since.
+        """
         if stopped.is_set():
             raise _Stopped
-        self._moved += len(chunk)
+        self._moved += moved
         self._note()
 
 
@@ -133,7 +134,7 @@ class _Upload(_Transfer):
                 if self._may_send(reader):
                     for chunk in self._departing.chunks():
                         writer.write_batch(batch_of(chunk))
-                        self._count(chunk, stopped)
+                        self._go_on(stopped, len(chunk))
                 writer.done_writing()
                 # Signs of life while the cluster puts it together.
                 while reader.read() is not None:
@@ -155,17 +156,25 @@ class _Download(_Transfer):
     def __init__(self, uri: ObjectURI, session: GatewaySession, connect_again: ConnectAgain) -> None:
         super().__init__(session, connect_again)
         self._uri = uri
+        self._wait = WaitForObject(session, uri)
+
+    def _tell(self) -> None:
+        if self._bytes:
+            super()._tell()
+        else:
+            self._wait.tell()
 
     def _move(self, session: GatewaySession, stopped: threading.Event) -> Any:
         from pyarrow import flight
 
+        self._wait = WaitForObject(session, self._uri)
         key = {"record_id": self._uri.record_id, "key": self._uri.key}
         ticket = flight.Ticket(packed({**session.peer.owner, "name": uuid.uuid4().hex, **key}))
         with session.peer.client.used() as client:
             with session.translate_errors():
                 reader = client.do_get(ticket, session.peer.client.options())
                 while (first := reader.read_chunk()).app_metadata is None:
-                    self._note()
+                    self._go_on(stopped)
             sizes = unpacked(first.app_metadata)["sizes"]
             self._bytes = sum(sizes)
 
@@ -177,7 +186,7 @@ class _Download(_Transfer):
                         chunk = next(coming, None)
                     if chunk is None:
                         return
-                    self._count(chunk, stopped)
+                    self._go_on(stopped, len(chunk))
                     yield chunk
 
             try:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client import errors
 from airflow_ray.client.by_value import pickle_by_value
+from airflow_ray.client.connection.threads import await_telling
 from airflow_ray.client.submission.identity import keep_identities
 from airflow_ray.client.submission.modules import importable_modules_of_user
 from airflow_ray.client.transfer import failures
+from airflow_ray.client.transfer.waiting import WaitForObject
 from airflow_ray.cluster.values.inner_objects import without_objects
 from airflow_ray.exceptions import RayPicklingError
 
@@ -61,7 +63,7 @@ def fetch(session: RaySession, uri: ObjectURI, ref: Any) -> Any:
     :raises RayPicklingError: it cannot be unpickled in this process.
     """
     import ray
-    from ray.exceptions import ObjectLostError, RaySystemError
+    from ray.exceptions import ObjectLostError, RaySystemError, TaskCancelledError
 
     keep_identities()
 
@@ -70,8 +72,9 @@ def fetch(session: RaySession, uri: ObjectURI, ref: Any) -> Any:
             return ray.get(ref)
 
     try:
-        return session.run(get)
-    except ObjectLostError as lost:
+        return await_telling(session.start(get), WaitForObject(session, uri).tell)
+    # The work that was to make it again has been given up.
+    except (ObjectLostError, TaskCancelledError) as lost:
         raise errors.object_lost(uri, str(lost)) from lost
     except (RaySystemError, ImportError) as unreadable:
         raise failures.not_readable_here(uri, unreadable) from unreadable

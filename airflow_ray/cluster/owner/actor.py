@@ -18,6 +18,7 @@ from airflow_ray.cluster.owner.elders import Elders, other_owners
 from airflow_ray.cluster.owner.outputs import Outputs
 from airflow_ray.cluster.owner.ray_calls import RayCalls
 from airflow_ray.cluster.owner.records import Records
+from airflow_ray.cluster.owner.remaking import Gets
 from airflow_ray.cluster.owner.restoring import Restoring
 from airflow_ray.cluster.owner.retirement import Retirement
 from airflow_ray.cluster.owner.submissions import ATTEMPT, Submissions
@@ -75,6 +76,7 @@ class Owner(Views):
         self._waiting = Waiting(self._records)
         self._children = Children(self._records)
         self._outputs = Outputs(self._records, self._ray, self._transfers.take_value)
+        self._gets = Gets(self._records, self._ray)
         self._restoring = Restoring(self._records, self._outputs, self._ray)
         self._submissions = Submissions(self._records, self._outputs, self._ray)
         self._dashboard = Dashboard()
@@ -160,15 +162,6 @@ class Owner(Views):
         record = self._records.get(record_id)
         return record.describe() if record else None
 
-    async def list_objects(self, dag: str | None = None, run: str | None = None) -> list[dict[str, Any]]:
-        """Return a plain description of each output that is kept, and of work that has none, of a DAG and a run."""
-        records = self._records.of(dag, run)
-        refs = [ref for record in records for ref in record.refs.values()]
-        places = dict(zip(refs, await self._ray.places(refs), strict=True))
-        entries = [entry for record in records for entry in record.list_outputs(places)]
-        of_elders = [entry for answer in await self._elders.ask_all("list_objects", dag, run) for entry in answer]
-        return [*(each for each in of_elders if self._records.get(each["record_id"]) is None), *entries]
-
     # Objects
 
     async def find(
@@ -197,6 +190,11 @@ class Owner(Views):
     ) -> list[dict[str, Any] | None]:
         """See :meth:`Restoring.restore`; ``wanted`` are record id, key and target of each."""
         return await asyncio.gather(*(self._restoring.restore(*each, runtime_env, ttl) for each in wanted))
+
+    async def check_get(self, record_id: str, key: str) -> tuple[str | None, dict[str, Any] | None]:
+        """See :meth:`Gets.check`."""
+        verdict = await self._gets.check(record_id, key)
+        return verdict.detail, verdict.error
 
     @_of_record
     async def forget_if_lost(self, record_id: str, key: str) -> None:

@@ -10,6 +10,7 @@ from airflow_ray.cluster.failures import failure_of
 from airflow_ray.cluster.owner.calls import uncounted
 
 if TYPE_CHECKING:
+    from airflow_ray.cluster.owner.elders import Elders
     from airflow_ray.cluster.owner.ray_calls import RayCalls
     from airflow_ray.cluster.owner.records import Records
 
@@ -24,6 +25,7 @@ class Views:
 
     _records: Records
     _ray: RayCalls
+    _elders: Elders
 
     @cached_property
     def _samples(self) -> dict[tuple[str, str, int], asyncio.Task[dict[str, Any]]]:
@@ -39,6 +41,15 @@ class Views:
     async def look(self, method: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Call another method for who only looks: that is no use of the owner, nor of its cluster."""
         return await uncounted(self, method)(*args, **kwargs)
+
+    async def list_objects(self, dag: str | None = None, run: str | None = None) -> list[dict[str, Any]]:
+        """Return a plain description of each output that is kept, and of work that has none, of a DAG and a run."""
+        records = self._records.of(dag, run)
+        refs = [ref for record in records for ref in record.refs.values()]
+        places = dict(zip(refs, await self._ray.places(refs), strict=True))
+        entries = [entry for record in records for entry in record.list_outputs(places)]
+        of_elders = [entry for answer in await self._elders.ask_all("list_objects", dag, run) for entry in answer]
+        return [*(each for each in of_elders if self._records.get(each["record_id"]) is None), *entries]
 
     async def sample(self, record_id: str, key: str, rows: int, timeout: float) -> dict[str, Any]:
         """Return the first rows of an output as :func:`~airflow_ray.cluster.values.sample.sample` does.

@@ -65,6 +65,8 @@ def send(socket: str, name: str, refs: list[Any]) -> dict[str, Any] | None:
         departing = Departing(ray.get(refs[0]), pickler)
     except (ray.exceptions.ObjectLostError, ray.exceptions.RayActorError):
         raise
+    except ray.exceptions.TaskCancelledError as error:
+        return failure(FailureKind.INPUT_LOST, message=f"the work that was to make it again was given up: {error}")
     except Exception as error:
         return failure(FailureKind.NOT_PICKLABLE, **describe_exception(error))
     with flight.FlightClient(flight.Location.for_grpc_unix(socket)) as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -348,6 +349,25 @@ def test_work_that_was_lost_with_an_input_that_no_other_node_can_make_again_says
         with pytest.raises(RayObjectLostError, match=r"asks for \{'CPU': 1, 'away': 1\}"):
             hook.wait(other, timeout=180)
         assert consumed(uri) == (19_999_900_000, "checkpoint")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["gateway", "driver"], indirect=True)
+def test_who_gets_an_object_of_a_lost_node_is_told_what_it_waits_for(cluster, caplog):
+    caplog.set_level(logging.INFO)
+    node = cluster.head.add_node(away=1)
+    uri = produced(200_000, fn=gadget_frame, resources={"away": 1})
+    node.kill()
+    with RayHook(CONNECTION).connect() as hook, ThreadPoolExecutor() as pool:
+        getting = pool.submit(hook.get, uri)
+        while "it asks for {'CPU': 1, 'away': 1}, which no node has yet" not in caplog.text:
+            assert not getting.done()
+            time.sleep(0.5)
+        other = cluster.head.add_node(away=1)
+        try:
+            assert total(getting.result(100)) == 19_999_900_000
+        finally:
+            other.kill()
 
 
 def test_modin_frame_is_restored_as_one(lost):

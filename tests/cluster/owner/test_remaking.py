@@ -58,7 +58,7 @@ def test_input_that_ray_makes_again_is_named():
     async def test() -> None:
         owner = await owner_with_a_lost_input(None)
         verdict = await verdict_of(await waiting(owner))
-        assert verdict.detail == "task 'a' of DAG 'd' in run 'r' to make an input again that was lost"
+        assert verdict.detail == "task 'a' of DAG 'd' in run 'r' to make an object again that was lost"
 
     run(test())
 
@@ -193,7 +193,7 @@ def test_work_that_is_to_run_again_says_which_task_is_to_make_its_input_again():
         await watch.look()
         await watch.look()
         assert record.detail is not None
-        assert record.detail.startswith("task 'a' of DAG 'd' in run 'r' to make an input again that was lost; it asks")
+        assert record.detail.startswith("task 'a' of DAG 'd' in run 'r' to make an object again that was lost; it asks")
 
     run(test())
 
