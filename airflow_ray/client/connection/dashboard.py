@@ -40,25 +40,27 @@ class Dashboard:
     """The dashboard of a cluster.
 
     :param url: its address.
-    :param settings: of the connection: the token is only sent where it is asked for.
+    :param settings: of the connection: the token is only sent where it is asked for, and where the connection has TLS
+        over plain HTTP only to the address that it names itself.
     :param deadline: until when it must have answered, by the monotonic clock.
     """
 
     def __init__(self, url: str, settings: RaySettings, deadline: float = math.inf) -> None:
         self.url = url.rstrip("/")
-        self._has_token = bool(settings.authentication.token)
         self._deadline = deadline
-        tls = settings.authentication.tls
+        tls, token, origin = settings.authentication.tls, settings.authentication.token, httpx.URL(self.url)
         self.trusted = _trusted(tls and tls.ca_cert, settings.dashboard_verify)
+        named = (settings.dashboard_url or "").rstrip("/")
+        self._withholds_token = tls is not None and origin.scheme != "https" and self.url != named
+        self._has_token = bool(token)
         # What is for the address that the connection says is for no other one.
-        is_named = self.url == (settings.dashboard_url or url).rstrip("/")
-        headers = settings.dashboard_headers if is_named else {}
-        self._identity = _Identity(httpx.URL(self.url).host, headers, settings.authentication.token)
+        headers = settings.dashboard_headers if self.url == (named or self.url) else {}
+        self._identity = _Identity(origin, headers, None if self._withholds_token else token)
         self._http = httpx.Client(
             verify=self.trusted,
             follow_redirects=True,
             auth=self._identity,
-            event_hooks={"request": [self._identity.keep_to_host]},
+            event_hooks={"request": [self._identity.keep_to_origin]},
         )
 
     def __enter__(self) -> Dashboard:
@@ -179,6 +181,12 @@ class Dashboard:
         left = max(1.0, self._deadline - time.monotonic())
         timeout = httpx.Timeout(min(REQUEST_SECONDS, left), connect=min(CONNECT_SECONDS, left))
         response = self._http.request(method, f"{self.url}{path}", timeout=timeout, **content)
+        if response.status_code in (401, 403) and self._has_token and self._withholds_token:
+            raise RayAuthenticationError(
+                f"The Ray dashboard at {self.url} asks for a token, and the connection's does not go over plain HTTP, "
+                "since the connection has TLS. Set dashboard_url: to an address with https://, or to this one where "
+                "the network to it is trusted"
+            )
         if response.status_code in (401, 403):
             wanted = "another token than the password of the connection" if self._has_token else "a token"
             raise RayAuthenticationError(
@@ -194,12 +202,12 @@ class Dashboard:
 class _Identity(httpx.Auth):
     """Who asks: the headers of the connection, and the token once it was asked for.
 
-    :param host: alone gets them, also where it leads elsewhere.
+    :param origin: alone gets them, also where it leads elsewhere.
     """
 
-    def __init__(self, host: str, headers: dict[str, str], token: str | None) -> None:
+    def __init__(self, origin: httpx.URL, headers: dict[str, str], token: str | None) -> None:
         self.headers = dict(headers)
-        self._host = host
+        self._origin = origin
         self._token = token
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
@@ -211,11 +219,19 @@ class _Identity(httpx.Auth):
             request.headers.update(self.headers)
             yield request
 
-    def keep_to_host(self, request: httpx.Request) -> None:
-        """Let no other host have them."""
-        if request.url.host != self._host:
+    def keep_to_origin(self, request: httpx.Request) -> None:
+        """Let nobody else have them."""
+        if leads_elsewhere(self._origin, request.url):
             for name in self.headers:
                 request.headers.pop(name, None)
+
+
+def leads_elsewhere(origin: httpx.URL, target: httpx.URL) -> bool:
+    """Whether a redirect leads to somebody else: not to the same scheme, host and port, nor from HTTP to its HTTPS."""
+    if (target.scheme, target.host, target.port) == (origin.scheme, origin.host, origin.port):
+        return False
+    changes = (origin.scheme, target.scheme, origin.port, target.port)
+    return target.host != origin.host or changes != ("http", "https", None, None)
 
 
 def dashboard_url(settings: RaySettings) -> str:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from airflow_ray.client.connection.dashboard import leads_elsewhere
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
@@ -158,12 +160,13 @@ async def stored(dashboard: Dashboard, job: str, node_id: str) -> AsyncGenerator
 def _session(dashboard: Dashboard) -> ClientSession:
     import aiohttp
 
-    async def keep_to_host(_session: Any, _context: Any, params: aiohttp.TraceRequestRedirectParams) -> None:
-        # No other host may have what goes with each request.
-        host = httpx.URL(params.response.headers.get("Location", "")).host
-        if host not in ("", params.url.host):
-            raise aiohttp.ClientError(f"{dashboard.url} leads to {host}")
+    async def keep_to_origin(_session: Any, _context: Any, params: aiohttp.TraceRequestRedirectParams) -> None:
+        # Nobody else may have what goes with each request.
+        origin = httpx.URL(str(params.url))
+        target = origin.join(params.response.headers.get("Location", ""))
+        if leads_elsewhere(origin, target):
+            raise aiohttp.ClientError(f"{dashboard.url} leads to {target.copy_with(path='/', query=None)}")
 
     trace = aiohttp.TraceConfig()
-    trace.on_request_redirect.append(keep_to_host)
+    trace.on_request_redirect.append(keep_to_origin)
     return aiohttp.ClientSession(headers=dashboard.headers, trust_env=True, trace_configs=[trace])

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from airflow_ray.client.connection import secrets
-from airflow_ray.client.connection.dashboard import Dashboard, dashboard_url
+from airflow_ray.client.connection.dashboard import Dashboard, dashboard_url, leads_elsewhere
 from airflow_ray.client.connection.settings import RaySettings, settings_of
 from airflow_ray.client.jobs import following
 from airflow_ray.client.jobs.following import JobFollower
-from airflow_ray.exceptions import RayConfigurationError, RayConnectionError
+from airflow_ray.exceptions import RayAuthenticationError, RayConfigurationError, RayConnectionError
 from tests.certificates import Authority
 from tests.client.connection.test_settings import Fields
 from tests.client.jobs.conftest import fake as fake
@@ -21,7 +22,7 @@ from tests.client.jobs.fake_dashboard import FakeDashboard, Job
 TOKEN = "f" * 32
 
 
-def settings(url: str, **fields: object) -> RaySettings:
+def settings(url: str | None, **fields: object) -> RaySettings:
     given = {"host": "127.0.0.1", "mode": "gateway", "password": TOKEN, "dashboard_url": url, **fields}
     return settings_of(Fields(**given))
 
@@ -84,10 +85,11 @@ def test_headers_go_with_each_request(fake, headers):
     assert {each.get("Cookie") for _, _, each in fake.asked} == {"session=1"}
 
 
-def test_headers_and_token_stay_with_the_host_that_they_are_for(fake):
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_headers_and_token_stay_with_the_host_and_port_that_they_are_for(fake, host):
     other = FakeDashboard()
     try:
-        fake.elsewhere, other.jobs["job"] = other.url.replace("127.0.0.1", "localhost"), Job()
+        fake.elsewhere, other.jobs["job"] = other.url.replace("127.0.0.1", host), Job()
         with Dashboard(fake.url, settings(fake.url, dashboard_headers={"X-Secret": "1"})) as dashboard:
             dashboard._identity.headers["authorization"] = f"Bearer {TOKEN}"
             assert dashboard.job("job")["status"] == "RUNNING"
@@ -98,7 +100,37 @@ def test_headers_and_token_stay_with_the_host_that_they_are_for(fake):
         other.close()
 
 
-def test_stream_of_output_takes_them_nowhere_else(fake, monkeypatch):
+@pytest.mark.parametrize(
+    ("origin", "target", "leads"),
+    [
+        ("http://head/a", "http://head:80/b", False),
+        ("http://head", "https://head", False),
+        ("https://head", "http://head", True),
+        ("http://head:8265", "https://head", True),
+        ("http://head", "https://other", True),
+    ],
+)
+def test_redirect_leads_elsewhere_but_to_the_https_of_the_same(origin, target, leads):
+    assert leads_elsewhere(httpx.URL(origin), httpx.URL(target)) is leads
+
+
+@pytest.mark.parametrize("named", [None, "https://elsewhere.example.com"])
+def test_token_of_a_connection_with_tls_goes_over_plain_http_to_no_address_that_it_does_not_name(fake, named):
+    fake.jobs["job"], fake.token = Job(), TOKEN
+    with Dashboard(fake.url, settings(named, tls=True)) as dashboard, pytest.raises(RayAuthenticationError) as told:
+        dashboard.job("job")
+    assert "the connection's does not go over plain HTTP, since the connection has TLS" in str(told.value)
+    assert TOKEN not in repr(fake.asked)
+
+
+def test_token_of_a_connection_with_tls_goes_over_plain_http_to_the_address_that_it_names(fake):
+    fake.jobs["job"], fake.token = Job(), TOKEN
+    with Dashboard(fake.url, settings(f"{fake.url}/", tls=True)) as dashboard:
+        assert dashboard.job("job")["status"] == "RUNNING"
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_stream_of_output_takes_them_nowhere_else(fake, monkeypatch, host):
     other = FakeDashboard()
     try:
         job = fake.jobs["job"] = Job(stored=b"one\n")
@@ -106,7 +138,7 @@ def test_stream_of_output_takes_them_nowhere_else(fake, monkeypatch):
 
         def ends_after_one_question(job):
             told = ask(job)
-            fake.elsewhere, job.status = other.url.replace("127.0.0.1", "localhost"), "FAILED"
+            fake.elsewhere, job.status = other.url.replace("127.0.0.1", host), "FAILED"
             return told
 
         monkeypatch.setattr(Job, "info", ends_after_one_question)
