@@ -17,6 +17,10 @@ def failure(kind: FailureKind | RefusalKind, **details: Any) -> dict[str, Any]:
     return {"kind": kind.value, **details}
 
 
+_REPLAY = "StreamingGeneratorReplayInconsistentError"
+_MADE_OTHERWISE = "Ray ran the work again that had made it, which failed this time, or left other outputs"
+
+
 class CheckpointFailure(Exception):
     """Carries, as plain data, why a checkpoint could not be written or read.
 
@@ -68,7 +72,7 @@ def failure_of(error: Exception) -> dict[str, Any]:
         (ray_exceptions.RuntimeEnvSetupError, FailureKind.RUNTIME_ENV),
         (ray_exceptions.OutOfMemoryError, FailureKind.OUT_OF_MEMORY),
         (ray_exceptions.TaskUnschedulableError, FailureKind.UNSCHEDULABLE),
-        (ray_exceptions.ObjectLostError, FailureKind.INPUT_LOST),
+        *((lost, FailureKind.INPUT_LOST) for lost in lost_errors()),
         (ray_exceptions.WorkerCrashedError, FailureKind.WORKER_CRASHED),
         (ray_exceptions.NodeDiedError, FailureKind.WORKER_CRASHED),
         (ray_exceptions.LocalRayletDiedError, FailureKind.WORKER_CRASHED),
@@ -76,9 +80,19 @@ def failure_of(error: Exception) -> dict[str, Any]:
     ]
     kind = next((kind for cls, kind in kinds if isinstance(error, cls)), FailureKind.RAY)
     # What was raised in a task may be of any class of a user's, also one that fails when it is asked for its text.
-    cause = users_error(error) if kind is FailureKind.NOT_PICKLABLE else error
+    cause = users_error(error) if isinstance(error, ray_exceptions.RayTaskError) else error
     # Raised where an input is unpickled that has Ray objects of its own inside.
     is_of_input = kind is FailureKind.NOT_PICKLABLE and "OwnerDiedError" in text_of(error)
     if is_of_input and isinstance(vars(error).get("cause"), ray_exceptions.RaySystemError):
         kind = FailureKind.INPUT_LOST
-    return failure(kind, type=type_name(cause), message=text_of(cause), traceback=text_of(error))
+    message = _MADE_OTHERWISE if _REPLAY in type(error).__name__ else text_of(cause)
+    return failure(kind, type=type_name(cause), message=message, traceback=text_of(error))
+
+
+def lost_errors() -> list[type[Exception]]:
+    """Return the classes of the errors that Ray has in the place of an object that is lost."""
+    from ray import exceptions as ray_exceptions
+
+    # Releases before 2.60 do not tell that work which they run again comes to another end.
+    of_replay = getattr(ray_exceptions, _REPLAY, None)
+    return [ray_exceptions.ObjectLostError, *([] if of_replay is None else [of_replay])]

@@ -27,7 +27,13 @@ from airflow_ray.exceptions import RayConfigurationError
 FRESH_PROCESS = "AIRFLOW_RAY_FRESH_PROCESS"
 _OF_CONNECTION = "runtime_env of the connection"
 # Ours to set: a user's value would break the protocol with the cluster's side of this package.
-_RESERVED = frozenset({"num_returns", "num_cpus", "num_gpus", "memory", "runtime_env", "max_retries"})
+_RESERVED = frozenset(
+    {
+        *("num_cpus", "num_gpus", "memory", "runtime_env", "max_retries"),
+        # What the work leaves is read when it has ended.
+        *("num_returns", "_generator_backpressure_num_objects"),
+    }
+)
 
 
 def _amount(value: Any, info: ValidationInfo) -> float:

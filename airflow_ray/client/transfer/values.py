@@ -11,6 +11,7 @@ from airflow_ray.client.submission.identity import keep_identities
 from airflow_ray.client.submission.modules import importable_modules_of_user
 from airflow_ray.client.transfer import failures
 from airflow_ray.client.transfer.waiting import WaitForObject
+from airflow_ray.cluster.failures import failure_of, lost_errors
 from airflow_ray.cluster.values.inner_objects import without_objects
 from airflow_ray.exceptions import RayPicklingError
 
@@ -63,7 +64,7 @@ def fetch(session: RaySession, uri: ObjectURI, ref: Any) -> Any:
     :raises RayPicklingError: it cannot be unpickled in this process.
     """
     import ray
-    from ray.exceptions import ObjectLostError, RaySystemError, TaskCancelledError
+    from ray.exceptions import RaySystemError, TaskCancelledError
 
     keep_identities()
 
@@ -74,7 +75,7 @@ def fetch(session: RaySession, uri: ObjectURI, ref: Any) -> Any:
     try:
         return await_telling(session.start(get), WaitForObject(session, uri).tell)
     # The work that was to make it again has been given up.
-    except (ObjectLostError, TaskCancelledError) as lost:
-        raise errors.object_lost(uri, str(lost)) from lost
+    except (*lost_errors(), TaskCancelledError) as lost:
+        raise errors.object_lost(uri, failure_of(lost)["message"]) from lost
     except (RaySystemError, ImportError) as unreadable:
         raise failures.not_readable_here(uri, unreadable) from unreadable

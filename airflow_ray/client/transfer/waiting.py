@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client import errors
+from airflow_ray.exceptions import AirflowRayError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -39,8 +40,18 @@ class WaitForObject:
         if self._asked is not None and not self._asked.done():
             return
         if self._asked is not None:
-            self._say(*self._asked.result())
+            self._say(*self._answer(self._asked))
         self._asked = self._session.begin("check_get", self._uri.record_id, self._uri.key)
+
+    def _answer(self, asked: Future[Any]) -> tuple[str | None, dict[str, Any] | None]:
+        try:
+            detail, error = asked.result()
+        except AirflowRayError as refusal:
+            # A gateway of an earlier release does not pass this question on.
+            if type(refusal) is not AirflowRayError:
+                raise
+            return None, None
+        return detail, error
 
     def _say(self, detail: str | None, error: dict[str, Any] | None) -> None:
         if error is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ class _Streams:
     def create_objects(self, refs: list[Any]) -> None:
         if not refs:
             return
-        write = own_task(_write_object, num_cpus=1)
+        write = _writer()
         self._objects += _results(
             [
                 write.remote(self._storage.settings, self._folder, f"{self._prefix}-{number}", ref)
@@ -85,7 +86,7 @@ class _Streams:
     def open_objects(self) -> list[Any]:
         if not self._objects:
             return []
-        read = own_task(_read_object, num_cpus=1, num_returns=2)
+        read = _reader()
         pairs = [read.remote(self._storage.settings, self._folder, content) for content in self._objects]
         _results([outcome for _, outcome in pairs])
         return [value for value, _ in pairs]
@@ -100,6 +101,17 @@ def _results(outcomes: list[Any]) -> list[Any]:
             raise CheckpointFailure(**error)
         results.append(result)
     return results
+
+
+# Made once in a process: the head keeps the code of each one, of 150 KB, for as long as the owner lives.
+@functools.cache
+def _writer() -> Any:
+    return own_task(_write_object, num_cpus=1)
+
+
+@functools.cache
+def _reader() -> Any:
+    return own_task(_read_object, num_cpus=1, num_returns=2)
 
 
 def _write_object(settings: dict[str, Any], folder: str, prefix: str, value: Any) -> tuple[Any, Any]:

@@ -19,6 +19,7 @@ VERBS = frozenset(
         "adopt",
         "attach",
         "cancel",
+        "check_get",
         "describe",
         "forget_if_lost",
         "greet",

@@ -159,8 +159,7 @@ class Owner(Views):
     @_of_record
     async def describe(self, record_id: str) -> dict[str, Any] | None:
         """Return what is known of ``record_id`` as plain data, or None."""
-        record = self._records.get(record_id)
-        return record.describe() if record else None
+        return record.describe() if (record := self._records.get(record_id)) is not None else None
 
     # Objects
 
@@ -193,8 +192,7 @@ class Owner(Views):
 
     async def check_get(self, record_id: str, key: str) -> tuple[str | None, dict[str, Any] | None]:
         """See :meth:`Gets.check`."""
-        verdict = await self._gets.check(record_id, key)
-        return verdict.detail, verdict.error
+        return tuple(await self._gets.check(record_id, key))  # type: ignore[return-value]  # It has two parts.
 
     @_of_record
     async def forget_if_lost(self, record_id: str, key: str) -> None:
@@ -229,6 +227,10 @@ class Owner(Views):
     async def announce_start(self, record_id: str, attempt: str, run_id: str, node: str, pid: int) -> None:
         """See :meth:`Submissions.announce_start`."""
         await self._submissions.announce_start(record_id, attempt, run_id, node, pid)
+
+    async def made_outputs(self, record_id: str, attempt: str) -> list[str] | None:
+        """See :meth:`Records.made_outputs`."""
+        return self._records.made_outputs(record_id, attempt)
 
     async def append_log(self, record_id: str, attempt: str, lines: list[str], levels: str) -> bool:
         """See :meth:`Waiting.append_log`."""

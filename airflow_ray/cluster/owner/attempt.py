@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import failure, failure_of
@@ -41,7 +42,7 @@ class Attempt:
         self._ray = ray
 
     async def follow(self) -> None:
-        """Take the header, the outputs and the footer as they come, and settle the record."""
+        """Take the headers and the outputs as they come, and settle the record."""
         from ray.exceptions import TaskCancelledError
 
         try:
@@ -62,7 +63,7 @@ class Attempt:
                 return
             verdict = await remaking.check(scheduling.is_late())
             if verdict is None:
-                verdict = await asyncio.to_thread(scheduling.check)
+                verdict = await self._ray.check(scheduling)
             async with self._records.lock(record.record_id):
                 if not self._is_pending():
                     return
@@ -102,18 +103,41 @@ class Attempt:
         except RayError as error:
             await self._fail(await self._failure_before_the_callable(error))
             return
-        # To iterate asynchronously would fetch and unpickle each output: Ray waits for it by awaiting it.
-        refs = await asyncio.to_thread(list, generator)
+        refs = await self._rest(generator)
+        header = await self._last_header(header, refs)
+        if header["error"] is None:
+            record.made = list(header["objects"])
         record.run_id, record.node, record.pid = header["run_id"], header["node"], header["pid"]
         record.seconds, record.used = header["seconds"], header["used"]
         record.read_bytes = self._read_bytes()
-        # The footer; a stream that broke off has the ref of an error here, which raises.
-        await refs[-1]
         self._note_lineage()
         if header["error"] is not None:
             await self._fail(header["error"], has_lost_object=header["lost_object"])
         else:
             await self._succeed(header, refs, await spilled_before)
+
+    async def _rest(self, generator: Any) -> list[Any]:
+        """Return the refs of all that comes behind the header, as soon as the work has ended."""
+        from ray.exceptions import RayError
+
+        # To iterate asynchronously would fetch and unpickle each output: Ray waits for it by awaiting it. A thread that
+        # waited would be one of a few, for as long as the outputs are written.
+        with suppress(RayError):
+            await generator.completed()
+        return await asyncio.to_thread(list, generator)
+
+    async def _last_header(self, first: dict[str, Any], refs: list[Any]) -> dict[str, Any]:
+        """Return the header of the run that has ended, which may not be the one that began.
+
+        :raises RayError: the stream has ended in it.
+        """
+        is_whole = len(refs) == len(first["objects"]) + 1
+        # The first run can only have left an error there, but another one an output, of the user's classes.
+        if is_whole or (refs and (self._record.starts < 2 or await self._ray.are_lost(refs[-1:]))):
+            header: dict[str, Any] = await refs[-1]
+            return header
+        message = "Ray ran the work again when its process had died, and this time it ended with other outputs"
+        return {**first, "error": failure(FailureKind.WORKER_CRASHED, message=message), "lost_object": False}
 
     def _read_bytes(self) -> int | None:
         """Return the sizes of the inputs together, or None where one of them is of another owner, or was released."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # How long what a child writes waits to be told whose child that is: both are on their way at the same time.
 KNOWN_SECONDS = 10.0
-# About 5 MB. A task writes soon after it was submitted, so those noted last are the ones that matter.
+# About 5 MB. A task writes soon after it was submitted, so those noted or asked for last are the ones that matter.
 MAX_TASKS = 20_000
 MAX_LASTING = 20_000
 
@@ -68,4 +68,7 @@ class Children:
 
     async def _work_of(self, child: str) -> Work | None:
         await self._noted.wait_for(lambda: child in self._lasting or child in self._tasks, KNOWN_SECONDS)
+        # A task that starts thousands of others is not to be forgotten for them.
+        if child in self._tasks:
+            self._tasks.move_to_end(child)
         return self._lasting.get(child) or self._tasks.get(child)

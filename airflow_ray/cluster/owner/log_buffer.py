@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from typing import NamedTuple
 
 from airflow_ray.cluster.log_levels import levels_of
+
+# Batches that come after each other are kept as one up to this size: work writes a few lines at a time, for hours.
+MERGED_BYTES = 16 * 1024
 
 
 class _Batch(NamedTuple):
@@ -13,6 +17,10 @@ class _Batch(NamedTuple):
     lines: list[str]
     levels: str
     size: int
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.lines)
 
 
 class LogPart(NamedTuple):
@@ -40,14 +48,19 @@ class LogBuffer:
         self.end = 0
         self.bytes = 0
         self._max_bytes = max_bytes
+        self._merged_bytes = min(MERGED_BYTES, max_bytes // 8)
         self._batches: deque[_Batch] = deque()
 
     def append(self, lines: list[str], levels: str = "") -> None:
         """Add a batch of lines, with the letters of their levels, and drop the oldest batches beyond the limit."""
         if not lines:
             return
-        size = size_of(lines)
-        self._batches.append(_Batch(self.end, lines, levels_of(lines, levels), size))
+        start, size = self.end, size_of(lines)
+        batch = _Batch(start, lines, levels_of(lines, levels), size)
+        if self._batches and self._batches[-1].size + size <= self._merged_bytes:
+            last = self._batches.pop()
+            batch = _Batch(last.start, [*last.lines, *lines], last.levels + batch.levels, last.size + size)
+        self._batches.append(batch)
         self.end += len(lines)
         self.bytes += size
         self._drop_beyond(self._max_bytes)
@@ -69,9 +82,7 @@ class LogBuffer:
         lines: list[str] = []
         levels = ""
         size = skipped = 0
-        for batch in self._batches:
-            if batch.start + len(batch.lines) <= offset:
-                continue
+        for batch in self._from(offset):
             if lines and size + batch.size > max_bytes:
                 break
             if not lines:
@@ -79,13 +90,20 @@ class LogBuffer:
                 offset = max(offset, batch.start)
             lines += batch.lines[offset - batch.start :]
             levels += batch.levels[offset - batch.start :]
-            offset = batch.start + len(batch.lines)
+            offset = batch.end
             size += batch.size
         return LogPart(lines, levels, offset, skipped)
 
     def unread_bytes(self, offset: int) -> int:
-        """Return the size of the batches that start at ``offset`` or later."""
-        return sum(batch.size for batch in self._batches if batch.start >= offset)
+        """Return the size of the lines from ``offset`` on."""
+        unread = self._from(offset)
+        read = size_of(unread[0].lines[: max(0, offset - unread[0].start)]) if unread else 0
+        return sum(batch.size for batch in unread) - read
+
+    def _from(self, offset: int) -> list[_Batch]:
+        """Return the batches that hold lines from ``offset`` on; followers have read nearly all, so the end is near."""
+        newest = itertools.takewhile(lambda batch: batch.end > offset, reversed(self._batches))
+        return list(newest)[::-1]
 
     def _drop_beyond(self, max_bytes: int) -> None:
         while self.bytes > max_bytes and len(self._batches) > 1:

@@ -21,9 +21,12 @@ from airflow_ray.cluster.worker.runner import run
 
 if TYPE_CHECKING:
     from airflow_ray.cluster.owner.cluster_look import Look
+    from airflow_ray.cluster.owner.scheduling import Scheduling, Verdict
 
 LOOK_TIMEOUT_SECONDS = 10.0
 SPILL_TIMEOUT_SECONDS = 5.0
+CHECK_THREADS = 4
+REMOVE_AGAIN_SECONDS = 5.0
 
 
 def _same(*values: Any) -> list[Any]:
@@ -56,11 +59,13 @@ class RayCalls:
         self._why_unreadable = own_task(why_unreadable, num_cpus=0, max_retries=0)
         self._sample_of = own_task(sample_of, num_cpus=0, max_retries=0)
         self._value_around = own_task(value_around, num_cpus=0, num_returns=2)
+        self._removals: set[asyncio.Task[None]] = set()
         self._spill_sample: asyncio.Task[int | None] | None = None
         self._spill_sampled_at = float("-inf")
         # A node that does not answer holds up nothing else.
         self._spill_thread = ThreadPoolExecutor(1, thread_name_prefix="airflow-ray-spill")
         self._look_thread = ThreadPoolExecutor(1, thread_name_prefix="airflow-ray-look")
+        self._check_threads = ThreadPoolExecutor(CHECK_THREADS, thread_name_prefix="airflow-ray-check")
 
     def start(self, options: dict[str, Any], ends_process: bool, *args: Any) -> Any:
         """Start the runner, and return the generator of its outputs.
@@ -127,8 +132,16 @@ class RayCalls:
         return ref, await outcome
 
     async def remove_groups(self, groups: list[Any]) -> None:
-        """Give back what placement groups hold."""
-        await asyncio.to_thread(placement_groups.remove, groups)
+        """Give back what placement groups hold; where Ray does not do so now, it is asked again until it does."""
+        if left := await asyncio.to_thread(placement_groups.remove, groups):
+            removal = asyncio.get_running_loop().create_task(self._remove_later(left))
+            self._removals.add(removal)
+            removal.add_done_callback(self._removals.discard)
+
+    async def _remove_later(self, groups: list[Any]) -> None:
+        while groups:
+            await asyncio.sleep(REMOVE_AGAIN_SECONDS)
+            groups = await asyncio.to_thread(placement_groups.remove, groups)
 
     async def end_actors(self, states: list[bytes]) -> None:
         """End actors by the states of their handles."""
@@ -157,6 +170,10 @@ class RayCalls:
     async def nodes_without(self, asked: dict[str, float]) -> list[dict[str, float]] | None:
         """Return what the nodes have if none of them has, or can get, the resources ``asked``, and else None."""
         return await asyncio.to_thread(nodes_without, asked)
+
+    async def check(self, scheduling: Scheduling) -> Verdict:
+        """Judge a pending request, for which nodes may be asked that do not answer."""
+        return await asyncio.get_running_loop().run_in_executor(self._check_threads, scheduling.check)
 
     async def look(self) -> Look | None:
         """Return who waits for resources in the cluster and who holds them; None where Ray does not say."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_PLACES = 10_000
 # Each may have dozens of columns, and all go to Airflow with the record.
 MAX_DESCRIBED_INPUTS = 20
+FOLLOWER_GONE_SECONDS = 30.0
 
 
 def task_text(record_id: str) -> str:
@@ -67,6 +68,7 @@ class Record:
     ``lost`` are the keys of those that are gone, ``rebuilt_at`` is when Ray last ran the work again for an output that
     was lost, ``run_id`` tells the run that the outputs are of. ``is_restored`` is whether the record knows of no other
     outputs than those that were restored to it.
+    ``made`` are the keys of the outputs that the work has left, in the order in which Ray knows them.
     ``read_offset`` is how far a follower has read the log, ``read_at`` when it last asked, by the monotonic clock in
     seconds. ``placement_groups`` are those that the work has made. ``used_at`` is when the work or its outputs were
     last of use to somebody, by the same clock, ``users`` are the attempts of other work that uses them now.
@@ -118,6 +120,7 @@ class Record:
     log: LogBuffer = field(default_factory=LogBuffer, repr=False)
     generator: Any = field(default=None, repr=False)
     changed: Bell = field(default_factory=Bell, repr=False)
+    made: list[str] | None = None
     read_offset: int = 0
     read_at: float = 0.0
     ttl: float | None = None
@@ -173,6 +176,11 @@ class Record:
         """Take note that somebody follows and has read the log up to ``offset``."""
         self.read_offset = offset
         self.read_at = self.used_at = time.monotonic()
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether somebody reads the log, who may have asked for it some seconds ago."""
+        return time.monotonic() - self.read_at < FOLLOWER_GONE_SECONDS
 
     def note_used(self) -> None:
         """Take note that somebody uses an output."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # What is kept of a log when its work has ended and somebody has read it, and of all logs together.
 TAIL_BYTES = 256 * 1024
 MAX_LOG_BYTES = 64 * 1024 * 1024
+# Down to this share of it, so that not each line looks for room.
+ROOM_SHARE = 0.9
 # Of work that has left nothing: Airflow lets its next try wait for a day at most.
 FORGET_SECONDS = 25 * 3600.0
 # Tries that were cancelled before their submission came. None of them is expected for long.
@@ -77,6 +79,14 @@ class Records:
         """Whether nothing has come in place of ``record``."""
         return self._records.get(record.record_id) is record
 
+    def made_outputs(self, record_id: str, attempt: str) -> list[str] | None:
+        """Return the keys of what work had left that Ray runs again, in their order.
+
+        :returns: none where it is not known any more, and None for work that has left nothing yet.
+        """
+        record = self.current(record_id, attempt)
+        return [] if record is None else record.made
+
     def producers(self, record: Record) -> list[Record]:
         """Return the records, as far as they are known, whose outputs are inputs of ``record``."""
         return [self._records[name] for name, _, _ in record.inputs if name in self._records]
@@ -87,7 +97,8 @@ class Records:
 
     def of(self, dag: str | None, run: str | None) -> list[Record]:
         """Return the records of a DAG and a run, in the order in which they were made; None stands for all."""
-        return [record for record in self._records.values() if _is_of(record.record_id, dag, run)]
+        # A copy, made at once: threads ask too, while the event loop makes records and forgets them.
+        return [record for record in list(self._records.values()) if _is_of(record.record_id, dag, run)]
 
     def ids_of(self, dag: str | None, run: str | None) -> list[str]:
         """Return the ids of these records, and of those that are being made."""
@@ -194,15 +205,23 @@ class Records:
         return holder in self._cancelled_holders
 
     def append_log(self, record: Record, lines: list[str], levels: str) -> None:
-        """Keep log lines, in place of the oldest of work that has ended where there are too many."""
+        """Keep log lines, in place of others where there are too many."""
         before = record.log.bytes
         record.log.append(lines, levels)
         self._log_bytes += record.log.bytes - before
         if self._log_bytes > MAX_LOG_BYTES:
-            for ended in sorted(filter(_has_ended, self._records.values()), key=_end):
-                self._shorten_log(ended, 0)
-                if self._log_bytes <= MAX_LOG_BYTES:
-                    break
+            self._make_room_for_logs()
+
+    def _make_room_for_logs(self) -> None:
+        """Drop logs of work that has ended, and the oldest lines of the longest where somebody still reads them all."""
+        ended = sorted((each for each in self._records.values() if each.finished and not each.is_followed), key=_end)
+        ended.sort(key=_has_unread)
+        longest = sorted(self._records.values(), key=lambda record: -record.log.bytes)
+        cuts = [*((record, 0) for record in ended), *((record, record.log.bytes // 2) for record in longest)]
+        for record, kept in cuts:
+            if self._log_bytes <= MAX_LOG_BYTES * ROOM_SHARE:
+                return
+            self._shorten_log(record, kept)
 
     def shorten_log(self, record: Record) -> None:
         """Keep the last lines of the log of work that has ended, which somebody has read."""
@@ -248,8 +267,8 @@ def _is_of(record_id: str, dag: str | None, run: str | None) -> bool:
     return dag in (None, parts[0]) and run in (None, parts[1])
 
 
-def _has_ended(record: Record) -> bool:
-    return record.finished
+def _has_unread(record: Record) -> bool:
+    return record.log.end > record.read_offset
 
 
 def _end(record: Record) -> float:

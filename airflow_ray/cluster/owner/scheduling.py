@@ -109,17 +109,21 @@ class Scheduling:
         is_late = self.is_late()
         try:
             nodes, free = self._view.take()
+            return self._judge_late(nodes) if is_late else self._judge_early(nodes, free)
         # A head that is busy or being replaced makes Ray raise whatever it likes; the time to wait goes on.
         except Exception as error:
             if is_late:
                 return Verdict(error=self._failure(FailureKind.SCHEDULING_TIMEOUT, []))
             return Verdict(f"resources: asked for {self._asked}; Ray does not say what the cluster has: {error}")
+
+    def _judge_late(self, nodes: list[dict[str, float]]) -> Verdict:
         building = self._find_building()
-        if is_late:
-            reason = f" Its runtime_env was still being built on {building.address}." if building else ""
-            return Verdict(error=self._failure(FailureKind.SCHEDULING_TIMEOUT, nodes, reason))
-        if building is not None:
-            return self._judge(building)
+        reason = f" Its runtime_env was still being built on {building.address}." if building else ""
+        return Verdict(error=self._failure(FailureKind.SCHEDULING_TIMEOUT, nodes, reason))
+
+    def _judge_early(self, nodes: list[dict[str, float]], free: dict[str, float]) -> Verdict:
+        if (building := self._find_building()) is not None:
+            return self._judge_building(building)
         if any(fits(self._asked, node) for node in nodes):
             if not self._asked:
                 return Verdict("a process to run in")
@@ -141,7 +145,7 @@ class Scheduling:
                 return self._environments.find(self._runtime_env)
         return None
 
-    def _judge(self, building: Building) -> Verdict:
+    def _judge_building(self, building: Building) -> Verdict:
         words = ""
         # They only help.
         with suppress(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.owner.bell import Bell
@@ -22,7 +21,6 @@ MAX_PART_BYTES = 256 * 1024
 # A watcher hears of lines at the end of its interval, and at once of so many.
 WATCH_UNREAD_BYTES = 256 * 1024
 MAX_WATCH_BYTES = 4 * 1024 * 1024
-FOLLOWER_GONE_SECONDS = 30.0
 
 # Record id, the key of the object that is waited for or None, and the offset of the log lines.
 Wanted = tuple[str, "str | None", "int | None"]
@@ -174,7 +172,7 @@ class Waiting:
     def _follower_lags(self, record: Record) -> bool:
         return (
             not record.finished
-            and time.monotonic() - record.read_at < FOLLOWER_GONE_SECONDS
+            and record.is_followed
             and record.log.unread_bytes(record.read_offset) > MAX_UNREAD_BYTES
         )
 

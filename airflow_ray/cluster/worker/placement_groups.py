@@ -33,11 +33,23 @@ def report_placement_groups(tell: Callable[[Any], None]) -> Iterator[None]:
         yield
 
 
-def remove(groups: Sequence[Any]) -> None:
-    """Give back what ``groups`` hold, with all that runs in them; those that are gone already are left out."""
+def remove(groups: Sequence[Any]) -> list[Any]:
+    """Give back what ``groups`` hold, with all that runs in them; those that are gone already are left out.
+
+    :returns: those of which Ray did not say that it will, for another time.
+    """
     from ray.util import placement_group_table, remove_placement_group
 
-    table = placement_group_table()
+    try:
+        table = placement_group_table()
+    # A head that is busy or being replaced makes Ray raise whatever it likes.
+    except Exception:
+        return list(groups)
+    left = []
     for group in groups:
         if table.get(group.id.hex(), {}).get("state", "REMOVED") != "REMOVED":
-            remove_placement_group(group)
+            try:
+                remove_placement_group(group)
+            except Exception:
+                left.append(group)
+    return left

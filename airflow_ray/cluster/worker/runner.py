@@ -23,6 +23,7 @@ from airflow_ray.cluster.worker.airflow_calls import warn_of_airflow_calls
 from airflow_ray.cluster.worker.carried_code import output_of_children
 from airflow_ray.cluster.worker.context import RunContext
 from airflow_ray.cluster.worker.log_tee import tee_output
+from airflow_ray.cluster.worker.made_again import difference, lost
 from airflow_ray.cluster.worker.meter import Meter
 from airflow_ray.cluster.worker.modin_room import leave_room_for_modin
 from airflow_ray.cluster.worker.notebook_calls import let_notebooks_call_init
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_ray.cluster.protocol import OutputNames, Sources
-
-
-FOOTER = "end of outputs"
 
 
 def _is_lost_object(error: BaseException | None) -> bool:
@@ -149,11 +147,13 @@ def run(
     checkpointed: bool,
     *inputs: Any,
 ) -> Iterator[Any]:
-    """Run a pickled callable and yield a header, then each output, then a footer.
+    """Run a pickled callable and yield a header, then each output, then the header once more.
 
     The header tells the outputs or the error as plain data, and the refs of the Ray objects inside each output, which
-    is then taken apart. A stream without a footer ended in an error of Ray's, for example an output that cannot be
-    pickled.
+    is then taken apart. A stream that does not end in one ended in an error of Ray's, for example an output that cannot
+    be pickled. Where Ray runs the work again, before its end or for an output that was lost, what is yielded takes the
+    place of what was: the last header tells of the run that has ended. Where outputs that are kept would not be what
+    they were, errors are yielded in their place.
 
     :param owner: handle of the owner, told of the start and of each batch of log lines.
     :param owner_name: its name, for what is pickled on and finds it later.
@@ -205,10 +205,14 @@ def run(
             header = {**header, "error": error}
         if header["error"]:
             header["error"] = redacted(header["error"], secrets)
+        made = ray.get(owner.made_outputs.remote(record_id, attempt))
+        if (reason := difference(list(objects), header["error"], made)) is not None:
+            yield from lost(reason, len(made or objects or [None]))
+            return
         header |= {"objects": objects, "used": meter.used, "run_id": run_id, "node": node, "pid": os.getpid()}
         # Ray pickles what is yielded before it asks for more.
         with as_shown():
             yield header
             for key in list(outputs):
                 yield outputs.pop(key)
-            yield FOOTER
+            yield header

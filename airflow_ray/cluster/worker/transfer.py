@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.cluster.failures import failure
+from airflow_ray.cluster.failures import failure, lost_errors
 from airflow_ray.cluster.gateway.flight import batch_of, chunks_of, schema
 from airflow_ray.cluster.messages import packed
 from airflow_ray.cluster.protocol import FailureKind, RefusalKind
@@ -63,7 +63,7 @@ def send(socket: str, name: str, refs: list[Any]) -> dict[str, Any] | None:
 
     try:
         departing = Departing(ray.get(refs[0]), pickler)
-    except (ray.exceptions.ObjectLostError, ray.exceptions.RayActorError):
+    except (*lost_errors(), ray.exceptions.RayActorError):
         raise
     except ray.exceptions.TaskCancelledError as error:
         return failure(FailureKind.INPUT_LOST, message=f"the work that was to make it again was given up: {error}")

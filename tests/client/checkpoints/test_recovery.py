@@ -351,6 +351,35 @@ def test_work_that_was_lost_with_an_input_that_no_other_node_can_make_again_says
         assert consumed(uri) == (19_999_900_000, "checkpoint")
 
 
+def frame_made_once(rows, file):
+    """Do as something does whose source has gone when Ray runs it again."""
+    from pathlib import Path
+
+    Path(file).rename(f"{file}.used")
+    return gadget_frame(rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["gateway", "driver"], indirect=True)
+def test_object_that_fails_to_be_made_again_is_lost(cluster, tmp_path):
+    sources = [str(tmp_path / name) for name in ("consumed", "got")]
+    for source in sources:
+        Path(source).touch()
+    node = cluster.head.add_node(away=1)
+    consumed_uri, got_uri = (produced(200_000, each, fn=frame_made_once, resources={"away": 1}) for each in sources)
+    other = cluster.head.add_node(away=1)
+    node.kill()
+    try:
+        with pytest.raises(
+            RayObjectLostError, match=r"Ray ran the work again that had made it, and it failed: .*No such file"
+        ):
+            consumed(consumed_uri)
+        assert consumed(consumed_uri) == (19_999_900_000, "checkpoint")
+        assert total(RayHook(CONNECTION).get(got_uri)) == 19_999_900_000
+    finally:
+        other.kill()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("cluster", ["gateway", "driver"], indirect=True)
 def test_who_gets_an_object_of_a_lost_node_is_told_what_it_waits_for(cluster, caplog):

@@ -46,6 +46,7 @@ def test_empty_memory_reserves_none(empty):
         ("scheduling_timeout", -1),
         ("result", "file"),
         ("ray_options", {"num_returns": 2}),
+        ("ray_options", {"_generator_backpressure_num_objects": 1}),
     ],
 )
 def test_wrong_value_is_refused_by_name(name, value):

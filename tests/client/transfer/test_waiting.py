@@ -11,7 +11,7 @@ import pytest
 from airflow_ray.client.connection import threads
 from airflow_ray.client.connection.threads import await_telling
 from airflow_ray.client.transfer.waiting import WaitForObject
-from airflow_ray.exceptions import RayObjectLostError
+from airflow_ray.exceptions import AirflowRayError, RayConnectionError, RayObjectLostError
 from airflow_ray.object_uri import ObjectURI
 
 URI = ObjectURI("ray", "d", "r", "a")
@@ -61,6 +61,20 @@ def test_object_that_nobody_can_make_again_ends_the_wait(wait, session):
     wait.tell()
     session.asked[-1].set_result((None, {"kind": "input_lost", "message": "no node is there"}))
     with pytest.raises(RayObjectLostError, match="no node is there"):
+        wait.tell()
+
+
+def test_gateway_that_does_not_know_the_question_ends_no_wait(wait, session, caplog):
+    wait.tell()
+    session.asked[-1].set_exception(AirflowRayError("A client may not call 'check_get' of the cluster"))
+    wait.tell()
+    assert caplog.messages == [f"Waiting for the Ray cluster to send {URI}"]
+
+
+def test_connection_that_breaks_ends_the_wait(wait, session):
+    wait.tell()
+    session.asked[-1].set_exception(RayConnectionError("gone"))
+    with pytest.raises(RayConnectionError):
         wait.tell()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Coroutine
 from typing import Any
 
@@ -23,28 +22,34 @@ class FakeTask:
     def __init__(self, *work: Any) -> None:
         self.record_id, self.attempt, self.payload = work[:3]
         self._header: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._ended = threading.Event()
+        self._ended = asyncio.Event()
         self._refs: list[Any] = []
 
     async def __anext__(self) -> asyncio.Future[dict[str, Any]]:
         return self._header
 
+    async def completed(self) -> None:
+        await self._ended.wait()
+
     def __iter__(self) -> Any:
-        self._ended.wait()
+        assert self._ended.is_set(), "A thread would wait for the outputs"
         return iter(self._refs)
 
     def end(self, error: dict[str, Any] | None = None, lost_object: bool = False, **outputs: Any) -> None:
         """End with an error, or with objects by their keys."""
-        footer = asyncio.get_running_loop().create_future()
-        footer.set_result(None)
-        self._refs = [*outputs.values(), footer]
         header = {"error": error, "lost_object": lost_object, "value_json": None, "node": "n", "pid": 1, "seconds": 0.0}
         header["run_id"] = "the run that ended"
         header["used"] = {"seconds": 2.0, "cpu_seconds": 1.0, "memory": 10, "gpu_memory": None, "gpu_total": None}
         header["outputs"] = {key: {"type": "object"} for key in outputs}
         header["objects"] = {key: [] for key in outputs}
         self._header.set_result(header)
+        self._refs = [*outputs.values(), self._header]
         self._ended.set()
+
+    def end_otherwise(self, *refs: Any, **outputs: Any) -> None:
+        """End as a task does that Ray has run again: its first header told of ``outputs``, and ``refs`` are there."""
+        self.end(**outputs)
+        self._refs = list(refs)
 
     def break_off(self, error: Exception) -> None:
         """End as a task does whose process has died."""
@@ -119,6 +124,9 @@ class FakeRay:
 
     async def spilled_bytes(self, max_age: float) -> int | None:
         return self.spilled.pop(0) if len(self.spilled) > 1 else self.spilled[0]
+
+    async def check(self, scheduling: Any) -> Any:
+        return await asyncio.to_thread(scheduling.check)
 
     async def look(self) -> Any:
         return self.seen

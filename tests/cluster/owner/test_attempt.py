@@ -270,3 +270,88 @@ def test_nothing_is_told_of_what_was_read_where_an_input_is_not_known_any_more()
         assert (await owner.ended("d/r/c/-1"))["read_bytes"] is None
 
     run(test())
+
+
+class NotToBeAwaited:
+    """The output of a user's callable: to await it would unpickle it in the owner."""
+
+    def __await__(self):
+        raise AssertionError("An output was fetched")
+
+
+@pytest.mark.parametrize("refs", [[], [NotToBeAwaited()], [NotToBeAwaited()] * 3], ids=["none", "fewer", "more"])
+def test_work_that_ray_ran_again_to_other_outputs_fails(refs):
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.submit("d/r/a/-1")
+        record = owner.records.get("d/r/a/-1")
+        assert record is not None
+        record.starts = 2
+        owner.ray.tasks[-1].end_otherwise(*refs, **{KEY: "ref"})
+        error = (await owner.ended("d/r/a/-1"))["error"]
+        assert error["kind"] == FailureKind.WORKER_CRASHED
+        assert "it ended with other outputs" in error["message"]
+
+    run(test())
+
+
+def test_work_that_ray_ran_again_has_the_outputs_of_the_run_that_ended():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.submit("d/r/first/-1")
+        await owner.submit("d/r/a/-1")
+        first, task = owner.ray.tasks
+        first.end(b="of the run that ended")
+        task.end_otherwise("ref", await first.__anext__(), a="ref")
+        assert list((await owner.ended("d/r/a/-1"))["outputs"]) == ["b"]
+
+    run(test())
+
+
+def test_error_in_the_place_of_an_output_is_told():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.submit("d/r/a/-1")
+        broken = asyncio.get_running_loop().create_future()
+        broken.set_exception(WorkerCrashedError())
+        owner.ray.lost = {broken}
+        owner.ray.tasks[-1].end_otherwise(broken, a="ref", b="ref")
+        assert (await owner.ended("d/r/a/-1"))["error"]["kind"] == FailureKind.WORKER_CRASHED
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("ends", "made"),
+    [
+        pytest.param({}, None, id="goes-on"),
+        pytest.param({"b": "ref b", "a": "ref a"}, ["b", "a"], id="has-succeeded"),
+        pytest.param({"error": LOST}, None, id="has-failed"),
+    ],
+)
+def test_runner_learns_what_its_first_run_has_left(ends, made):
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.submit("d/r/a/-1")
+        record = owner.records.get("d/r/a/-1")
+        assert record is not None
+        if ends:
+            owner.ray.tasks[-1].end(**ends)
+            await owner.ended("d/r/a/-1")
+        assert owner.records.made_outputs("d/r/a/-1", record.attempt) == made
+        assert owner.records.made_outputs("d/r/a/-1", "another") == []
+
+    run(test())
+
+
+def test_object_that_somebody_has_put_beside_them_is_not_of_the_work():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.make("d/r/a/-1", "ref a")
+        await owner.submissions.adopt("d/r/a/-1", "put", ["ref"], [], {}, None)
+        record = owner.records.get("d/r/a/-1")
+        assert record is not None
+        assert [*record.refs] == [KEY, "put"]
+        assert owner.records.made_outputs("d/r/a/-1", record.attempt) == [KEY]
+
+    run(test())

@@ -115,3 +115,17 @@ def test_lines_that_several_write_alike_are_told_once_where_that_is_asked_for(en
         assert part.levels == "W" * len(shown)
 
     run(test())
+
+
+def test_child_that_starts_thousands_is_not_forgotten_for_them(monkeypatch):
+    async def test() -> None:
+        monkeypatch.setattr(children, "MAX_TASKS", 10)
+        owner = FakeOwner()
+        known = Children(owner.records)
+        one = await work(owner, known, "d/r/one/-1")
+        await known.note(one.task_id, ["driver"], [])
+        for number in range(30):
+            await known.note("driver", [f"child {number}"], [])
+        assert await known.record_of("driver") is one
+
+    run(test())

@@ -204,3 +204,36 @@ def test_actor_of_work_that_was_cancelled_meanwhile_is_not_kept():
         assert not await owner.records.take_belonging("d/r/t/-1", attempt, "actors", b"actor")
 
     run(test())
+
+
+def test_last_lines_of_work_that_has_ended_stay_for_who_follows_it(monkeypatch):
+    async def test() -> None:
+        monkeypatch.setattr(records, "MAX_LOG_BYTES", 150_000)
+        owner = FakeOwner()
+        followed = await _with_log(owner, "d/r/followed/-1", 500)
+        followed.note_read(0)
+        await owner.submit("d/r/running/-1")
+        running = owner.records.get("d/r/running/-1")
+        for _ in range(20):
+            assert await owner.waiting.append_log(running, [LINE] * 100)
+        assert followed.log.read(0).lines[-1] == LINE
+        assert followed.log.bytes + running.log.bytes <= 150_000
+
+    run(test())
+
+
+def test_line_after_line_is_kept_as_few_batches():
+    log = LogBuffer()
+    for number in range(10_000):
+        log.append([str(number)], "E" if number % 2 else "I")
+    assert len(log._batches) < 10
+    part = log.read(9_990)
+    assert (part.lines, part.levels) == ([str(number) for number in range(9_990, 10_000)], "IE" * 5)
+
+
+@pytest.mark.parametrize(("offset", "unread"), [(0, 30), (1, 25), (3, 15), (6, 0), (7, 0)])
+def test_unread_is_what_comes_behind_the_offset_also_within_a_batch(offset, unread):
+    log = LogBuffer()
+    for _ in range(3):
+        log.append(["aaaa", "bbbb"])
+    assert log.unread_bytes(offset) == unread

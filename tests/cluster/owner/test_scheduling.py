@@ -8,6 +8,7 @@ import pytest
 from ray.runtime_env import RuntimeEnv
 
 from airflow_ray.cluster.owner import environments as environments_module
+from airflow_ray.cluster.owner import records
 from airflow_ray.cluster.owner import scheduling as scheduling_module
 from airflow_ray.cluster.owner.environments import Building, Environments, needs_building
 from airflow_ray.cluster.owner.scheduling import Scheduling
@@ -173,3 +174,35 @@ def test_who_holds_what_pending_work_waits_for_is_told():
 def test_work_for_which_enough_is_free_is_not_said_to_wait_for_that():
     told = "a process to run in, or for room on one node: asked for {'CPU': 1}, free in the cluster: {'CPU': 1.0}"
     assert of(FakeEnvironments(), {}, free=1.0).check().detail == told
+
+
+def fails(*_):
+    raise RuntimeError("the head is busy")
+
+
+@pytest.mark.parametrize("timeout", [None, 0.0], ids=["early", "late"])
+def test_whatever_fails_as_a_request_is_judged_its_time_goes_on(monkeypatch, timeout):
+    monkeypatch.setattr(scheduling_module, "fits", fails)
+    verdict = of(FakeEnvironments(builds=False), {}, timeout).check()
+    if timeout is None:
+        assert verdict.detail is not None
+        assert "the head is busy" in verdict.detail
+    else:
+        assert verdict.error is not None
+        assert verdict.error["kind"] == FailureKind.SCHEDULING_TIMEOUT
+
+
+def test_records_may_be_made_while_a_thread_goes_through_them(monkeypatch):
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.submit("d/r/a/-1")
+        own = records._is_of
+
+        def while_another_is_made(record_id, dag, run):
+            owner.records._records.setdefault("d/r/b/-1", owner.records.get("d/r/a/-1"))
+            return own(record_id, dag, run)
+
+        monkeypatch.setattr(records, "_is_of", while_another_is_made)
+        assert len(owner.records.of(None, None)) == 1
+
+    run(test())
