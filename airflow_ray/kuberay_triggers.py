@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
+from airflow_ray.client.connection.threads import in_own_thread
 from airflow_ray.client.kuberay.telling import NOT_DELETED, WAITING
 from airflow_ray.exceptions import AirflowRayError
 from airflow_ray.triggers import ENDED, ERROR, begin_to_settle
@@ -82,7 +82,7 @@ class RayClusterTrigger(BaseTrigger):
             return
         self.log.info("Deleting the Ray cluster %s", self.name)
         try:
-            await asyncio.to_thread((await self._clusters()).delete_at_once, self.name, self.uid)
+            await in_own_thread((await self._clusters()).delete_at_once, self.name, self.uid)
         except AirflowRayError as error:
             self.log.warning(NOT_DELETED, self.name, error)
 

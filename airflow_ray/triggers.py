@@ -13,6 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_ray._compat import trigger_log_path
+from airflow_ray.client.connection.threads import in_own_thread
 from airflow_ray.client.deferral import error_of as error_of
 from airflow_ray.client.deferral import seconds_to_settle as seconds_to_settle
 from airflow_ray.client.deferral import seconds_until, settings_of_id
@@ -106,7 +107,7 @@ class RayObjectTrigger(BaseTrigger):
         for uri in map(ObjectURI.parse, self.object_uris):
             self.log.info("Cancelling %s", uri)
             try:
-                await asyncio.to_thread(cancel, uri, await settings_of_id(*uri.run), self.holder)
+                await in_own_thread(cancel, uri, await settings_of_id(*uri.run), self.holder)
             except AirflowRayError as error:
                 self.log.warning(NOT_CANCELLED, uri, error, uri)
 
@@ -215,7 +216,7 @@ class RayObjectTrigger(BaseTrigger):
         of_outputs = CheckpointLocation(**checkpoint) if checkpoint else None
         of_work = CheckpointLocation(**storage) if storage else None
         renewed = await sync_to_async(targets.targets_of)(uri, of_outputs, of_work, required)
-        await asyncio.to_thread(watcher.call, "refresh_credentials", uri.record_id, **renewed)
+        await in_own_thread(watcher.call, "refresh_credentials", uri.record_id, **renewed)
 
 
 class RayJobTrigger(BaseTrigger):
@@ -277,7 +278,7 @@ class RayJobTrigger(BaseTrigger):
 
         if self.cancel_on_kill:
             settings = await self._settings()
-            await asyncio.to_thread(stop_or_tell, settings, self.submission_id, 0.0, self.log)
+            await in_own_thread(stop_or_tell, settings, self.submission_id, 0.0, self.log)
 
     async def _settings(self) -> RaySettings:
         ti, told = self.task_instance, (self.resume or {}).get("run")

@@ -24,6 +24,7 @@ from airflow.sdk.execution_time.comms import XComResult
 
 from airflow_ray import xcom
 from airflow_ray.client import kept as kept_connection
+from airflow_ray.client import xcom_values
 from airflow_ray.client.client import RayClient
 from airflow_ray.decorators import ray_task
 from airflow_ray.exceptions import RayConfigurationError, RayObjectLostError, RayPicklingError
@@ -554,3 +555,18 @@ def test_release_of_what_is_no_object_uri_fails(dag):
     with dag:
         RayReleaseOperator(task_id="release", object_uri=json.dumps({}))
     assert run_dag(dag).state == "failed"
+
+
+def test_parts_with_dots_in_their_names_are_objects_of_their_own(monkeypatch):
+    stored = {}
+
+    def put(value, uri):
+        stored[str(uri)] = value
+        return str(uri)
+
+    monkeypatch.setattr(xcom_values, "_put", put)
+    frames = [pd.DataFrame({"a": [number]}) for number in range(4)]
+    value = {"a": {"x": frames[0]}, "a.x": frames[1], "a%2Ex": frames[2], "b": [frames[3]]}
+    told = xcom_values._with_uris(value, ObjectURI("ray_gateway", "d", "r", "t"))
+    uris = [told["a"]["x"], told["a.x"], told["a%2Ex"], told["b"][0]]
+    assert [stored[uri]["a"].item() for uri in uris] == [0, 1, 2, 3]

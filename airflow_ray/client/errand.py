@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray import cluster
 from airflow_ray.client.by_value import pickle_by_value
+from airflow_ray.cluster.protocol import State
 from airflow_ray.cluster.values import preview
 from airflow_ray.cluster.worker.outputs import output_of_name
 from airflow_ray.exceptions import AirflowRayError
@@ -84,3 +85,12 @@ def temporary_uri(client: RayClient) -> Iterator[ObjectURI]:
         # What went wrong before is what the user should read.
         with suppress(AirflowRayError):
             client.release(uri)
+
+
+def without_checkpoint(held: list[dict[str, Any]]) -> list[str]:
+    """Return the URIs of the objects that have no checkpoint; work may have left none, but a value in XCom.
+
+    :param held: as :meth:`~airflow_ray.client.client.RayClient.list_objects` returns it.
+    """
+    objects = (each for each in held if each["state"] == State.SUCCEEDED and each["bytes"] is not None)
+    return [each["uri"] for each in objects if each["checkpoint"] is None]

@@ -154,7 +154,9 @@ def _goes_in_parts(value: Any) -> bool:
 
 
 def _part_of(uri: ObjectURI, name: str | int) -> ObjectURI:
-    return uri.with_key(f"{uri.key}.{name}")
+    # A name may have dots of its own, and a part of a part must not get the key of another.
+    own = str(name).replace("%", "%25").replace(".", "%2E")
+    return uri.with_key(f"{uri.key}.{own}")
 
 
 def _is_for_database(value: Any) -> bool:

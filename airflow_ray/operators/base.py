@@ -17,6 +17,7 @@ from airflow_ray.client.forks import cached_property
 from airflow_ray.client.metrics import tell_end
 from airflow_ray.client.submission.rendered import value_or_none
 from airflow_ray.cluster.protocol import State
+from airflow_ray.exceptions import RayTaskCancelledError
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.arguments import RayArguments
 from airflow_ray.operators.assets import tell_assets
@@ -56,6 +57,8 @@ class RayOperator(RayArguments, TellsLineage):
     _run: tuple[str | None, str | None] = (None, None)
     # Of the work that a kill has to cancel.
     _uri: ObjectURI | None = None
+    # Also where there was nothing to cancel yet.
+    _is_killed = False
     # An earlier try of which Airflow has lost sight may end late, and must not cancel what a new one goes on with.
     _holder = ""
 
@@ -111,6 +114,7 @@ class RayOperator(RayArguments, TellsLineage):
 
     def on_kill(self) -> None:
         """Cancel the remote work, and say so in the log if that could not be done."""
+        self._is_killed = True
         uri, self._uri = self._uri, None
         if uri is None:
             return
@@ -245,10 +249,17 @@ class RayOperator(RayArguments, TellsLineage):
         """Return path and AWS connection of where the work itself writes, if it does."""
         return None
 
+    def _require_not_killed(self) -> None:
+        """Let no work begin: Airflow lets a task go on for some seconds when it has called on_kill."""
+        if self._is_killed:
+            raise RayTaskCancelledError("The task was killed before it had submitted its work, which does not begin")
+
     def _submit(self, uri: ObjectURI, context: Context) -> Submission:
         from airflow_ray.client.submission.memory_steps import memory_for
         from airflow_ray.client.submission.modules import own_folder
 
+        # A kill that comes later finds what to cancel.
+        self._require_not_killed()
         call = self._remote_call(context)
         this_try = task_try(self, context, self._holder)
         memory = self.memory

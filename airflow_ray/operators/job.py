@@ -250,6 +250,8 @@ class RaySubmitJobOperator(RayOperator):
             self.log.info("The file of the result stays on its node: %s", error)
 
     def _note(self, job: str) -> None:
+        """Take note of the job that is to be submitted now; a kill that comes later finds what to stop."""
+        self._require_not_killed()
         self._job = job
 
     def _folder(self) -> str:

@@ -12,13 +12,13 @@ from airflow_ray.client.deferral import seconds_of_start
 from airflow_ray.client.kuberay.manifest import is_file_name
 from airflow_ray.client.kuberay.telling import NOT_DELETED
 from airflow_ray.client.run_cluster import RUN
-from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import (
     AirflowRayError,
     RayClusterGoneError,
     RayClusterManifestError,
     RayConfigurationError,
     RayConnectionError,
+    RayTaskCancelledError,
 )
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.kuberay_arguments import RayClusterOperator
@@ -69,6 +69,7 @@ class CreateRayClusterOperator(RayClusterOperator):
 
     # Name and uid of the cluster that has to go when this task fails.
     _made: tuple[str, str] | None = None
+    _is_killed = False
 
     def __init__(
         self, *, manifest: Mapping[str, Any] | str, labels: Mapping[str, str] | None = None, **kwargs: Any
@@ -94,6 +95,9 @@ class CreateRayClusterOperator(RayClusterOperator):
         self._made = (name, uid) if is_new or origin.run_id is not None else None
         self.log.info("%s the Ray cluster %s, namespace %s", "Made" if is_new else "Found", name, clusters.namespace)
         try:
+            # It went on while the cluster was being made, and found nothing to delete.
+            if self._is_killed:
+                raise RayTaskCancelledError(f"The task was killed while it made the Ray cluster {name}")
             if access is not None and access.token is not None and sets_token(manifest):
                 clusters.apply_token(cluster, access.token)
             if not self.deferrable:
@@ -119,6 +123,7 @@ class CreateRayClusterOperator(RayClusterOperator):
 
     def on_kill(self) -> None:
         """Delete the cluster that is not ready yet."""
+        self._is_killed = True
         self._remove()
 
     def _access(self, context: Context) -> Access | None:
@@ -263,7 +268,7 @@ class DeleteRayClusterOperator(RayClusterOperator):
 
     def _keep_objects(self, context: Context, cluster: Mapping[str, Any]) -> None:
         """Write checkpoints, or warn of what has none."""
-        from airflow_ray.client.errand import checkpoint
+        from airflow_ray.client.errand import checkpoint, without_checkpoint
         from airflow_ray.client.kuberay.state import look_at
 
         if self.ray_conn_id is None:
@@ -274,8 +279,7 @@ class DeleteRayClusterOperator(RayClusterOperator):
             return
         try:
             with self._client(self.ray_conn_id, context).connect() as client:
-                held = client.list_objects()
-                lost = [each["uri"] for each in held if each["state"] == State.SUCCEEDED and each["checkpoint"] is None]
+                lost = without_checkpoint(client.list_objects())
                 for uri in lost if self.checkpoint else ():
                     self.log.info("The checkpoint of %s is at %s", uri, checkpoint(client, ObjectURI.parse(uri)))
         except AirflowRayError as error:

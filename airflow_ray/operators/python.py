@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_ray._compat import conf
 from airflow_ray.client.submission.callables import check_callable
+from airflow_ray.client.submission.rendered import arguments, mapping
 from airflow_ray.client.submission.result_policy import check_result
+from airflow_ray.client.submission.uri_policy import require_allowed
 from airflow_ray.exceptions import RayConfigurationError
-from airflow_ray.object_uri import is_object_uri
+from airflow_ray.object_uri import ObjectURI, is_object_uri
 from airflow_ray.operators.base import RayOperator
 from airflow_ray.operators.log_lines import show_checkpoint, show_result, show_sources
 from airflow_ray.operators.remote_call import RemoteCall
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     from airflow_ray.client.progress import Progress
-    from airflow_ray.object_uri import ObjectURI
 
 SHOWN_OUTPUTS = 20
 _PLAIN_CONTEXT_KEYS = frozenset(
@@ -124,7 +125,8 @@ class RayPythonOperator(RayOperator):
         return super().partial(**kwargs)
 
     def _remote_call(self, context: Context) -> RemoteCall:
-        args, kwargs = self._whole(self.op_args), self._whole(self.op_kwargs)
+        args = arguments("op_args", self._whole(self.op_args))
+        kwargs = mapping("op_kwargs", self._whole(self.op_kwargs))
         return RemoteCall(
             self.python_callable,
             args,
@@ -164,9 +166,11 @@ class RayPythonOperator(RayOperator):
         is_expanded_over = next(iter(self.iter_mapped_dependants()), None) is not None
         return conf.getint("core", "max_map_length", fallback=1024) if is_expanded_over else None
 
-    def _whole(self, arguments: Any) -> Any:
+    def _whole(self, given: Any) -> Any:
         """Return all positional or all keyword arguments, which may come from another task in one."""
-        return self.client.get(arguments) if is_object_uri(arguments) else self.client.plain(arguments)
+        if is_object_uri(given):
+            return self.client.get(require_allowed(ObjectURI.parse(given)))
+        return self.client.plain(given)
 
     def _context_arguments(self, context: Context, args: Any, kwargs: Any) -> dict[str, Any]:
         """Return the plain context variables that the callable names, or all if it takes ``**kwargs``.
@@ -180,7 +184,7 @@ class RayPythonOperator(RayOperator):
         if loop is not None:
             available["loop"] = SimpleNamespace(index=loop.index, max_iterations=loop.max_iterations)
         parameters = _parameters(self.python_callable)
-        positional = list(parameters)[: len(args)]
+        positional = _by_position(parameters)[: len(args)]
         names = available.keys() - positional - kwargs.keys()
         if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
             names &= parameters.keys()
@@ -195,12 +199,19 @@ def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]
         return {}
 
 
+def _by_position(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+    """Return the names of those that an argument without a name fills, in their order."""
+    kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return [name for name, parameter in parameters.items() if parameter.kind in kinds]
+
+
 def _refuse_live_context(function: Callable[..., Any], op_args: Any, op_kwargs: Any) -> None:
     if not isinstance(op_args, Sequence) or not isinstance(op_kwargs, Mapping):
         # They come from another task, which may give what is missing here.
         return
     parameters = _parameters(function)
-    for name in list(parameters)[len(op_args) :]:
+    taken = _by_position(parameters)[: len(op_args)]
+    for name in (each for each in parameters if each not in taken):
         has_value = name in op_kwargs or parameters[name].default not in (inspect.Parameter.empty, None)
         if name in _LIVE_CONTEXT_KEYS and not has_value:
             raise RayConfigurationError(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_ray._compat import BaseOperator
 from airflow_ray.client.metrics import ask_totals
 from airflow_ray.client.submission.uri_policy import require_allowed
-from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import RayClusterGoneError, RayConfigurationError
 from airflow_ray.object_uri import ObjectURI
 
@@ -97,13 +96,10 @@ class RayReleaseOperator(BaseOperator):
 
     def _checkpoint(self, client: RayClient, held: list[dict[str, Any]]) -> None:
         """Write the checkpoints that are to be kept, of what the cluster holds."""
-        from airflow_ray.client.errand import checkpoint
+        from airflow_ray.client.errand import checkpoint, without_checkpoint
 
-        for each in held:
-            if each["state"] == State.SUCCEEDED and each["checkpoint"] is None:
-                self.log.info(
-                    "The checkpoint of %s is at %s", each["uri"], checkpoint(client, ObjectURI.parse(each["uri"]))
-                )
+        for uri in without_checkpoint(held):
+            self.log.info("The checkpoint of %s is at %s", uri, checkpoint(client, ObjectURI.parse(uri)))
 
     def _show(self, freed: list[ObjectURI]) -> None:
         for uri in freed:

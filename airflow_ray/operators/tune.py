@@ -7,7 +7,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_ray._compat import bundle_folders
-from airflow_ray.client.submission.rendered import limit, value_or_none, whole_limit
+from airflow_ray.client.submission.rendered import limit, mapping, value_or_none, whole_limit
 from airflow_ray.client.tuning import (
     algorithm,
     check_space,
@@ -172,7 +172,7 @@ class RayTuneOperator(RayOperator):
             "param_space": space,
             "metric": self.metric,
             "mode": self.mode,
-            "data": dict(self.data),
+            "data": mapping("data", self.data),
             "num_samples": sample_count(self.num_samples),
             "scheduler": algorithm("scheduler", self._value_of_template("scheduler")),
             "search_alg": algorithm("search_alg", self._value_of_template("search_alg")),

@@ -26,6 +26,7 @@ from airflow_ray.exceptions import (
     RayClusterTimeoutError,
     RayConfigurationError,
     RayConnectionError,
+    RayTaskCancelledError,
 )
 from airflow_ray.operators import kuberay_arguments
 from airflow_ray.operators.kuberay import CreateRayClusterOperator, DeleteRayClusterOperator
@@ -270,6 +271,19 @@ def test_kill_deletes_what_is_not_ready(api, kuberay):
     assert names_in(api) == []
 
 
+def test_kill_while_the_cluster_is_being_made_deletes_it(api, monkeypatch):
+    operator, apply = creation(), Clusters.apply
+
+    def killed_meanwhile(*args):
+        operator.on_kill()
+        return apply(*args)
+
+    monkeypatch.setattr(Clusters, "apply", killed_meanwhile)
+    with pytest.raises(RayTaskCancelledError):
+        operator.execute(context())
+    assert names_in(api) == []
+
+
 def test_kill_after_the_cluster_is_ready_leaves_it(api):
     operator = creation()
     operator.execute(context())
@@ -371,9 +385,26 @@ class Holding(ConnectedTo):
             "uri": f"ray-object://ray_run/{DAG_ID}/run/kept/-1/return_value",
             "state": "SUCCEEDED",
             "checkpoint": "s3://x",
+            "bytes": 1,
         },
-        {"uri": f"ray-object://ray_run/{DAG_ID}/run/lost/-1/return_value", "state": "SUCCEEDED", "checkpoint": None},
-        {"uri": f"ray-object://ray_run/{DAG_ID}/run/failed/-1/return_value", "state": "FAILED", "checkpoint": None},
+        {
+            "uri": f"ray-object://ray_run/{DAG_ID}/run/lost/-1/return_value",
+            "state": "SUCCEEDED",
+            "checkpoint": None,
+            "bytes": 1,
+        },
+        {
+            "uri": f"ray-object://ray_run/{DAG_ID}/run/failed/-1/return_value",
+            "state": "FAILED",
+            "checkpoint": None,
+            "bytes": None,
+        },
+        {
+            "uri": f"ray-object://ray_run/{DAG_ID}/run/value/-1/return_value",
+            "state": "SUCCEEDED",
+            "checkpoint": None,
+            "bytes": None,
+        },
     ]
 
     def __enter__(self):
@@ -393,7 +424,7 @@ def test_deletion_warns_of_objects_without_a_checkpoint(api, held_objects, capfd
     creation().execute(context())
     deletion(ray_conn_id="ray_run").execute(context())
     warned = capfd.readouterr().out
-    assert [each["uri"] in warned for each in held_objects] == [False, True, False]
+    assert [each["uri"] in warned for each in held_objects] == [False, True, False, False]
     assert names_in(api) == []
 
 

@@ -20,12 +20,14 @@ from airflow_ray import triggers
 from airflow_ray._compat import AirflowTaskTimeout
 from airflow_ray.client.connection.head_process import free_ports
 from airflow_ray.client.connection.threads import start_in_thread
+from airflow_ray.client.jobs import jobs
 from airflow_ray.exceptions import (
     RayAuthenticationError,
     RayConfigurationError,
     RayJobFailedError,
     RayJobResultError,
     RayJobStoppedError,
+    RayTaskCancelledError,
 )
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
@@ -116,6 +118,19 @@ def test_job_goes_on_where_a_kill_is_not_to_stop_it(here, capfd):
     operator.on_kill()
     assert here.jobs["job-1"].status == "RUNNING"
     assert "The job job-1 goes on without this task" in capfd.readouterr().out
+
+
+def test_job_does_not_begin_of_a_task_that_was_killed_while_it_sent_its_files(here, monkeypatch):
+    operator, pack = job_operator(), jobs.packed_runtime_env
+
+    def killed_meanwhile(*args):
+        operator.on_kill()
+        return pack(*args)
+
+    monkeypatch.setattr(jobs, "packed_runtime_env", killed_meanwhile)
+    with pytest.raises(RayTaskCancelledError, match="was killed before it had submitted its work"):
+        operator.execute(context())
+    assert here.submitted == []
 
 
 def test_each_try_begins_anew_where_the_task_is_not_durable(here):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from datetime import datetime, timezone
+from types import SimpleNamespace
 
 import pytest
 
 from airflow_ray.client.connection import opening
 from airflow_ray.client.connection.threads import start_in_thread
-from airflow_ray.exceptions import RayConnectionError
+from airflow_ray.exceptions import RayConnectionError, RayTaskCancelledError
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators import base
 from airflow_ray.operators.python import RayPythonOperator
@@ -117,3 +119,23 @@ def test_second_kill_tries_again_what_the_first_could_not_do(operator, new_sessi
     new_session.error = None
     operator.on_kill()
     assert new_session.calls == [CANCEL]
+
+
+@pytest.mark.parametrize("cancel_on_kill", [True, False])
+def test_work_does_not_begin_of_a_task_that_was_killed_while_it_connected(operator, monkeypatch, cancel_on_kill):
+    operator._uri, operator.cancel_on_kill = None, cancel_on_kill
+
+    @contextmanager
+    def killed_meanwhile():
+        operator.on_kill()
+        yield
+
+    monkeypatch.setattr(operator.client, "connect", killed_meanwhile)
+    submitted = []
+    monkeypatch.setattr(operator.client, "submit", lambda *args, **kwargs: submitted.append(args))
+    ti = SimpleNamespace(
+        dag_id="dag", run_id="run", task_id="task", map_index=-1, start_date=datetime.now(timezone.utc)
+    )
+    with pytest.raises(RayTaskCancelledError, match="was killed before it had submitted its work"):
+        operator.execute({"ti": ti})
+    assert submitted == []

@@ -86,3 +86,12 @@ def test_nothing_is_freed_where_no_checkpoint_could_be_written(connect):
 def test_another_way_to_keep_them_is_refused_as_the_dag_is_parsed():
     with pytest.raises(RayConfigurationError, match="keep must be 'checkpoint' or None"):
         RayReleaseOperator(task_id="r", keep="head")
+
+
+def test_task_whose_value_is_in_xcom_alone_has_no_checkpoint_to_keep(connect, tmp_path):
+    hook, uri = connect(checkpoint_path=f"file://{tmp_path}"), new_uri(CONNECTION)
+    with hook.connect():
+        hook.submit(len, "abc", uri=uri, result="value")
+        hook.wait(uri, timeout=60)
+        RayReleaseOperator(task_id="r", ray_conn_id=CONNECTION, keep="checkpoint").execute(context_of(uri))
+        assert hook.list_objects(dag_id=uri.dag_id, run_id=uri.run_id) == []

@@ -79,13 +79,7 @@ class Dashboard:
 
         :raises RayConnectionError: nothing answers, or no dashboard of Ray's; or it wants another token.
         """
-        response = self._request("GET", "/api/version", ANY)
-        try:
-            is_ray = "ray_version" in response.json()
-        except (ValueError, TypeError):
-            is_ray = False
-        if not is_ray:
-            raise RayConnectionError(f"What answers at {self.url} is not a Ray dashboard: {told(response)}")
+        self._answer(self._request("GET", "/api/version", ANY), "ray_version")
 
     def upload(self, package: bytes) -> str:
         """Send a zip file unless it is there, and return by what address jobs name it as their working directory."""
@@ -125,6 +119,8 @@ class Dashboard:
             )
         if response.status_code != 200 and "already exists" not in response.text:
             raise self._refused("to run a job", response)
+        if response.status_code == 200:
+            self._answer(response, "submission_id")
         return response.status_code == 200
 
     def job(self, job: str) -> dict[str, Any]:
@@ -132,8 +128,7 @@ class Dashboard:
 
         :raises RayJobLostError: nothing is.
         """
-        info: dict[str, Any] = self._of_job("GET", job).json()
-        return info
+        return self._answer(self._of_job("GET", job), "status")
 
     def stop(self, job: str) -> None:
         """Let a job end, if it has not; it has some seconds to do so.
@@ -164,7 +159,21 @@ class Dashboard:
         return self._log(job) or str(info.get("message") or "")
 
     def _log(self, job: str) -> str:
-        return str(self._request("GET", f"/api/jobs/{job}/logs").json().get("logs") or "")
+        return str(self._answer(self._request("GET", f"/api/jobs/{job}/logs"), "logs")["logs"] or "")
+
+    def _answer(self, response: httpx.Response, name: str) -> dict[str, Any]:
+        """Return what a dashboard has answered.
+
+        :param name: of what it must tell.
+        :raises RayConnectionError: no dashboard has answered, but the page to log in, say, of what stands before it.
+        """
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict) or name not in answer:
+            raise RayConnectionError(f"What answers at {self.url} is not a Ray dashboard: {told(response)}")
+        return answer
 
     def _request(self, method: str, path: str, expected: Container[int] = (), **content: Any) -> httpx.Response:
         try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import logging
 import threading
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_ray.client.connection.reasons import reason_of
 from airflow_ray.exceptions import AirflowRayError, RayConnectionError, RayVersionMismatchError
@@ -90,9 +92,22 @@ def await_telling(future: Future[T], tell: Callable[[], None]) -> T:
             tell()
 
 
+async def in_own_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Return what ``function`` returns in a thread of its own.
+
+    All triggers of a triggerer share the few threads of asyncio itself: those that wait for a cluster which does not
+    answer would keep others from theirs.
+    """
+    # By that Airflow knows whose log a line belongs to.
+    context = contextvars.copy_context()
+    return await asyncio.wrap_future(start_in_thread(lambda: context.run(function, *args, **kwargs)))
+
+
 def start_in_thread(function: Callable[[], T]) -> Future[T]:
     """Call ``function`` in a daemon thread of its own, and return at once."""
     future: Future[T] = Future()
+    # Nobody takes it back: the thread is to set a result.
+    future.set_running_or_notify_cancel()
 
     def target() -> None:
         try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray.client.connection.dashboard import FINAL, PENDING
 from airflow_ray.client.connection.retrying import is_passing
+from airflow_ray.client.connection.threads import in_own_thread
 from airflow_ray.client.jobs.output import LineReader, OutputBrokenError, stored, tailed
 from airflow_ray.exceptions import RayConnectionError
 
@@ -95,7 +96,7 @@ class JobFollower:
         since = time.monotonic()
         while True:
             try:
-                self.info = await asyncio.to_thread(self._dashboard.job, self._job)
+                self.info = await in_own_thread(self._dashboard.job, self._job)
                 return self.info["status"] in FINAL
             except RayConnectionError as error:
                 if not is_passing(error) or time.monotonic() > since + AWAY_SECONDS:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Literal
 
+from airflow_ray.client.connection.threads import in_own_thread
 from airflow_ray.client.kuberay.api import AWAY_SECONDS, is_away
 from airflow_ray.client.kuberay.origin import uid_of
 from airflow_ray.client.kuberay.pods import belongs_to
@@ -69,7 +70,7 @@ class ClusterWait:
         :raises RayClusterError: it never will be, or is not in time; the subclass and the text tell why.
         """
         told = ""
-        while not (look := await asyncio.to_thread(self.look)).is_ready:
+        while not (look := await in_own_thread(self.look)).is_ready:
             if look.text != told:
                 tell(look.text)
             told = look.text

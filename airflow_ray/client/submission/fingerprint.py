@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-from collections.abc import Iterator, Mapping, Set
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client.by_value import pickle_by_value
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from airflow_ray.cluster.protocol import Sources
 
 
+log = logging.getLogger(__name__)
+
 _ATOMS = (str, bytes, int, float, complex, bool, type(None))
 
 
@@ -33,15 +36,22 @@ def fingerprint(
     sources: Sources,
     options: RemoteOptions,
     generation: str,
-) -> str:
-    """Return a SHA-256 that is the same in each process for the same work.
+) -> str | None:
+    """Return a SHA-256 that is the same in each process for the same work, or None where there is none.
 
-    A pickle of the whole would not be: it follows the order of sets and which equal texts are one object.
+    A pickle of the whole would not be: it follows the order of sets and which equal texts are one object. What travels
+    by its name alone, since the cluster has it too, may hold anything: then no try is told to do the same as another.
 
     :param sources: module name to file name and source text of the user's own modules; a changed comment counts.
     :param generation: tells work that is to be done again from a new try of the same.
     """
-    return _digest([function, args, kwargs, _texts(sources), dict(options), generation])
+    try:
+        return _digest([function, args, kwargs, _texts(sources), dict(options), generation])
+    except Exception as error:
+        log.info(
+            "Each try of this task starts its work anew, since it cannot be compared with that of another: %s", error
+        )
+        return None
 
 
 def experiment_name(code: Callable[..., Any], arguments: Sequence[Any], folders: Sequence[str], generation: str) -> str:
@@ -69,63 +79,70 @@ def _texts(sources: Sources) -> dict[str, str]:
 
 def _digest(value: Any) -> str:
     digest = hashlib.sha256()
-    for part in _parts(value):
+    for part in _Parts().of(value):
         digest.update(f"{len(part)}:".encode() + part)
     return digest.hexdigest()
 
 
-def _parts(value: Any) -> Iterator[bytes]:
-    """Yield bytes that tell ``value`` from any other."""
-    yield type(value).__qualname__.encode()
-    if isinstance(value, _ATOMS):
-        yield repr(value).encode()
-    elif isinstance(value, Mapping):
-        yield from _unordered(item for item in value.items())
-    elif isinstance(value, Set):
-        yield from _unordered(value)
-    elif isinstance(value, (list, tuple)):
-        yield str(len(value)).encode()
-        for item in value:
-            yield from _parts(item)
-    else:
-        yield from _callable_parts(value)
+class _Parts:
+    """Makes bytes that tell a value from any other."""
 
+    def __init__(self) -> None:
+        # The ids of the values that contain the one that is being told.
+        self._around: set[int] = set()
 
-def _callable_parts(value: Any) -> Iterator[bytes]:
-    if isinstance(value, functools.partial):
-        yield from _parts([value.func, value.args, value.keywords])
-    elif inspect.isfunction(value):
-        yield from _function_parts(value)
-    elif inspect.isclass(value):
-        # A pickle of one that was made in a function is another one in each process.
-        yield _source(value)
-        yield from _parts([f"{base.__module__}.{base.__qualname__}" for base in value.__bases__])
-    else:
-        yield _pickled(value)
+    def of(self, value: Any) -> Iterator[bytes]:
+        """Yield the bytes of a value, which may contain itself: a function that is in what it closes over does."""
+        yield type(value).__qualname__.encode()
+        if isinstance(value, _ATOMS):
+            yield repr(value).encode()
+        elif id(value) in self._around:
+            yield b"as around"
+        else:
+            self._around.add(id(value))
+            yield from self._of_content(value)
+            self._around.remove(id(value))
 
+    def _of_content(self, value: Any) -> Iterator[bytes]:
+        if isinstance(value, Mapping):
+            yield from self._unordered(value.items())
+        elif isinstance(value, Set):
+            yield from self._unordered(value)
+        elif isinstance(value, (list, tuple)):
+            yield str(len(value)).encode()
+            for item in value:
+                yield from self.of(item)
+        elif isinstance(value, functools.partial):
+            yield from self.of([value.func, value.args, value.keywords])
+        elif inspect.isfunction(value):
+            yield from self._of_function(value)
+        elif inspect.isclass(value):
+            # A pickle of one that was made in a function is another one in each process.
+            yield _source(value)
+            yield from self.of([f"{base.__module__}.{base.__qualname__}" for base in value.__bases__])
+        else:
+            yield _pickled(value)
 
-def _unordered(items: Any) -> Iterator[bytes]:
-    parts = sorted(b"".join(_parts(item)) for item in items)
-    yield str(len(parts)).encode()
-    yield from parts
+    def _unordered(self, items: Iterable[Any]) -> Iterator[bytes]:
+        parts = sorted(b"".join(self.of(item)) for item in items)
+        yield str(len(parts)).encode()
+        yield from parts
 
+    def _of_function(self, function: Any) -> Iterator[bytes]:
+        """Yield the source of a function with what it closes over; its module's other code is in the sources."""
+        yield _source(function)
+        yield from self.of([function.__defaults__, function.__kwdefaults__])
+        for cell in function.__closure__ or ():
+            yield from self._of_cell(cell)
 
-def _function_parts(function: Any) -> Iterator[bytes]:
-    """Yield the source of a function with what it closes over; its module's other code is in the sources."""
-    yield _source(function)
-    yield from _parts([function.__defaults__, function.__kwdefaults__])
-    for cell in function.__closure__ or ():
-        yield from _cell_parts(cell)
-
-
-def _cell_parts(cell: Any) -> Iterator[bytes]:
-    try:
-        value = cell.cell_contents
-    # The variable has no value yet.
-    except ValueError:
-        value = None
-    # Functions may close over each other.
-    yield from [_source(value)] if inspect.isfunction(value) else _parts(value)
+    def _of_cell(self, cell: Any) -> Iterator[bytes]:
+        try:
+            value = cell.cell_contents
+        # The variable has no value yet.
+        except ValueError:
+            value = None
+        # Functions may close over each other.
+        yield from [_source(value)] if inspect.isfunction(value) else self.of(value)
 
 
 def _source(function: Any) -> bytes:

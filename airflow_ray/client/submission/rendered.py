@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from airflow_ray.exceptions import RayConfigurationError
@@ -61,6 +61,19 @@ def whole_limit(field: str, value: Any) -> int | None:
     if number is not None and not isinstance(number, int):
         raise RayConfigurationError(f"{field} must be a whole number, got {value!r}")
     return number
+
+
+def arguments(field: str, value: Any) -> list[Any]:
+    """Return a list of positional arguments, an empty one where nothing is said.
+
+    :raises RayConfigurationError: it is none, as a text that a template has left. The message does not show it.
+    """
+    parsed = value_of(value) if isinstance(value, str) else value
+    if is_nothing(parsed):
+        return []
+    if isinstance(parsed, (str, bytes, Mapping)) or not isinstance(parsed, Iterable):
+        raise RayConfigurationError(f"{field} must be a list of arguments, got a {type(value).__name__}")
+    return list(parsed)
 
 
 def mapping(field: str, value: Any) -> dict[str, Any]:

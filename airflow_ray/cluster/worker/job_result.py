@@ -6,6 +6,7 @@ import glob
 import json
 import os
 import pickle
+import stat
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ def read_job_result(path: str, variable: str) -> Any:
     :raises ValueError: it is of no such format.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"it has left no file at {path}. Its script must write one where the environment variable {variable} says, "
@@ -34,7 +35,11 @@ def read_job_result(path: str, variable: str) -> Any:
     except OSError as error:
         raise PermissionError(f"the file {path} is not a file of its own: {error.strerror}") from None
     with os.fdopen(descriptor, "rb") as file:
-        if os.fstat(descriptor).st_uid != os.getuid():
+        status = os.fstat(descriptor)
+        # A pipe that somebody has made first would hold up who reads it.
+        if not stat.S_ISREG(status.st_mode):
+            raise PermissionError(f"the file {path} is not a regular file")
+        if status.st_uid != os.getuid():
             raise PermissionError(f"the file {path} belongs to another user than the one that Ray runs as")
         begin = file.read(6)
         file.seek(0)

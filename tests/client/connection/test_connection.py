@@ -22,6 +22,7 @@ from airflow_ray.client import xcom_values
 from airflow_ray.client.connection.head_process import free_ports
 from airflow_ray.exceptions import ObjectURIError, RayConfigurationError, RayConnectionError, RayVersionMismatchError
 from airflow_ray.hooks.ray import RayHook
+from airflow_ray.operators.python import RayPythonOperator
 from airflow_ray.operators.release import RayReleaseOperator
 from airflow_ray.sensors.object import RayObjectSensor
 from tests.conftest import new_uri
@@ -331,6 +332,14 @@ def test_release_refuses_a_connection_that_is_not_allowed(only_other_connections
     release = RayReleaseOperator(task_id="release", object_uri=str(new_uri("ray_client")))
     with pytest.raises(ObjectURIError, match="allowed_uri_connections"):
         release.execute({})
+
+
+def test_arguments_that_are_an_object_as_a_whole_are_refused_likewise(only_other_connections):
+    operator = RayPythonOperator(
+        task_id="task", python_callable=sum, op_args=str(new_uri("ray_client")), ray_conn_id="ray_client"
+    )
+    with pytest.raises(ObjectURIError, match="allowed_uri_connections"):
+        operator._remote_call({})
 
 
 def test_plain_task_gets_no_object_of_a_connection_that_is_not_allowed(only_other_connections):

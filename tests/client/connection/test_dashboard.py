@@ -177,6 +177,21 @@ def test_field_that_is_wrong_is_told_without_what_it_says(fields, told):
     assert "sesame" not in str(refusal.value)
 
 
+# What stands before it
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda dashboard: dashboard.submit({"submission_id": "job"}), lambda dashboard: dashboard.job("job")]
+)
+@pytest.mark.parametrize("page", ["<html>Log in</html>", "[]", '{"error": "log in"}'])
+def test_page_to_log_in_is_not_taken_for_an_answer(fake, ask, page):
+    fake.refusals = [(200, page)]
+    with Dashboard(fake.url, settings(fake.url)) as dashboard, pytest.raises(RayConnectionError) as told:
+        ask(dashboard)
+    assert "is not a Ray dashboard: 200 OK" in str(told.value)
+    assert fake.submitted == []
+
+
 # Addresses
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 import pytest
 
 from airflow_ray.client.submission import payload
-from airflow_ray.client.submission.fingerprint import experiment_name
+from airflow_ray.client.submission.fingerprint import experiment_name, fingerprint
+from airflow_ray.client.submission.options import RemoteOptions
 from airflow_ray.exceptions import RayPicklingError
 
 
@@ -43,3 +45,44 @@ def test_search_is_not_packed_for_its_name(monkeypatch):
 def test_what_cannot_be_pickled_is_explained():
     with pytest.raises(RayPicklingError, match=r"op_args\[0\] of type dict cannot be pickled"):
         name_of(space={"x": threading.Lock()})
+
+
+def registered():
+    """Return a function that closes over what holds it, as a decorator with a registry makes it."""
+    registry = {}
+
+    def call(key):
+        return registry[key]
+
+    registry["call"] = call
+    return call
+
+
+def fingerprint_of(function, *args):
+    return fingerprint(function, args, {}, {}, RemoteOptions(), "generation")
+
+
+def test_function_that_closes_over_itself_has_a_fingerprint():
+    assert fingerprint_of(registered()) == fingerprint_of(registered()) != fingerprint_of(parabola)
+
+
+def test_list_that_holds_itself_has_a_fingerprint():
+    endless = []
+    endless.append(endless)
+    assert fingerprint_of(print, endless) == fingerprint_of(print, endless)
+
+
+def test_value_that_comes_twice_is_told_twice():
+    part = [1]
+    assert fingerprint_of(print, [part, part]) == fingerprint_of(print, [[1], [1]])
+
+
+def test_function_that_holds_what_cannot_be_pickled_has_no_fingerprint(caplog):
+    caplog.set_level(logging.INFO)
+    lock = threading.Lock()
+
+    def synchronized():
+        return lock
+
+    assert fingerprint_of(synchronized) is None
+    assert "Each try of this task starts its work anew" in caplog.text

@@ -80,11 +80,10 @@ def test_link_is_not_followed(path, tmp_path):
         read(path)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
-def test_file_of_another_user_is_not_read(path):
+def test_file_of_another_user_is_not_read(path, monkeypatch):
     with open(path, "w") as file:
         file.write("1")
-    os.chown(path, 65534, 65534)
+    monkeypatch.setattr(os, "getuid", lambda: os.stat(path).st_uid + 1)
     with pytest.raises(PermissionError, match="belongs to another user"):
         read(path)
 
@@ -94,3 +93,9 @@ def test_files_of_all_tries_are_removed_and_no_other(tmp_path):
         (tmp_path / name).write_text("1")
     remove_job_results(str(tmp_path / "task-1a"))
     assert sorted(each.name for each in tmp_path.iterdir()) == ["[task-1a", "task-1b"]
+
+
+def test_pipe_in_place_of_the_file_holds_up_no_reader(path):
+    os.mkfifo(path)
+    with pytest.raises(PermissionError, match="is not a regular file"):
+        read(path)
