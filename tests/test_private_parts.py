@@ -55,6 +55,7 @@ NOT_PRIVATE = {
     "_DYNAMIC_CLASS_TRACKER_",  # how the names begin that are listed
     "_at",  # the end of a column's name
     "_exit",  # of os
+    "_generator_backpressure_num_objects",  # an option of tasks that Ray documents
     "_known_by_airflow_ray",  # where this package leaves its own note
     "_link_RayDashboardLink",  # the key under which Airflow keeps the link of that class
     "_make",  # of a named tuple
