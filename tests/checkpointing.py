@@ -61,5 +61,5 @@ def consumed(uri: ObjectURI, fn: Callable[..., Any] = total, **options: Any) -> 
     of_consumer = new_uri(CONNECTION, "use")
     with RayHook(CONNECTION).connect() as hook:
         hook.submit(fn, uri, uri=of_consumer, **options)
-        record = hook.wait(of_consumer, timeout=60)
+        record = hook.wait(of_consumer, timeout=150)
         return hook.get(of_consumer), record["inputs"][0]["source"]

@@ -412,7 +412,8 @@ def test_modin_frame_is_one_in_another_process(cluster):
 
 @pytest.mark.slow
 def test_modin_frame_whose_partitions_died_with_their_node_is_restored(cluster):
-    node = cluster.head.add_node(away=1)
+    # With processors for those who write the partitions there: they would leave copies on another node.
+    node = cluster.head.add_node(num_cpus=5, away=1)
     uri = produced(200_000, fn=make_modin, resources={"away": 1}, max_retries=0)
     node.kill()
     with pytest.raises(RayObjectLostError):
