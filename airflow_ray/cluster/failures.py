@@ -8,6 +8,10 @@ from airflow_ray.cluster.protocol import FailureKind, RefusalKind
 from airflow_ray.cluster.values.description import type_name
 from airflow_ray.cluster.values.exceptions import text_of, users_error
 
+# What Ray has from 2.60 on in the place of an object whose work it has run again to another end.
+_REPLAY = "StreamingGeneratorReplayInconsistentError"
+_MADE_OTHERWISE = "Ray ran the work again that had made it, which failed this time, or left other outputs"
+
 
 def failure(kind: FailureKind | RefusalKind, **details: Any) -> dict[str, Any]:
     """Return a failure as plain data.
@@ -15,10 +19,6 @@ def failure(kind: FailureKind | RefusalKind, **details: Any) -> dict[str, Any]:
     :param details: what :mod:`airflow_ray.client.errors` has to know of this kind.
     """
     return {"kind": kind.value, **details}
-
-
-_REPLAY = "StreamingGeneratorReplayInconsistentError"
-_MADE_OTHERWISE = "Ray ran the work again that had made it, which failed this time, or left other outputs"
 
 
 class CheckpointFailure(Exception):
@@ -93,6 +93,5 @@ def lost_errors() -> list[type[Exception]]:
     """Return the classes of the errors that Ray has in the place of an object that is lost."""
     from ray import exceptions as ray_exceptions
 
-    # Releases before 2.60 do not tell that work which they run again comes to another end.
     of_replay = getattr(ray_exceptions, _REPLAY, None)
     return [ray_exceptions.ObjectLostError, *([] if of_replay is None else [of_replay])]

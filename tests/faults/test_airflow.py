@@ -116,7 +116,7 @@ class Surroundings:
 def _supervised(airflow: StandaloneAirflow) -> Iterator[None]:
     """Start another scheduler or triggerer where one has ended, as what runs Airflow for a team does.
 
-    Airflow's scheduler ends by itself where a connection of its database is cut in the middle of a transaction.
+    Airflow's scheduler has been seen to end by itself after the connections of its database were cut.
     """
     over = Event()
 

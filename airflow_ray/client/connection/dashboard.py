@@ -51,8 +51,8 @@ class Dashboard:
         tls, token, origin = settings.authentication.tls, settings.authentication.token, httpx.URL(self.url)
         self.trusted = _trusted(tls and tls.ca_cert, settings.dashboard_verify)
         named = (settings.dashboard_url or "").rstrip("/")
-        self._withholds_token = tls is not None and origin.scheme != "https" and self.url != named
         self._has_token = bool(token)
+        self._withholds_token = self._has_token and tls is not None and origin.scheme != "https" and self.url != named
         # What is for the address that the connection says is for no other one.
         headers = settings.dashboard_headers if self.url == (named or self.url) else {}
         self._identity = _Identity(origin, headers, None if self._withholds_token else token)
@@ -117,11 +117,12 @@ class Dashboard:
                 f"The Ray dashboard at {self.url} has no Jobs API: {told(response)}. Install ray[default] on the head, "
                 "or let what stands before it pass on /api/jobs/"
             )
-        if response.status_code != 200 and "already exists" not in response.text:
-            raise self._refused("to run a job", response)
         if response.status_code == 200:
             self._answer(response, "submission_id")
-        return response.status_code == 200
+            return True
+        if "already exists" not in response.text:
+            raise self._refused("to run a job", response)
+        return False
 
     def job(self, job: str) -> dict[str, Any]:
         """Return what is known of a job.
@@ -190,7 +191,7 @@ class Dashboard:
         left = max(1.0, self._deadline - time.monotonic())
         timeout = httpx.Timeout(min(REQUEST_SECONDS, left), connect=min(CONNECT_SECONDS, left))
         response = self._http.request(method, f"{self.url}{path}", timeout=timeout, **content)
-        if response.status_code in (401, 403) and self._has_token and self._withholds_token:
+        if response.status_code in (401, 403) and self._withholds_token:
             raise RayAuthenticationError(
                 f"The Ray dashboard at {self.url} asks for a token, and the connection's does not go over plain HTTP, "
                 "since the connection has TLS. Set dashboard_url: to an address with https://, or to this one where "

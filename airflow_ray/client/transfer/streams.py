@@ -91,7 +91,7 @@ class _Transfer:
 
         future = self._session.start(move, SILENT_SECONDS)
         try:
-            return await_telling(future, self._tell)
+            return await_telling(future, self._teller())
         # Also where a signal handler raises.
         finally:
             stopped.set()
@@ -99,7 +99,11 @@ class _Transfer:
     def _move(self, session: GatewaySession, stopped: threading.Event) -> Any:
         raise NotImplementedError
 
-    def _tell(self) -> None:
+    def _teller(self) -> Callable[[], None]:
+        """Return what says how far a try has come."""
+        return self._tell_progress
+
+    def _tell_progress(self) -> None:
         log.info("%s %.0f of %.0f MB", self.verb, self._moved / 1e6, self._bytes / 1e6)
 
     def _go_on(self, stopped: threading.Event, moved: int = 0) -> None:
@@ -156,18 +160,14 @@ class _Download(_Transfer):
     def __init__(self, uri: ObjectURI, session: GatewaySession, connect_again: ConnectAgain) -> None:
         super().__init__(session, connect_again)
         self._uri = uri
-        self._wait = WaitForObject(session, uri)
 
-    def _tell(self) -> None:
-        if self._bytes:
-            super()._tell()
-        else:
-            self._wait.tell()
+    def _teller(self) -> Callable[[], None]:
+        wait = WaitForObject(self._session, self._uri)
+        return lambda: self._tell_progress() if self._moved else wait.tell()
 
     def _move(self, session: GatewaySession, stopped: threading.Event) -> Any:
         from pyarrow import flight
 
-        self._wait = WaitForObject(session, self._uri)
         key = {"record_id": self._uri.record_id, "key": self._uri.key}
         ticket = flight.Ticket(packed({**session.peer.owner, "name": uuid.uuid4().hex, **key}))
         with session.peer.client.used() as client:

@@ -23,7 +23,7 @@ from airflow_ray.cluster.owner.restoring import Restoring
 from airflow_ray.cluster.owner.retirement import Retirement
 from airflow_ray.cluster.owner.submissions import ATTEMPT, Submissions
 from airflow_ray.cluster.owner.transfers import Transfers
-from airflow_ray.cluster.owner.views import Views
+from airflow_ray.cluster.owner.views import Found, Views
 from airflow_ray.cluster.owner.waiting import Waiting
 from airflow_ray.cluster.protocol import MESSAGES_VERSION, OLDEST_MESSAGES_VERSION, Greeting, PollAnswer, SubmitAnswer
 
@@ -159,13 +159,12 @@ class Owner(Views):
     @_of_record
     async def describe(self, record_id: str) -> dict[str, Any] | None:
         """Return what is known of ``record_id`` as plain data, or None."""
-        return record.describe() if (record := self._records.get(record_id)) is not None else None
+        record = self._records.get(record_id)
+        return record.describe() if record else None
 
     # Objects
 
-    async def find(
-        self, record_id: str, key: str, collect: bool = False
-    ) -> tuple[list[Any], int, dict[str, Any] | None]:
+    async def find(self, record_id: str, key: str, collect: bool = False) -> Found:
         """Return the ref of an output in a list and its bytes, or an empty list and as plain data why there is none.
 
         :param collect: of an output with Ray objects inside, return what somebody can use who has no cluster.
@@ -192,7 +191,8 @@ class Owner(Views):
 
     async def check_get(self, record_id: str, key: str) -> tuple[str | None, dict[str, Any] | None]:
         """See :meth:`Gets.check`."""
-        return tuple(await self._gets.check(record_id, key))  # type: ignore[return-value]  # It has two parts.
+        detail, error = await self._gets.check(record_id, key)
+        return detail, error
 
     @_of_record
     async def forget_if_lost(self, record_id: str, key: str) -> None:

@@ -214,8 +214,8 @@ class Records:
 
     def _make_room_for_logs(self) -> None:
         """Drop logs of work that has ended, and the oldest lines of the longest where somebody still reads them all."""
-        ended = sorted((each for each in self._records.values() if each.finished and not each.is_followed), key=_end)
-        ended.sort(key=_has_unread)
+        ended = [record for record in self._records.values() if record.finished and not record.is_followed]
+        ended.sort(key=lambda record: (record.log.end > record.read_offset, record.finished_at or 0.0))
         longest = sorted(self._records.values(), key=lambda record: -record.log.bytes)
         cuts = [*((record, 0) for record in ended), *((record, record.log.bytes // 2) for record in longest)]
         for record, kept in cuts:
@@ -265,11 +265,3 @@ class Records:
 def _is_of(record_id: str, dag: str | None, run: str | None) -> bool:
     parts = record_id.split("/")
     return dag in (None, parts[0]) and run in (None, parts[1])
-
-
-def _has_unread(record: Record) -> bool:
-    return record.log.end > record.read_offset
-
-
-def _end(record: Record) -> float:
-    return record.finished_at or 0.0

@@ -20,6 +20,9 @@ KEPT_SECONDS = 60.0
 MAX_SAMPLES = 16
 
 
+Found = tuple[list[Any], int, "dict[str, Any] | None"]
+
+
 class Views:
     """The part of the owner that people look through, and change nothing by it."""
 
@@ -32,9 +35,7 @@ class Views:
         """The first rows that are being read, and those that somebody is yet to fetch."""
         return {}
 
-    async def find(
-        self, record_id: str, key: str, collect: bool = False
-    ) -> tuple[list[Any], int, dict[str, Any] | None]:
+    async def find(self, record_id: str, key: str, collect: bool = False) -> Found:
         """Return the ref of an output in a list, its bytes, and why there is none."""
         raise NotImplementedError
 

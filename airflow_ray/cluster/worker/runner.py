@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.airflow_exceptions import skip_importable
-from airflow_ray.cluster.failures import WorkFailure, failure
+from airflow_ray.cluster.failures import WorkFailure, failure, lost_errors
 from airflow_ray.cluster.log_levels import PLAIN
 from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.redaction import redacted, secrets_of_work
@@ -42,12 +42,11 @@ if TYPE_CHECKING:
 
 def _is_lost_object(error: BaseException | None) -> bool:
     """Whether the cause is a Ray object that is gone, such as a part of a Modin frame."""
-    from ray.exceptions import ObjectLostError
-
+    lost_classes = tuple(lost_errors())
     seen: set[int] = set()
     # An exception may be its own cause, and be false.
     while error is not None and id(error) not in seen:
-        if isinstance(error, ObjectLostError):
+        if isinstance(error, lost_classes):
             return True
         seen.add(id(error))
         error = error.__cause__ if error.__cause__ is not None else error.__context__

@@ -11,28 +11,18 @@ from airflow_ray.cluster.owner.remaking import Gets
 from airflow_ray.cluster.owner.scheduling import Verdict
 from airflow_ray.cluster.protocol import FailureKind, State
 from tests.cluster.owner.fakes import FakeOwner, run
-
-KEY = "return_value"
-MADE, CONSUMER = "d/r/a/-1", "d/r/c/-1"
-NODES = [{"CPU": 2.0}]
+from tests.cluster.owner.test_remaking import CONSUMER, KEY, MADE, NODES, owner_with_a_lost_input
+from tests.cluster.owner.test_remaking import at_once as at_once
 
 
 async def owner_with_an_object(nodes: list[dict[str, float]] | None = NODES) -> tuple[FakeOwner, Gets]:
-    owner = FakeOwner()
-    await owner.make(MADE, "ref a")
-    owner.ray.missing, owner.ray.nodes = {"ref a"}, nodes
+    owner = await owner_with_a_lost_input(nodes)
     return owner, Gets(owner.records, owner.ray)  # type: ignore[arg-type]
 
 
 def state_of(owner: FakeOwner) -> str | None:
     _, error = owner.outputs.find(MADE, KEY)
     return None if error is None else error["state"]
-
-
-@pytest.fixture
-def at_once(monkeypatch):
-    """A node that has gone is not expected back."""
-    monkeypatch.setattr(remaking, "RETURN_SECONDS", 0.0)
 
 
 def test_nothing_is_said_of_an_object_that_is_there():
