@@ -30,8 +30,9 @@ _FLIGHT = re.compile(
 )
 
 
-# In which a gateway that has ended is there again, where somebody keeps it.
-RESTART_SECONDS = 5.0
+# In which a gateway that has ended is there again, where somebody keeps it: on a machine where all processors are busy
+# that took more than five seconds.
+RESTART_SECONDS = 15.0
 # What gRPC says where nobody is there, or no packet comes through.
 UNANSWERED = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 
@@ -82,7 +83,7 @@ class Peer:
                 raise
             is_needed = False
         if is_needed:
-            self._start(start)
+            self._start(start, deadline)
         # A gateway of an older release ends when the owner of a newer one is started, and so does the call for that.
         try:
             tries(max(0.1, deadline - time.monotonic()), _may_pass)(lambda: self._ensure_owner(deadline))
@@ -101,7 +102,7 @@ class Peer:
             raise RayConnectionError(str(error)) from error
         self._require_common_messages()
 
-    def _start(self, start: Callable[[], None]) -> None:
+    def _start(self, start: Callable[[], None], deadline: float) -> None:
         """Start the gateway, unless whoever keeps it starts it again just now."""
         try:
             start()
@@ -109,7 +110,8 @@ class Peer:
             if not is_passing(error):
                 raise
             try:
-                tries(RESTART_SECONDS)(lambda: self.greet(time.monotonic() + PROBE_SECONDS))
+                seconds = max(0.1, min(RESTART_SECONDS, deadline - time.monotonic()))
+                tries(seconds)(lambda: self.greet(time.monotonic() + PROBE_SECONDS))
             except RayConnectionError:
                 raise error from None
 
