@@ -344,7 +344,8 @@ def rows_of(frame):
     return len(frame)
 
 
-@pytest.mark.parametrize("on_ray", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("on_ray", [True, False])
 def test_functions_of_maps_get_values_on_the_way_to_a_ray_task(dag, on_ray):
     """All in one run, which takes most of the time."""
     decorate = ray_task(ray_conn_id="ray_gateway") if on_ray else task

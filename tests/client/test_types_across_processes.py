@@ -20,11 +20,11 @@ VALUES = ("list", "pipeline", "frame", "shapes", "late", "late_cube")
 # To a task on the cluster: as what a Ray task returned, by the hook, from a checkpoint, by the XCom backend. To a
 # process of Airflow's: by the hook, by the XCom backend, from a checkpoint.
 WAYS = ("returned", "put", "saved", "pushed", "fetched", "pulled", "loaded")
+# It takes a minute.
+pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(
-    scope="module", params=["gateway", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("client", "driver"))]
-)
+@pytest.fixture(scope="module", params=["gateway", "client", "driver"])
 def seen(request: pytest.FixtureRequest, head: RayHead, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the two tasks have seen."""
     checkpoints = f"file://{tmp_path_factory.mktemp('checkpoints')}"

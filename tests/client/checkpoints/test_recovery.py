@@ -169,10 +169,12 @@ def lost(lost_at_once: Lost, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Lo
     return lost_at_once
 
 
+@pytest.mark.slow
 def test_one_of_several_outputs_is_restored(lost):
     assert consumed(lost.uris["outputs"].with_key("täst/1"), fn=sum) == (2, "checkpoint")
 
 
+@pytest.mark.slow
 def test_several_lost_inputs_are_restored(lost):
     uris = [lost.uris["10 rows"], lost.uris["20 rows"]]
     of_consumer = new_uri(CONNECTION)
@@ -182,10 +184,12 @@ def test_several_lost_inputs_are_restored(lost):
         assert hook.get(of_consumer) == 30
 
 
+@pytest.mark.slow
 def test_get_restores_a_lost_object(lost):
     assert RayHook(CONNECTION).get(lost.uris["30 rows"]).shape == (30, 2)
 
 
+@pytest.mark.slow
 def test_restored_object_is_an_ordinary_object_of_the_new_owner(lost):
     uri = lost.uris["40 rows"]
     assert [consumed(uri) for _ in range(2)] == [(780, "checkpoint"), (780, "store")]
@@ -399,6 +403,7 @@ def test_who_gets_an_object_of_a_lost_node_is_told_what_it_waits_for(cluster, ca
             other.kill()
 
 
+@pytest.mark.slow
 def test_modin_frame_is_restored_as_one(lost):
     assert consumed(lost.uris["modin"], fn=of_modin) == (("modin.pandas.dataframe", 49_995_000), "checkpoint")
 
@@ -431,15 +436,18 @@ def test_dataset_is_restored_as_one(lost):
     )
 
 
+@pytest.mark.slow
 def test_frames_inside_a_tuple_are_restored(lost):
     parts = consumed(lost.uris["tuple"], fn=of_tuple)
     assert parts == ((("modin.pandas.dataframe", 499_500), 499_500), "checkpoint")
 
 
+@pytest.mark.slow
 def test_object_of_a_class_that_only_the_dag_file_has_is_restored(lost):
     assert consumed(lost.uris["object"], fn=lambda each: each.value) == (42, "checkpoint")
 
 
+@pytest.mark.slow
 def test_lost_object_without_checkpoint_names_what_to_clear(lost):
     uri = lost.uris["without checkpoint"]
     with pytest.raises(RayObjectLostError) as raised:

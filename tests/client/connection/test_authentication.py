@@ -139,6 +139,7 @@ def kubernetes(monkeypatch):
     server.close()
 
 
+@pytest.mark.slow
 def test_certificate_is_checked_for_the_name_of_a_cluster_whose_address_kubernetes_tells(
     strict_head, connection, refusal, tls_fields, kubernetes
 ):

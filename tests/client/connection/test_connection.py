@@ -166,6 +166,7 @@ def test_client_server_that_always_crashes_ends_at_the_deadline(connect_to):
         assert "Starting Ray client server failed" in str(connect_to(port, timeout=2))
 
 
+@pytest.mark.slow
 def test_two_connections_of_one_process_reach_two_namespaces(head: RayHead, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_RAY_OTHER", f"{head.client_uri}?namespace=other")
     here, there = new_uri("ray_client"), new_uri("ray_other")
@@ -183,6 +184,7 @@ def test_client_and_driver_work_side_by_side(head: RayHead):
         assert client.wait(client_uri, 60)["state"] == driver.wait(driver_uri, 60)["state"] == "SUCCEEDED"
 
 
+@pytest.mark.slow
 def test_connections_of_two_threads_do_not_disturb_each_other(head: RayHead):
     def work(number):
         uri = new_uri("ray_client", f"task_{number}")

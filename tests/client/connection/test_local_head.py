@@ -15,6 +15,8 @@ import pytest
 
 from tests.ray_head import RayHead
 
+# It takes a minute, and the tests from end to end use such a head too.
+pytestmark = pytest.mark.slow
 CONNECTION = '{"conn_type": "ray", "extra": {"mode": "local", "connect_timeout": 120}}'
 
 TASK = """
@@ -96,7 +98,6 @@ def running(environment):
     return environment
 
 
-@pytest.mark.slow
 def test_six_tasks_that_start_at_once_share_one_head(environment):
     tasks = [in_own_process(environment, TASK, str(i)) for i in range(6)]
     errors = [task.communicate(timeout=200)[1] for task in tasks if task.wait(200)]
@@ -110,7 +111,6 @@ def test_objects_stay_when_the_tasks_have_ended(environment):
     assert reader.communicate(timeout=120)[0].strip() == "made by early"
 
 
-@pytest.mark.slow
 def test_head_refuses_a_driver_without_its_token(running):
     stranger = in_own_process({**running, "RAY_AUTH_MODE": "disabled"}, WITHOUT_TOKEN)
     _, errors = stranger.communicate(timeout=120)
@@ -124,7 +124,6 @@ def test_only_this_user_can_read_the_token(running):
     assert stat.S_IMODE((folder / "token").stat().st_mode) == 0o600
 
 
-@pytest.mark.slow
 def test_stop_leaves_no_process_and_the_next_task_starts_a_new_head(running):
     (old,) = heads(running)
     session = psutil.Process(old.ppid())
@@ -135,7 +134,6 @@ def test_stop_leaves_no_process_and_the_next_task_starts_a_new_head(running):
     assert in_own_process(running, TASK, "later").wait(120) == 0
 
 
-@pytest.mark.slow
 def test_head_that_was_killed_is_replaced_with_nothing_left_of_it(running):
     (old,) = heads(running)
     state = Path(running["AIRFLOW__AIRFLOW_RAY__LOCAL_HEAD_DIR"], "head.json")
@@ -150,7 +148,6 @@ def test_port_of_the_client_server_is_written_down(running):
     assert "client_port=" in command(running, "status")
 
 
-@pytest.mark.slow
 def test_local_head_and_a_remote_cluster_work_from_one_process(environment, head: RayHead):
     script = TASK + (
         "with RayHook('ray_client').connect() as remote:\n"
@@ -177,7 +174,6 @@ with RayHook().connect() as hook:
 """
 
 
-@pytest.mark.slow
 def test_modin_frame_is_one_in_the_process_that_reads_it(running):
     reader = in_own_process(running, MAKE_MODIN)
     assert reader.communicate(timeout=200)[0].splitlines()[-1] == "modin.pandas.dataframe"

@@ -146,6 +146,7 @@ def test_ids_are_those_of_the_file_that_was_run_as_a_script(two, folder):
     assert without_local(shown(folder, "__main__")["ids"]) == without_local(two[0]["ids"])
 
 
+@pytest.mark.slow
 def test_fingerprint_is_equal_in_two_processes(folder):
     assert shown(folder)["fingerprint"] == shown(folder)["fingerprint"]
 
@@ -158,6 +159,7 @@ def test_edited_helper_module_makes_other_classes_of_whatever_imports_it_and_the
     assert [run_on_worker(two[0])[3], run_on_worker(after)[3]] == [1, 2]
 
 
+@pytest.mark.slow
 def test_worker_uses_what_the_module_held_in_the_process_that_sent_the_work(folder):
     first = shown(folder, LIMIT="1")
     second = shown(folder, LIMIT="2")

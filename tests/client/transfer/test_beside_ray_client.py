@@ -82,6 +82,7 @@ def test_they_go_over_ray_client_where_the_gateway_breaks_off(hook_with_gateway_
     assert "Going on over Ray Client" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_large_callable_goes_through_the_gateway(hook_with_gateway_at, gateway_port, caplog):
     text, uri = "x" * 3_000_000, new_uri(CONNECTION)
     hook = hook_with_gateway_at(gateway_port)
@@ -92,6 +93,7 @@ def test_a_large_callable_goes_through_the_gateway(hook_with_gateway_at, gateway
     assert WORDS in caplog.text
 
 
+@pytest.mark.slow
 def test_what_has_ray_objects_inside_goes_over_ray_client(hook_with_gateway_at, gateway_port, caplog):
     import ray
 

@@ -81,6 +81,7 @@ def test_older_build_takes_work_again_when_the_newer_has_nothing(connections):
         assert both.old.wait(uri, timeout=60)["state"] == "SUCCEEDED"
 
 
+@pytest.mark.slow
 def test_try_of_the_newer_build_attaches_to_work_that_the_older_runs(connections, tmp_path):
     both, uri = connections(), new_uri("ray_builds")
     both.old.submit(_wait_for, str(tmp_path / "go"), uri=uri, generation="0", holder="first")

@@ -301,7 +301,15 @@ def sum_of_first_column(value):
     return int(ray.get(value)[0].sum()) if kind == "list" else int(value["a"].sum())
 
 
-@pytest.mark.parametrize("make", [pytest.param(make_modin, marks=needs_modin), make_dataset, make_matrix, make_refs])
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make_modin, marks=[needs_modin, pytest.mark.slow]),
+        pytest.param(make_dataset, marks=pytest.mark.slow),
+        make_matrix,
+        make_refs,
+    ],
+)
 def test_objects_inside_an_object_outlive_the_process_that_made_them(hook, uri, make):
     record = run(hook, uri, make, 20_000)
     # Ray ends processes that it needs no more by itself.
