@@ -46,6 +46,8 @@ BROKEN_OFF = 4
 # Ray keeps what is smaller in the memory of the owner, and the object store has no part in it.
 BYTES = 200_000
 GONE_SECONDS = 120.0
+# Else Ray ends those beyond the number of CPUs after a second, and half of the time goes to starting others.
+IDLE_WORKERS = 16
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def run(rounds: int, records: int) -> Iterator[Held]:
 
     :param records: how many each round makes.
     """
+    os.environ["RAY_num_workers_soft_limit"] = str(IDLE_WORKERS)
     with ray_head(object_store_bytes=2_000_000_000, with_gateway=True) as head:
         uri = os.environ[f"AIRFLOW_CONN_{GATEWAY.upper()}"]
         os.environ[f"AIRFLOW_CONN_{EXPIRING.upper()}"] = f"{uri}&object_ttl={TTL_SECONDS}"
