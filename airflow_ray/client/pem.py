@@ -10,6 +10,11 @@ import stat
 MAX_BYTES = 1_000_000
 
 
+def text_of(certificates: bytes) -> str:
+    """Return certificates as ``ssl`` takes them: in ASCII, which comments between them need not be."""
+    return certificates.decode("ascii", errors="ignore")
+
+
 def read_pem(path: str) -> bytes:
     """Return what is in a file of certificates or keys.
 

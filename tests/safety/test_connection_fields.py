@@ -17,6 +17,7 @@ from airflow_ray.client.deferral import settings_of_id
 from airflow_ray.exceptions import AirflowRayError, RayConfigurationError, RayObjectLostError
 from airflow_ray.operators import dashboard_link
 from airflow_ray.operators.dashboard_link import RayDashboardLink
+from tests.certificates import Authority
 from tests.client.connection.test_settings import Fields
 
 
@@ -44,15 +45,23 @@ def test_huge_file_is_no_certificate(tmp_path):
     assert "it is larger than 1,000,000 bytes" in text_of_refusal(tls_ca_cert=str(tmp_path / "ca.pem"))
 
 
+@pytest.mark.parametrize("field", ["tls_ca_cert", "dashboard_verify"])
+@pytest.mark.parametrize("text", ["", "none", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_file_without_a_certificate_is_told(tmp_path, field, text):
+    (tmp_path / "ca.pem").write_text(text)
+    told = text_of_refusal(**{field: str(tmp_path / "ca.pem")})
+    assert f"{field} must be certificates in PEM, or a file with them, and holds none that can be read" in told
+
+
 def test_trigger_reads_certificates_outside_of_the_event_loop(tmp_path, monkeypatch):
     import asyncio
 
     read_by = []
     read_pem = fields.read_pem
     monkeypatch.setattr(fields, "read_pem", lambda path: read_by.append(threading.get_ident()) or read_pem(path))
-    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
+    certificate = Authority(tmp_path).certificate
     monkeypatch.setenv(
-        "AIRFLOW_CONN_RAY_PEM", f'{{"conn_type": "ray", "host": "h", "extra": {{"tls_ca_cert": "{tmp_path}/ca.pem"}}}}'
+        "AIRFLOW_CONN_RAY_PEM", f'{{"conn_type": "ray", "host": "h", "extra": {{"tls_ca_cert": "{certificate}"}}}}'
     )
     asyncio.run(settings_of_id("ray_pem"))
     assert read_by

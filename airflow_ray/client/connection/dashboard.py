@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from airflow_ray.client.pem import text_of
 from airflow_ray.exceptions import (
     RayAuthenticationError,
     RayConfigurationError,
@@ -281,7 +282,7 @@ def _trusted(ca_cert: bytes | None, verify: bool | bytes) -> ssl.SSLContext:
     context = ssl.create_default_context()
     for certificates in (ca_cert, verify):
         if isinstance(certificates, bytes):
-            context.load_verify_locations(cadata=certificates.decode())
+            context.load_verify_locations(cadata=text_of(certificates))
     if verify is False:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 from typing import Any
 
 from pydantic_core import PydanticCustomError
 
-from airflow_ray.client.pem import read_pem
+from airflow_ray.client.pem import read_pem, text_of
 from airflow_ray.client.run_cluster import DAG, RUN
 
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}|[{}]")
@@ -47,7 +48,7 @@ def verify(value: Any) -> bool | bytes:
     text = str(value).strip().lower()
     if text in ("true", "false"):
         return text == "true"
-    return pem_of("dashboard_verify", value)
+    return authorities_of("dashboard_verify", value)
 
 
 def runtime_env(value: Any) -> Any:
@@ -98,6 +99,19 @@ def pem_of(name: str, value: Any) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no name of a file"
         raise wrong(f"{name} must be a file in PEM on this machine, or its text: {reason}") from None
+
+
+def authorities_of(name: str, value: Any) -> bytes:
+    """Return the certificates of those who sign others."""
+    certificates = pem_of(name, value)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text_of(certificates))
+    # The latter where it is empty.
+    except (ssl.SSLError, ValueError):
+        raise wrong(
+            f"{name} must be certificates in PEM, or a file with them, and holds none that can be read"
+        ) from None
+    return certificates
 
 
 def host(value: Any) -> Any:

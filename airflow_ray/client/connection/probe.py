@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client.connection.reasons import plain_details
+from airflow_ray.client.pem import text_of
 from airflow_ray.exceptions import RayAuthenticationError, RayConnectionError, RayTLSError
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def _speaks_tls(address: str) -> bool:
 
 def _verification_problem(address: str, tls: Tls | None) -> str:
     """Return why the certificate of a server is not believed, in OpenSSL's words; empty where that cannot be told."""
-    authorities = tls.ca_cert.decode() if tls is not None and tls.ca_cert is not None else None
+    authorities = text_of(tls.ca_cert) if tls is not None and tls.ca_cert is not None else None
     context = ssl.create_default_context(cadata=authorities)
     context.check_hostname = False
     try:

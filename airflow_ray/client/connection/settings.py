@@ -197,7 +197,9 @@ class RaySettings(BaseModel):
     object_ttl: Annotated[float, _seconds("object_ttl")] | None = None
     kubernetes_conn_id: str | None = None
     tls: Annotated[bool, BeforeValidator(fields.tls)] = False
-    tls_ca_cert: Annotated[bytes, _pem("tls_ca_cert")] | None = Field(default=None, repr=False)
+    tls_ca_cert: Annotated[bytes, BeforeValidator(functools.partial(fields.authorities_of, "tls_ca_cert"))] | None = (
+        Field(default=None, repr=False)
+    )
     tls_cert: Annotated[bytes, _pem("tls_cert")] | None = Field(default=None, repr=False)
     tls_key: Annotated[bytes, _pem("tls_key")] | None = Field(default=None, repr=False)
     _cluster: Cluster | None = PrivateAttr(None)

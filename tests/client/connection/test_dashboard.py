@@ -63,6 +63,11 @@ def test_certificate_of_the_cluster_will_do(over_tls, authority):
     assert output_of(settings(over_tls.url, tls_ca_cert=str(authority.certificate))) == ["one"]
 
 
+def test_comments_between_certificates_may_be_in_any_language(over_tls, authority):
+    authority.certificate.write_text(f"# Autorité\n{authority.certificate.read_text()}")
+    assert output_of(settings(over_tls.url, tls_ca_cert=str(authority.certificate))) == ["one"]
+
+
 @pytest.mark.parametrize("false", [False, "false", "False"])
 def test_no_certificate_is_verified_where_the_connection_says_so(over_tls, false):
     assert output_of(settings(over_tls.url, dashboard_verify=false)) == ["one"]

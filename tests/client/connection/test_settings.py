@@ -60,8 +60,8 @@ CHOICES = (
         ({"tls_cert": PEM}, "Connection 'x': tls_key is missing, which belongs to tls_cert"),
         ({"tls_key": PEM}, "Connection 'x': tls_cert is missing, which belongs to tls_key"),
         (
-            {"mode": "driver", "tls": True, "tls_ca_cert": PEM},
-            "Connection 'x': mode driver needs three files for TLS, and misses tls_cert, tls_key",
+            {"mode": "driver", "tls_cert": PEM, "tls_key": PEM},
+            "Connection 'x': mode driver needs three files for TLS, and misses tls_ca_cert",
         ),
         ({"tls": "perhaps"}, "Connection 'x': tls must be true or false, got 'perhaps'"),
         ({"conect_timeout": 3}, "Connection 'x': there is no field conect_timeout. Is it connect_timeout?"),
@@ -111,7 +111,7 @@ def test_wrong_runtime_env_is_not_shown():
 
 def test_secrets_do_not_show():
     settings = settings_of(
-        Fields(password="open-sesame", runtime_env={"env_vars": {"KEY": "swordfish"}}, tls_ca_cert="-----BEGIN x")
+        Fields(password="open-sesame", runtime_env={"env_vars": {"KEY": "swordfish"}}, tls_cert=PEM, tls_key=PEM)
     )
     shown = f"{settings!r} {settings} {settings.authentication!r}"
     assert not [secret for secret in ("open-sesame", "swordfish") if secret in shown]
