@@ -79,7 +79,7 @@ def run(rounds: int, records: int) -> Iterator[Held]:
 
     :param records: how many each round makes.
     """
-    os.environ["RAY_num_workers_soft_limit"] = str(IDLE_WORKERS)
+    os.environ["RAY_num_workers_soft_limit"] = str(IDLE_WORKERS)  # noqa: SIM112  # Ray spells it so
     with ray_head(object_store_bytes=2_000_000_000, with_gateway=True) as head:
         uri = os.environ[f"AIRFLOW_CONN_{GATEWAY.upper()}"]
         os.environ[f"AIRFLOW_CONN_{EXPIRING.upper()}"] = f"{uri}&object_ttl={TTL_SECONDS}"

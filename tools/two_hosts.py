@@ -52,6 +52,10 @@ class Host:
         """Drop each packet that arrives or leaves, which nobody is told."""
         self._set("drop", "drop")
 
+    def refuse(self) -> None:
+        """Answer each packet of TCP with the end of its connection, as a firewall does that has lost what it knew."""
+        self._set("meta l4proto tcp reject with tcp reset")
+
     def lose(self, percent: int) -> None:
         """Drop so many of the packets that arrive, and of those that leave."""
         some = f"numgen random mod 100 < {percent} drop;"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import secrets
+import subprocess
+import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -36,8 +41,8 @@ class Case:
     """What becomes of a link.
 
     :param link: ``airflow`` or ``node``: who is at its other end; at the first is the head.
-    :param fault: ``cut``, ``slow`` or ``lossy``.
-    :param seconds: for how long it is cut; the others last for the whole chain.
+    :param fault: ``cut``, ``reset``, ``slow`` or ``lossy``.
+    :param seconds: for how long it is cut, or each connection reset; the others last for the whole chain.
     :param once: whether no callable may begin twice.
     """
 
@@ -56,22 +61,56 @@ class Case:
     @property
     def told(self) -> Told:
         ends = "Airflow and the head" if self.link == "airflow" else "the head and a node"
-        what = {"cut": f"no packet for {self.seconds:g} s", "slow": "1 MB/s", "lossy": "5 % of all packets lost"}
+        what = {
+            "cut": f"no packet for {self.seconds:g} s",
+            "reset": f"each connection reset for {self.seconds:g} s",
+            "slow": "1 MB/s",
+            "lossy": "5 % of all packets lost",
+        }
         return Told(f"Network between {ends}: {what[self.fault]}", self.moment, self.happens)
 
 
 _GOES_ON = "The task waits, connects again where it must, and goes on; nothing runs twice."
+_AGAIN = "Ray may take the process for dead, and run the work again."
 _LOST = "The cluster takes the node for lost: Ray runs on another what was there."
 CASES = [
     *(Case("airflow", "cut", moment, _GOES_ON, 5.0) for moment in ("submit", "call", "use")),
     *(Case("airflow", "cut", moment, _GOES_ON, 120.0, log="Connecting again") for moment in ("submit", "call", "use")),
+    *(Case("airflow", "reset", moment, _GOES_ON, 5.0) for moment in ("submit", "call", "use")),
     Case("airflow", "slow", "before", "All takes longer, and nothing else happens."),
     Case("airflow", "lossy", "before", "All takes longer, and nothing else happens."),
     *(Case("node", "cut", moment, "The work goes on.", 5.0) for moment in ("call", "done")),
     *(Case("node", "cut", moment, _LOST, 120.0, once=False) for moment in ("call", "done")),
+    *(Case("node", "reset", moment, _AGAIN, 5.0, once=False) for moment in ("call", "done")),
     Case("node", "slow", "before", "All takes longer, and nothing else happens."),
     Case("node", "lossy", "before", "All takes longer, and nothing else happens."),
 ]
+
+
+# Work on the node that writes a line again and again.
+LINES = 200
+WRITING = f"""
+import json, sys, time
+from airflow_ray.hooks.ray import RayHook
+from airflow_ray.object_uri import ObjectURI
+
+def work():
+    import time
+
+    for number in range({LINES}):
+        print("line", number, flush=True)
+        time.sleep(0.05)
+    return "done"
+
+uri = ObjectURI("ray_faults", "faults", sys.argv[1], "writing")
+with RayHook("ray_faults").connect() as hook:
+    hook.submit(work, uri=uri, ray_options={{"resources": {AWAY}}})
+    while not hook.logs(uri):
+        time.sleep(0.1)
+    print("writing", flush=True)
+    hook.wait(uri)
+    print(json.dumps([hook.get(uri), hook.logs(uri)]))
+"""
 
 
 class Network:
@@ -84,15 +123,18 @@ class Network:
         self._folder = folder
         self._seconds: dict[bool, dict[str, float]] = {}
 
-    def chain(self, folder: Path, is_on_node: bool) -> Chain:
+    def environment(self, folder: Path) -> dict[str, str]:
+        """Return what a process of Airflow's reaches the cluster by."""
         place = f"{self.hosts.head.address}:{GATEWAY_PORT}"
-        environment = {
+        return {
             "AIRFLOW_CONN_RAY_FAULTS": f"ray://:{self.token}@{place}?mode=gateway&connect_timeout=300",
             "AIRFLOW__AIRFLOW_RAY__LOCAL_HEAD_DIR": str(folder / "state"),
         }
+
+    def chain(self, folder: Path, is_on_node: bool) -> Chain:
         options = {"resources": AWAY} if is_on_node else {}
         checkpoints = {"checkpoint": True, "checkpoint_path": f"file://{self._folder}"}
-        return Chain(folder, environment, self.hosts.airflow.command(), **checkpoints, **options)
+        return Chain(folder, self.environment(folder), self.hosts.airflow.command(), **checkpoints, **options)
 
     def seconds_without_fault(self, moment: str, folder: Path, is_on_node: bool) -> float:
         if is_on_node not in self._seconds:
@@ -123,9 +165,9 @@ def disturbed(network: Network, case: Case, chain: Chain, other: Host, spares: E
     elif case.fault == "lossy":
         other.lose(LOST_PERCENT)
     else:
-        other.vanish()
+        (other.refuse if case.fault == "reset" else other.vanish)()
         chain.open(case.moment)
-        if not case.once:
+        if case.fault == "cut" and not case.once:
             # Where the work can run instead.
             spares.callback(network.head.add_node(2, **AWAY).kill)
         time.sleep(case.seconds)
@@ -152,3 +194,27 @@ def test_network_that_fails_costs_no_value_and_no_work_that_was_done(
         assert not case.once or outcome.runs == {"make": 1, "use": 1}, outcome.log
         assert chain.left_running() == []
     measured(case.told, max(0.0, outcome.ended - outcome.struck - usual))
+
+
+@pytest.mark.only_faults
+@pytest.mark.timeout(600)
+def test_no_line_is_lost_where_the_connections_of_a_node_are_reset(network: Network, tmp_path: Path) -> None:
+    other = network.node_host
+    with ExitStack() as stack:
+        stack.callback(network.head.add_node(2, other.address, other.command(), **AWAY).kill)
+        stack.callback(other.hear)
+        command = network.hosts.airflow.command(sys.executable, "-c", WRITING, str(uuid.uuid4()))
+        environment = {**os.environ, **network.environment(tmp_path)}
+        process = stack.enter_context(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line == "writing\n":
+                break
+        other.refuse()
+        time.sleep(1)
+        other.hear()
+        value, lines = json.loads(process.stdout.read())
+    # One that was sent just then may come twice.
+    assert value == "done"
+    assert list(dict.fromkeys(lines)) == [f"line {number}" for number in range(LINES)]

@@ -64,10 +64,13 @@ class RaySession(Session):
     def translate_errors(self) -> Iterator[None]:
         """Raise what :meth:`call` does in place of what Ray raises when the owner dies or the connection breaks."""
         import grpc
-        from ray.exceptions import OutOfMemoryError, RayActorError
+        from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
 
         try:
             yield
+        # The call was under way when a connection was reset; the owner lives.
+        except ActorUnavailableError as error:
+            raise RayConnectionError(f"The connection to the Ray cluster broke: {reason_of(error)}.") from error
         except (RayActorError, OutOfMemoryError) as error:
             raise owner_died(self._namespace, reason_of(error)) from error
         except (ConnectionError, ValueError, TypeError, grpc.RpcError) as error:

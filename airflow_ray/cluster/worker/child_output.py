@@ -21,6 +21,7 @@ from airflow_ray.cluster.redaction import redacted, secrets_of_work
 from airflow_ray.cluster.worker.child_usage import ChildUsage
 from airflow_ray.cluster.worker.level_marks import letter_under_way, note_levels
 from airflow_ray.cluster.worker.line_assembler import LineAssembler
+from airflow_ray.cluster.worker.owner_calls import begin_call
 from airflow_ray.cluster.worker.watched_stream import PIECE, WatchedStream, layers_of
 
 if TYPE_CHECKING:
@@ -225,13 +226,13 @@ class ChildOutput(threading.Thread):
         if self._owner is None:
             self._owner = ray.get_actor(self._owner_name)
         if tasks or actors:
-            self._owner.note_children.remote(parent, tasks, actors)
+            begin_call(self._owner, "note_children", parent, tasks, actors)
         for child, told in used:
-            self._owner.note_child_used.remote(child, told)
+            begin_call(self._owner, "note_child_used", child, told)
         if batch is not None:
             # An asynchronous actor warns of ray.get, in any thread.
             shown = redacted(batch.lines, self._secrets)
-            call = self._owner.append_child_log.remote(batch.child, batch.who, shown, batch.levels)
+            call = begin_call(self._owner, "append_child_log", batch.child, batch.who, shown, batch.levels)
             if not call.future().result(ANSWER_SECONDS):
                 self._unwanted = batch.child
 

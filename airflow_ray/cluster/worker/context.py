@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.checkpoints import open_filesystem, scheme_and_root
 from airflow_ray.cluster.protocol import REFRESH_SECONDS
+from airflow_ray.cluster.worker.owner_calls import begin_call
 
 if TYPE_CHECKING:
     from airflow_ray.cluster.protocol import Sources
@@ -54,7 +55,7 @@ class _Credentials:
 
         namespace, owner_name, record_id, attempt = self._name
         owner = ray.get_actor(owner_name, namespace=namespace)
-        settings: dict[str, Any] | None = ray.get(owner.storage_settings.remote(record_id, attempt))
+        settings: dict[str, Any] | None = ray.get(begin_call(owner, "storage_settings", record_id, attempt))
         return settings
 
     def filesystem(self) -> Any:

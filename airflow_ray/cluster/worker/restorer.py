@@ -11,6 +11,7 @@ from airflow_ray.cluster.values.description import describe_value
 from airflow_ray.cluster.values.exceptions import describe_exception
 from airflow_ray.cluster.values.inner_objects import without_objects
 from airflow_ray.cluster.values.slices import as_shown
+from airflow_ray.cluster.worker.owner_calls import begin_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,7 @@ def restore(owner: Any, record_id: str, key: str) -> Iterator[Any]:
     """
     import ray
 
-    target = ray.get(owner.restore_target.remote(record_id, key))
+    target = ray.get(begin_call(owner, "restore_target", record_id, key))
     value = description = error = None
     try:
         value, saved = load(*located(target, key), target["keys"])

@@ -29,6 +29,7 @@ from airflow_ray.cluster.worker.modin_room import leave_room_for_modin
 from airflow_ray.cluster.worker.notebook_calls import let_notebooks_call_init
 from airflow_ray.cluster.worker.outputs import checkpoint_error, json_of, named_outputs, write_checkpoints
 from airflow_ray.cluster.worker.own_trainables import own_trainables
+from airflow_ray.cluster.worker.owner_calls import begin_call
 from airflow_ray.cluster.worker.payload import call
 from airflow_ray.cluster.worker.placement_groups import report_placement_groups
 from airflow_ray.cluster.worker.process_state import keep_process_state, keep_recursion_limit
@@ -100,13 +101,31 @@ def _report_belongings(owner: Any, record_id: str, attempt: str) -> Iterator[Non
     """Tell the owner of what is made meanwhile that must end with the work."""
 
     def note_group(group: Any) -> None:
-        owner.note_placement_group.remote(record_id, attempt, group)
+        begin_call(owner, "note_placement_group", record_id, attempt, group)
 
     def note_actor(state: bytes) -> None:
-        owner.note_actor.remote(record_id, attempt, state)
+        begin_call(owner, "note_actor", record_id, attempt, state)
 
     with report_placement_groups(note_group), report_actors(note_actor):
         yield
+
+
+def _saved(
+    target: dict[str, Any] | None,
+    header: dict[str, Any],
+    outputs: dict[str, Any],
+    send: Callable[[list[str], str], None],
+    secrets: list[str],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write the checkpoints, and return header and outputs; none of these where one that must be there is not."""
+    # There is none when Ray runs the work again for an output that was lost: its checkpoint is there.
+    if target is None:
+        return header, outputs
+    write_checkpoints(target, outputs, header, lambda line: send([redacted(line, secrets)], PLAIN))
+    _hide_in_checkpoint_errors(header, secrets)
+    if target["required"] and (error := checkpoint_error(header)):
+        return {**header, "error": error}, {}
+    return header, outputs
 
 
 def _hide_in_checkpoint_errors(header: dict[str, Any], secrets: list[str]) -> None:
@@ -127,7 +146,7 @@ def _log_sender(owner: Any, record_id: str, attempt: str, secrets: list[str]) ->
         if listening:
             shown = [redacted(line, secrets) for line in lines]
             try:
-                listening = ray.get(owner.append_log.remote(record_id, attempt, shown, levels))
+                listening = ray.get(begin_call(owner, "append_log", record_id, attempt, shown, levels))
             except ray.exceptions.RayError:
                 listening = False
 
@@ -167,7 +186,7 @@ def run(
 
     node = ray.util.get_node_ip_address()
     run_id = uuid.uuid4().hex
-    owner.announce_start.remote(record_id, attempt, run_id, node, os.getpid())
+    begin_call(owner, "announce_start", record_id, attempt, run_id, node, os.getpid())
     for filename, source, _ in sources.values():
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     secrets = secrets_of_work()
@@ -190,21 +209,17 @@ def run(
                 keep_process_state(),
             ):
                 header, outputs = _run_callable(payload, inputs, work, as_json, names)
-            # The credentials come now and not with the task, whose description Ray keeps as long as its outputs. There
-            # are none when Ray runs the work again for an output that was lost: its checkpoint is there.
-            target = ray.get(owner.checkpoint_target.remote(record_id, attempt)) if checkpointed and outputs else None
-            if target is not None:
-                write_checkpoints(target, outputs, header, lambda line: send([redacted(line, secrets)], PLAIN))
-                _hide_in_checkpoint_errors(header, secrets)
-                if target["required"] and (error := checkpoint_error(header)):
-                    header, outputs = {**header, "error": error}, {}
+            if checkpointed and outputs:
+                # The credentials come now and not with the task, whose description Ray keeps as long as its outputs.
+                target = ray.get(begin_call(owner, "checkpoint_target", record_id, attempt))
+                header, outputs = _saved(target, header, outputs, send, secrets)
             are_several = names[0] or names[1] is not None
             outputs, objects, error = _take_apart(outputs, are_several)
         if error is not None:
             header = {**header, "error": error}
         if header["error"]:
             header["error"] = redacted(header["error"], secrets)
-        made = ray.get(owner.made_outputs.remote(record_id, attempt))
+        made = ray.get(begin_call(owner, "made_outputs", record_id, attempt))
         if (reason := difference(list(objects), header["error"], made)) is not None:
             yield from lost(reason, len(made or objects or [None]))
             return

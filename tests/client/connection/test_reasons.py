@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from ray.exceptions import ActorUnavailableError
 
 from airflow_ray.client.connection import retrying
 from airflow_ray.client.connection.link import Link
@@ -85,7 +86,14 @@ class OpenSession(RaySession):
         raise NotImplementedError
 
 
-@pytest.mark.parametrize("error", [ConnectionError(OF_GRPC), TypeError("'NoneType' object is not iterable")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError(OF_GRPC),
+        TypeError("'NoneType' object is not iterable"),
+        ActorUnavailableError("rpc error: Socket closed", None),
+    ],
+)
 def test_lost_head_is_a_connection_that_broke(error):
     with pytest.raises(RayConnectionError) as caught, OpenSession().translate_errors():
         raise error
