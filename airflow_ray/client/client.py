@@ -169,7 +169,7 @@ class RayClient(OfCluster):
                     restore(self.link, [uri])
                 except RayObjectLostError as lost:
                     reason = str(lost)
-                    self.link.call_through_breaks("forget_if_lost", uri.record_id, uri.key)
+                    self.link.call("forget_if_lost", uri.record_id, uri.key)
         raise errors.object_lost(uri, reason)
 
     def put(self, value: Any, *, uri: ObjectURI | str) -> ObjectURI:

@@ -45,7 +45,7 @@ def ask_totals(link: Link) -> None:
     with suppress(AirflowRayError):
         # There is no work of that name, so the answer comes at once.
         if link.settings.cluster.is_shared:
-            tell_totals(link.settings.cluster, link.call("poll", "", 0, 0.0).get("totals"))
+            tell_totals(link.settings.cluster, link.call_same("poll", "", 0, 0.0).get("totals"))
 
 
 def tell_end(uri: ObjectURI, record: dict[str, Any]) -> None:

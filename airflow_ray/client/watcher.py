@@ -120,7 +120,7 @@ class Watcher(threading.Thread):
         super().__init__(name=f"airflow-ray-watcher-{settings.conn_id}", daemon=True)
         self._cluster = settings.cluster
         self._stopped = threading.Event()
-        self._id = uuid.uuid4().hex
+        self._id = ""
         self._settings = settings
         self._subscriptions: set[Subscription] = set()
         self._wake = threading.Event()
@@ -179,6 +179,8 @@ class Watcher(threading.Thread):
     def _watch(self) -> None:
         with open_persistently(self._settings, self._stopped) as session:
             _stop_at_exit()
+            # The owner takes for told what it has told over the connection before, and that may have been lost.
+            self._id = uuid.uuid4().hex
             self.session = session
             try:
                 while waiting := self._waiting():

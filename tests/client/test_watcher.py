@@ -34,6 +34,7 @@ class FakeCluster:
         self.opened = 0
         self.gone: set[str] = set()
         self.asked: list[list] = []
+        self.askers: list[str] = []
         # What comes behind the answers.
         self.behind: list[dict] = []
 
@@ -48,6 +49,7 @@ class FakeCluster:
 
     def begin(self, method, watcher_id, asked, interval):
         self.asked.append(asked)
+        self.askers.append(watcher_id)
         answer = self.answers.pop(0) if self.answers else None
         future: Future = Future()
         if isinstance(answer, Exception):
@@ -84,6 +86,13 @@ def test_news_comes_over_the_connection_after_one_that_broke(cluster):
     cluster.answers = [RayConnectionError("It broke."), ENDED]
     assert news_of() is ENDED
     assert cluster.opened == 2
+
+
+def test_what_was_told_over_a_connection_that_broke_is_told_again_to_whoever_asks_over_the_next_one(cluster):
+    cluster.answers = [RayConnectionError("It broke."), ENDED]
+    news_of()
+    # The owner tells each watcher once what has changed.
+    assert len(set(cluster.askers)) == 2
 
 
 def test_cluster_that_comes_back_is_waited_for(cluster):

@@ -42,7 +42,7 @@ def restore(link: Link, uris: list[ObjectURI], runtime_env: dict[str, Any] | Non
         wanted.append((uri.record_id, uri.key, location.target(uri.work)))
     started = time.monotonic()
     # What is there already is not read once more.
-    found = link.call_through_breaks("restore", wanted, runtime_env, link.settings.object_ttl)
+    found = link.call("restore", wanted, runtime_env, link.settings.object_ttl)
     for uri, error in zip(uris, found, strict=True):
         if error is not None:
             raise errors.restore_error(uri, error)

@@ -166,23 +166,15 @@ class Link:
                     raise
                 self.connect_again(error)
 
-    def call_through_breaks(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call a method of the owner that does no harm when it is called twice, as :meth:`through_breaks` does.
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the owner, as :meth:`through_breaks` does, and return its answer.
 
+        :param method: what does no harm when it is called twice.
         :raises RayConnectionError: there is no connection, or it broke again.
         :raises RayOwnerDiedError: the owner has died, and so has the next one.
         """
         with self.connect():
             return self.through_breaks(lambda: self.call_same(method, *args, **kwargs))
-
-    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call a method of the owner, or of the next one where that has ended, and return its answer.
-
-        :raises RayConnectionError: there is no connection, or it broke.
-        :raises RayOwnerDiedError: both have died.
-        """
-        with self.connect():
-            return self._despite_an_end(lambda: self.call_same(method, *args, **kwargs))
 
     def call_same(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the owner that this connection has led to, and return its answer.
@@ -217,7 +209,7 @@ class Link:
 
     def fetch(self, uri: ObjectURI) -> Any:
         """Return an object of the cluster over the connection that is open, as :meth:`Session.fetch` does."""
-        return self._despite_an_end(lambda: self.session.fetch(uri, self.connect_again))
+        return self.through_breaks(lambda: self.session.fetch(uri, self.connect_again))
 
     def _despite_an_end(self, function: Callable[[], T]) -> T:
         """Return what a function returns, which is called once more where the owner has ended: it does so when idle."""

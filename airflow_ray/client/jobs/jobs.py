@@ -14,7 +14,13 @@ from airflow_ray.client.jobs.following import JobFollower
 from airflow_ray.client.jobs.packages import with_packages
 from airflow_ray.client.submission.options import RemoteOptions
 from airflow_ray.client.trigger_log import TriggerLog, show_lines
-from airflow_ray.exceptions import RayConfigurationError, RayJobFailedError, RayJobLostError, RayJobStoppedError
+from airflow_ray.exceptions import (
+    RayConfigurationError,
+    RayConnectionError,
+    RayJobFailedError,
+    RayJobLostError,
+    RayJobStoppedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,6 +110,7 @@ def stop_job(settings: RaySettings, job: str, seconds: float) -> None:
 
     :param seconds: for how long one that is not known yet is looked for.
     :raises RayJobLostError: it does not come to be known.
+    :raises RayConnectionError: the dashboard does not answer.
     """
     deadline = time.monotonic() + seconds
     with open_dashboard(settings) as dashboard:
@@ -112,7 +119,7 @@ def stop_job(settings: RaySettings, job: str, seconds: float) -> None:
                 if dashboard.job(job)["status"] not in FINAL:
                     dashboard.stop(job)
                 return
-            except RayJobLostError:
+            except (RayJobLostError, RayConnectionError):
                 if time.monotonic() > deadline:
                     raise
             time.sleep(KILL_PAUSE_SECONDS)

@@ -74,7 +74,8 @@ class KubernetesApi:
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         try:
             self._call("DELETE", path, body=options)
-        except ConflictError:
+        # Also where the answer was lost, and it was asked once more.
+        except (ConflictError, NotThereError):
             return False
         return True
 

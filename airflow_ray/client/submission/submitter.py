@@ -62,7 +62,7 @@ class Submitter:
         answer: SubmitAnswer = {}
         # What is large is sent only if it is needed.
         if is_large and self._attempt["fingerprint"]:
-            answer = self._link.call_through_breaks("attach", self._uri.record_id, **self._attempt)
+            answer = self._link.call("attach", self._uri.record_id, **self._attempt)
         if not answer:
             answer = self._begin(pickled, {**work, **self._attempt})
         if error := answer.get("error"):

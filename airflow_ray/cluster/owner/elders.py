@@ -70,11 +70,19 @@ class Elders:
 
     async def attach(self, record_id: str, attempt: dict[str, Any]) -> Any:
         """Attach to work that one of them has; work there that is another is stopped and forgotten."""
+        from ray.exceptions import RayActorError
+
         holder = await self.holder_of(record_id)
-        answer = await self._attach(holder, record_id, attempt) if holder is not None else None
-        if holder is not None and not answer:
+        if holder is None:
+            return {}
+        try:
+            answer = await self._attach(holder, record_id, attempt)
+        # Whether it is the same work is not known: it stays.
+        except RayActorError:
+            return {}
+        if not answer:
             await self._ask(holder, "release", [record_id])
-        return answer or {}
+        return answer
 
     async def watch(
         self,
@@ -115,17 +123,13 @@ class Elders:
         return [each for each in answers if each is not None]
 
     async def _attach(self, holder: Any, record_id: str, attempt: dict[str, Any]) -> Any:
-        from ray.exceptions import RayActorError
-
         greeting: Greeting | None = await self._ask(holder, "greet")
         if greeting is not None and greeting["messages"] < TRY_MESSAGES:
             attempt = dict(attempt)
             task_try: TaskTry | None = attempt.pop("task_try", None)
             if task_try is not None and task_try["number"] <= 1:
                 attempt["fingerprint"] = None
-        with suppress(RayActorError):
-            return await holder.attach.remote(record_id, **attempt)
-        return None
+        return await holder.attach.remote(record_id, **attempt)
 
     async def _ask(self, handle: Any, method: str, *args: Any) -> Any:
         """Return what one of them answers, or None where it has ended or knows no such question."""

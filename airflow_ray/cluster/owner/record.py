@@ -77,7 +77,7 @@ class Record:
     ``children_used`` is what its Ray tasks and actors have used, ``child_places`` are the processes that they ran in.
     ``actors`` are the states of the handles of those that it has made. ``watched_details`` are the last ``detail`` that
     each watcher has been told, by the watcher and the key that it waits for. ``repeats`` are the lines of its children
-    of which only the number is to be told.
+    of which only the number is to be told. ``announced`` are the runs that have begun, see :attr:`run_id`.
     """
 
     record_id: str
@@ -100,6 +100,7 @@ class Record:
     started_at: float | None = None
     finished_at: float | None = None
     starts: int = 0
+    announced: set[str] = field(default_factory=set, repr=False)
     run_id: str | None = None
     node: str | None = None
     pid: int | None = None

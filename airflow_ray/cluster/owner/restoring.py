@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import failure_of
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from airflow_ray.cluster.owner.ray_calls import RayCalls
     from airflow_ray.cluster.owner.record import Output
     from airflow_ray.cluster.owner.records import Records
+
+# Of one that kills each process which reads it.
+MAX_READS = 3
 
 
 class Restoring:
@@ -63,7 +67,7 @@ class Restoring:
         before = self._records.get(name[0])
         # Until it is taken, others who ask wait for this one.
         try:
-            ref, (objects, description, error) = await self._ray.restore(*name, runtime_env)
+            ref, (objects, description, error) = await self._read(name, runtime_env)
             if error is not None:
                 return dict(error)
             output = await self._outputs.keep(ref, objects, description)
@@ -78,6 +82,15 @@ class Restoring:
         finally:
             del self._tasks[name], self._targets[name]
         return None
+
+    async def _read(self, name: tuple[str, str], runtime_env: dict[str, Any] | None) -> Any:
+        """Read a checkpoint, and once more where the process that read it was lost, or the connection to it."""
+        from ray.exceptions import NodeDiedError, WorkerCrashedError
+
+        for _ in range(MAX_READS - 1):
+            with suppress(NodeDiedError, WorkerCrashedError):
+                return await self._ray.restore(*name, runtime_env)
+        return await self._ray.restore(*name, runtime_env)
 
     async def _take(self, name: tuple[str, str], output: Output, ttl: float | None) -> None:
         record_id, key = name

@@ -198,8 +198,10 @@ class Submissions:
         """
         async with self._records.lock(record_id):
             record = self._records.current(record_id, attempt)
-            if record is None:
+            # Ray may make the call again whose answer was lost.
+            if record is None or run_id in record.announced:
                 return
+            record.announced.add(run_id)
             if not record.finished:
                 await self._attempts[attempt].start(node, pid)
             # That of the run which has ended comes late where the callable is quick.

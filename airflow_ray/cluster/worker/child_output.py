@@ -228,7 +228,7 @@ class ChildOutput(threading.Thread):
         if tasks or actors:
             begin_call(self._owner, "note_children", parent, tasks, actors)
         for child, told in used:
-            begin_call(self._owner, "note_child_used", child, told)
+            self._owner.note_child_used.remote(child, told)
         if batch is not None:
             # An asynchronous actor warns of ray.get, in any thread.
             shown = redacted(batch.lines, self._secrets)

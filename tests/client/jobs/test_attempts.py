@@ -194,6 +194,13 @@ def test_kill_waits_for_a_job_that_is_on_its_way(fake, settings):
     assert fake.jobs["name"].status == "STOPPED"
 
 
+def test_kill_waits_for_a_dashboard_that_is_away_for_a_moment(fake, settings):
+    fake.refusals = [(503, "Unavailable")]
+    fake.jobs["name"] = Job()
+    stop_job(settings, "name", 10.0)
+    assert fake.jobs["name"].status == "STOPPED"
+
+
 def test_job_that_has_ended_is_not_stopped(fake, settings):
     fake.jobs["name"] = Job(status="SUCCEEDED")
     stop_job(settings, "name", 0.0)

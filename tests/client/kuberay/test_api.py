@@ -33,3 +33,12 @@ def test_answers_and_refusals_are_read(tmp_path):
         api = KubernetesApi(config.new_client_from_config(str(server.kubeconfig())), "kubernetes_default")
         assert api.get(rayclusters("default"))["items"] == []
         assert api.get(rayclusters("default", "sales")) is None
+
+
+def test_object_whose_deletion_was_done_but_not_answered_counts_as_one_that_was_gone(tmp_path):
+    config = pytest.importorskip("kubernetes").config
+    from tests.kubernetes.api_server import ApiServer
+
+    with closing(ApiServer(tmp_path)) as server:
+        api = KubernetesApi(config.new_client_from_config(str(server.kubeconfig())), "kubernetes_default")
+        assert not api.delete(rayclusters("default", "sales"), "uid")

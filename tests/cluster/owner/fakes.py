@@ -70,6 +70,7 @@ class FakeRay:
         self.restore_gate = _open_gate()
         self.look_gate = _open_gate()
         self.restores = self.copies = 0
+        self.restore_errors: list[Exception] = []
         self.size = 8
         self.spilled: list[int | None] = [0]
         self.unreadable: Exception | None = None
@@ -103,6 +104,8 @@ class FakeRay:
     async def restore(self, record_id: str, key: str, runtime_env: Any) -> tuple[Any, Any]:
         self.restores += 1
         await self.restore_gate.wait()
+        if self.restore_errors:
+            raise self.restore_errors.pop(0)
         return "restored", ([], {"type": "object"}, None)
 
     async def why_unreadable(self, ref: str, runtime_env: Any) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from ray.exceptions import ActorUnavailableError
 
 from airflow_ray.cluster.owner.elders import Elders
 from tests.cluster.owner.fakes import run
@@ -22,6 +23,8 @@ class FakeElder:
             "release": [],
         }
         self.attached: list[dict] = []
+        self.released: list[list[str]] = []
+        self.attach_error: Exception | None = None
         self.retired_for: str | None = None
 
     def __getattr__(self, method: str):
@@ -32,6 +35,10 @@ class FakeElder:
             async def remote(*args, **kwargs):
                 if method == "attach":
                     self.attached.append(kwargs)
+                    if self.attach_error is not None:
+                        raise self.attach_error
+                if method == "release":
+                    self.released.append(args[0])
                 if method == "retire":
                     self.retired_for = args[0]
                 return answer
@@ -57,6 +64,23 @@ def test_older_owner_is_asked_in_words_that_it_knows(messages, number, expected)
         task_try = {"number": number, "run": "r", "clearings": 0}
         answer = await elders.attach("d/r/t/-1", {**ATTEMPT, "task_try": task_try})
         assert (answer, elder.attached) == ({"attached": "RUNNING"}, [expected])
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "released"),
+    [({}, None, [["d/r/t/-1"]]), ({}, ActorUnavailableError("reset", None), [])],
+    ids=["other work", "no answer"],
+)
+def test_work_of_an_older_owner_is_forgotten_only_where_that_one_says_that_it_is_another(answer, error, released):
+    async def test() -> None:
+        elder = FakeElder(7)
+        elder._answers["attach"], elder.attach_error = answer, error
+        elders = Elders({"release": "0.2", "build": "new", "messages": 7, "oldest_messages": 5}, lambda: [elder])
+        await elders.meet()
+        assert await elders.attach("d/r/t/-1", dict(ATTEMPT)) == {}
+        assert elder.released == released
 
     run(test())
 

@@ -211,7 +211,7 @@ def test_work_that_has_begun_again_between_two_looks_waits_for_no_input():
     async def test() -> None:
         owner, watch, record = await returning(NODES)
         await watch.look()
-        await owner.submissions.announce_start(CONSUMER, record.attempt, "run", "node", 2)
+        await owner.submissions.announce_start(CONSUMER, record.attempt, "another run", "node", 2)
         await watch.look()
         assert record.detail is None
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from ray.exceptions import NodeDiedError, WorkerCrashedError
+
+from airflow_ray.cluster.protocol import FailureKind
 from tests.cluster.owner.fakes import FakeOwner, run, until
 
 KEY = "return_value"
@@ -55,6 +58,27 @@ def test_two_who_ask_for_one_output_restore_it_once():
         await asyncio.sleep(0)
         owner.ray.restore_gate.set()
         assert [await restore, await second, owner.ray.restores] == [None, None, 1]
+
+    run(test())
+
+
+def test_reader_that_was_lost_with_its_node_or_its_connection_is_followed_by_another():
+    async def test() -> None:
+        owner = FakeOwner()
+        owner.ray.restore_errors = [WorkerCrashedError(), NodeDiedError("the node died")]
+        assert await owner.restoring.restore(*NAME, {}, None, None) is None
+        assert owner.ray.restores == 3
+
+    run(test())
+
+
+def test_checkpoint_that_ends_each_process_which_reads_it_is_told():
+    async def test() -> None:
+        owner = FakeOwner()
+        owner.ray.restore_errors = [WorkerCrashedError() for _ in range(4)]
+        error = await owner.restoring.restore(*NAME, {}, None, None)
+        assert error is not None
+        assert (error["kind"], len(owner.ray.restore_errors)) == (FailureKind.WORKER_CRASHED, 1)
 
     run(test())
 

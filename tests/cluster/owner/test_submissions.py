@@ -156,6 +156,18 @@ def test_start_that_is_told_after_the_end_is_no_new_run_by_ray():
     run(test())
 
 
+def test_start_that_is_told_twice_is_one():
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.submit("d/r/t/-1")
+        record = owner.records.get("d/r/t/-1")
+        for run_id in ("first", "first", "second"):
+            await owner.submissions.announce_start("d/r/t/-1", record.attempt, run_id, "n", 1)
+        assert record.starts == 2
+
+    run(test())
+
+
 def test_record_tells_what_its_inputs_were_though_they_are_released_meanwhile():
     async def test() -> None:
         owner = FakeOwner()
