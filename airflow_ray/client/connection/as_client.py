@@ -6,12 +6,13 @@ import logging
 import threading
 import time
 from contextlib import ExitStack, closing, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client.connection import gateway_session
 from airflow_ray.client.connection.probe import probe_client_server
 from airflow_ray.client.connection.ray_session import RaySession
 from airflow_ray.client.connection.retrying import tries
+from airflow_ray.client.connection.session import give_up
 from airflow_ray.client.connection.threads import connect_within, run_in_thread
 from airflow_ray.client.forks import cached_property
 from airflow_ray.client.transfer import streams, values
@@ -66,12 +67,11 @@ class ClientSession(RaySession):
             return name, []
         return values.put(self, apart), objects
 
-    def fetch(self, uri: ObjectURI, connect_again: ConnectAgain) -> Any:
-        """Return an object of the cluster."""
+    def _fetch(self, uri: ObjectURI) -> Any:
         ref, size = self.find(uri)
         if size >= LARGE_BYTES and self._gateway is not None:
             with self._or_without():
-                return streams.fetch(self._gateway, uri, _give_up)
+                return streams.fetch(self._gateway, uri, give_up)
         return values.fetch(self, uri, ref)
 
     def _sent_beside(self, value: Any) -> str | None:
@@ -83,7 +83,7 @@ class ClientSession(RaySession):
             return None
         if sum(departing.sizes) >= LARGE_BYTES and self._gateway is not None:
             with self._or_without():
-                return streams.send(self._gateway, departing, _give_up)
+                return streams.send(self._gateway, departing, give_up)
         return None
 
     @contextmanager
@@ -98,10 +98,6 @@ class ClientSession(RaySession):
     def close(self) -> None:
         """End the connection to the gateway, where there is one."""
         self._beside.close()
-
-
-def _give_up(error: RayConnectionError) -> NoReturn:
-    raise error
 
 
 @contextmanager

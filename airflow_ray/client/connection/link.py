@@ -209,7 +209,7 @@ class Link:
 
     def fetch(self, uri: ObjectURI) -> Any:
         """Return an object of the cluster over the connection that is open, as :meth:`Session.fetch` does."""
-        return self.through_breaks(lambda: self.session.fetch(uri, self.connect_again))
+        return self._despite_an_end(lambda: self.session.fetch(uri, self.connect_again))
 
     def _despite_an_end(self, function: Callable[[], T]) -> T:
         """Return what a function returns, which is called once more where the owner has ended: it does so when idle."""

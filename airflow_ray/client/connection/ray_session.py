@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_ray.client.by_value import pickle_by_value
 from airflow_ray.client.connection.reasons import reason_of
-from airflow_ray.client.connection.session import ObjectNotThere, Session, is_unknown_owner, owner_died
+from airflow_ray.client.connection.session import ObjectNotThere, Session, give_up, is_unknown_owner, owner_died
 from airflow_ray.client.connection.threads import T, await_result, start_in_thread
 from airflow_ray.client.transfer import values
 from airflow_ray.cluster.build import own_build
@@ -124,7 +124,13 @@ class RaySession(Session):
         return values.put(self, apart), objects
 
     def fetch(self, uri: ObjectURI, connect_again: ConnectAgain) -> Any:
-        """Return an object of the object store."""
+        """Return an object of the object store; where the connection breaks, it is asked for once more."""
+        try:
+            return self._fetch(uri)
+        except RayConnectionError as error:
+            return connect_again(error).fetch(uri, give_up)
+
+    def _fetch(self, uri: ObjectURI) -> Any:
         ref, _ = self.find(uri)
         return values.fetch(self, uri, ref)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_ray.cluster.protocol import OWNER_PREFIX
 from airflow_ray.exceptions import RayOwnerDiedError
@@ -90,6 +90,11 @@ class Session(ABC):
     @abstractmethod
     def owners_of_other_versions(self) -> list[str]:
         """Return the names of owners in the same namespace that speak another protocol, which nobody here talks to."""
+
+
+def give_up(broken: RayConnectionError) -> NoReturn:
+    """Make no connection in place of one that broke."""
+    raise broken
 
 
 def is_unknown_owner(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ray.exceptions import ActorUnavailableError
 
-from airflow_ray.client.connection import retrying
+from airflow_ray.client.connection import ray_session, retrying
 from airflow_ray.client.connection.link import Link
 from airflow_ray.client.connection.opening import OPENERS
 from airflow_ray.client.connection.peer import details_of
@@ -98,6 +98,24 @@ def test_lost_head_is_a_connection_that_broke(error):
     with pytest.raises(RayConnectionError) as caught, OpenSession().translate_errors():
         raise error
     assert str(caught.value) == f"The connection to the Ray cluster broke: {reason_of(error)}."
+
+
+def test_object_that_a_broken_connection_did_not_bring_comes_over_the_next_one(monkeypatch):
+    class Fetching(OpenSession):
+        fetch = RaySession.fetch
+
+        def find(self, uri):
+            if self in broken:
+                raise RayConnectionError("It broke.")
+            return "ref", 1
+
+    sessions = [Fetching() for _ in range(3)]
+    broken = sessions[:1]
+    monkeypatch.setattr(ray_session.values, "fetch", lambda session, uri, ref: session)
+    assert sessions[0].fetch(None, lambda error: sessions[1]) is sessions[1]
+    broken = sessions[:2]
+    with pytest.raises(RayConnectionError):
+        sessions[0].fetch(None, lambda error: sessions[1])
 
 
 def test_error_of_the_arguments_stays_what_it_is():
