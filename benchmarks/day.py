@@ -189,14 +189,14 @@ def draw(held: list[dict[str, Any]], path: Path = CHART) -> None:
         "threads": {"owner": ("owner_threads", 1), "gateway": ("gateway_threads", 1)},
         "object store, MB": {"in use": ("store_bytes", 1e6)},
     }
-    records = [each["records"] for each in held]
+    thousands = [each["records"] / 1e3 for each in held]
     figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 3.2))
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):
         for name, (key, unit) in curves.items():
-            axis.plot(records, [each[key] / unit for each in held], label=name)
+            axis.plot(thousands, [each[key] / unit for each in held], label=name)
         most = max(each[key] / unit for key, unit in curves.values() for each in held)
         axis.set_title(title, fontsize=10)
-        axis.set_xlabel("records made", fontsize=8)
+        axis.set_xlabel("thousand records made", fontsize=8)
         axis.set_ylim(0, 1.4 * most or 1)
         axis.legend(fontsize=8)
     figure.suptitle("What is held when all records of a round are gone")
