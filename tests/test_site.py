@@ -25,6 +25,7 @@ from airflow_ray.__main__ import parser_of_commands
 from airflow_ray._compat import BaseHook, BaseOperator
 from airflow_ray.client.connection.settings import settings_of
 from airflow_ray.provider_info import get_provider_info
+from tests.certificates import Authority
 from tests.kubernetes.schema import crd_file, faults, untypable
 from tests.test_documents import DOCS, PAGES, ROOT
 
@@ -119,8 +120,7 @@ def test_commands_of_the_package_are_taken_by_its_parser(page):
 
 
 def test_connections_are_such_as_are_taken(tmp_path):
-    for name in ("ca.crt", "airflow.crt", "airflow.key"):
-        (tmp_path / name).write_text("-----BEGIN x")
+    Authority(tmp_path).sign("airflow")
     shown = [each for page in PAGES for each in CONNECTION.findall(page.read_text())]
     assert len(shown) > 10
     for name, quoted in shown:

@@ -125,7 +125,7 @@ class FakeLink:
         self.answer = answer
         self.calls: list[Any] = []
 
-    def call(self, *call: Any) -> Any:
+    def call_same(self, *call: Any) -> Any:
         self.calls.append(call)
         if isinstance(self.answer, Exception):
             raise self.answer
