@@ -227,6 +227,7 @@ class ChildOutput(threading.Thread):
             self._owner = ray.get_actor(self._owner_name)
         if tasks or actors:
             begin_call(self._owner, "note_children", parent, tasks, actors)
+        # What comes twice would count twice.
         for child, told in used:
             self._owner.note_child_used.remote(child, told)
         if batch is not None:
