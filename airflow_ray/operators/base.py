@@ -264,7 +264,7 @@ class RayOperator(RayArguments, TellsLineage):
         this_try = task_try(self, context, self._holder)
         memory = self.memory
         if isinstance(memory, (list, tuple)):
-            earlier = self.client.link.through_breaks(lambda: self.client.describe(uri))
+            earlier = self.client.describe(uri)
             memory = memory_for(memory, earlier, this_try)
         options = {
             "num_cpus": self.num_cpus,

@@ -52,17 +52,8 @@ def test_task_that_is_tried_out_has_nothing_in_common(monkeypatch):
     assert told(own_name="first") != told(own_name="second")
 
 
-class Link:
-    """Whose connection never breaks."""
-
-    def through_breaks(self, function):
-        return function()
-
-
 class Client:
     """Knows of one piece of work, and notes what is submitted in its place."""
-
-    link = Link()
 
     def __init__(self, record):
         self.record = record

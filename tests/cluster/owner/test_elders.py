@@ -69,14 +69,14 @@ def test_older_owner_is_asked_in_words_that_it_knows(messages, number, expected)
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "released"),
-    [({}, None, [["d/r/t/-1"]]), ({}, ActorUnavailableError("reset", None), [])],
+    ("error", "released"),
+    [(None, [["d/r/t/-1"]]), (ActorUnavailableError("reset", None), [])],
     ids=["other work", "no answer"],
 )
-def test_work_of_an_older_owner_is_forgotten_only_where_that_one_says_that_it_is_another(answer, error, released):
+def test_work_of_an_older_owner_is_forgotten_only_where_that_one_says_that_it_is_another(error, released):
     async def test() -> None:
         elder = FakeElder(7)
-        elder._answers["attach"], elder.attach_error = answer, error
+        elder._answers["attach"], elder.attach_error = {}, error
         elders = Elders({"release": "0.2", "build": "new", "messages": 7, "oldest_messages": 5}, lambda: [elder])
         await elders.meet()
         assert await elders.attach("d/r/t/-1", dict(ATTEMPT)) == {}
