@@ -328,6 +328,7 @@ def test_outputs_of_mapped_tasks_are_gathered(dag, on_ray):
     assert run_dag(dag).xcom("add") == 4
 
 
+@pytest.mark.slow
 def test_mapped_ray_tasks_get_the_items_of_a_list_that_is_too_long_for_the_database(dag, monkeypatch):
     monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__XCOM_THRESHOLD", "100")
     with dag:

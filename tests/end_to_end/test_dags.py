@@ -200,6 +200,7 @@ def test_skip_exception_of_airflow_skips_the_task(airflow):
     assert [instance["state"] for instance in airflow.task_instances("skipping_task", run_id)] == ["skipped"]
 
 
+@pytest.mark.slow
 def test_task_that_a_person_marks_failed_stops_on_the_cluster(airflow, tmp_path):
     pid_file = tmp_path / "pid"
     run_id = airflow.trigger("long_task", {"pid_file": str(pid_file)})

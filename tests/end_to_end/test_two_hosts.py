@@ -112,6 +112,7 @@ def first(hosts: TwoHosts, token: str, tmp_path_factory: pytest.TempPathFactory)
     return Process(hosts, token, "everything", tmp_path_factory.mktemp("first"), *ports)
 
 
+@pytest.mark.slow
 def test_first_connection_starts_the_gateway_and_all_works_through_two_ports(first):
     assert first.told() == {"state": "SUCCEEDED", "same": [True, True, True], "ports": [GATEWAY_PORT, DASHBOARD_PORT]}
     assert f":{DASHBOARD_PORT}" in re.findall(r"Starting the gateway of the Ray cluster by a job at (.*)", first.log)[0]

@@ -252,7 +252,7 @@ def test_disturbance_that_passes_does_no_harm(disturbed, proxy, uri, fault, afte
 @pytest.mark.parametrize(
     ("fault", "after_bytes"),
     [
-        ("cut", 0),
+        pytest.param("cut", 0, marks=pytest.mark.slow),
         pytest.param("cut", 5_000_000, marks=pytest.mark.slow),
         pytest.param("busy", 0, marks=pytest.mark.slow),
         ("busy", 5_000_000),

@@ -273,7 +273,7 @@ LEAVES_A_FRAME = """
 
 
 @pytest.mark.usefixtures("database")
-@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize("deferrable", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_what_a_script_leaves_is_the_input_of_a_ray_task(head, conn_id, script, capfd, monkeypatch, deferrable):
     monkeypatch.setattr(triggers, "seconds_to_settle", lambda *_: 0.0)
     dag = new_dag(params={"rows": 3})

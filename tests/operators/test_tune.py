@@ -63,11 +63,11 @@ def search(dag, trainable=parabola, param_space=TWO_TRIALS, conf=None, **argumen
 
 
 def test_best_is_the_minimum_of_the_table(dag):
-    result = search(dag, param_space=FOUR_TRIALS)
+    result = search(dag)
     table = get(result["table"])
     assert result["best_metrics"]["loss"] == table["loss"].min() == 0
     assert result["best_config"] == {"x": 3}
-    assert (result["trials"], result["errors"], len(table)) == (4, 0, 4)
+    assert (result["trials"], result["errors"], len(table)) == (2, 0, 2)
 
 
 # What is searched

@@ -30,6 +30,7 @@ def command_lines(pid: int) -> list[str]:
     return [" ".join(each.cmdline()) for each in (process, *process.children(recursive=True))]
 
 
+@pytest.mark.slow
 def test_no_other_user_reaches_the_session_folder_of_ray_or_sees_the_token(folder):
     head = local_head.ensure(120)
     try:

@@ -122,6 +122,7 @@ over_one_port = pytest.mark.parametrize("mode", ["gateway", "client"])
 each_mode = pytest.mark.parametrize("mode", ["gateway", "client", pytest.param("driver", marks=pytest.mark.slow)])
 
 
+@pytest.mark.slow
 @both_modes
 def test_work_runs_on_a_head_that_asks_for_a_token(token_head, connection, mode):
     assert work_on(connection(token_head, mode, TOKEN)) == 6
@@ -161,6 +162,7 @@ def test_work_runs_on_a_head_with_both(strict_head, connection, tls_fields, mode
     assert work_on(connection(strict_head, mode, OTHER_TOKEN, **tls_fields)) == 6
 
 
+@pytest.mark.slow
 def test_clusters_with_different_tokens_are_used_at_once_in_one_process(
     token_head, strict_head, connection, tls_fields
 ):
@@ -196,8 +198,8 @@ def test_certificates_may_be_given_as_text_with_escaped_line_breaks(tls_head, co
 
 @both_modes
 @pytest.mark.parametrize(("token", "told"), [(None, "asks for a token"), ("wrong" * 8, "asks for another token")])
-def test_token_that_is_missing_or_wrong_is_told(token_head, refusal, mode, token, told):
-    error = refusal(token_head, mode, token)
+def test_token_that_is_missing_or_wrong_is_told(strict_head, refusal, tls_fields, mode, token, told):
+    error = refusal(strict_head, mode, token, **tls_fields)
     assert isinstance(error, RayAuthenticationError)
     assert told in str(error)
 

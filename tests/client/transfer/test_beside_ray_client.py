@@ -70,6 +70,7 @@ def test_they_go_through_the_gateway(hook_with_gateway_at, gateway_port, caplog)
     assert f"{WORDS} at 127.0.0.1:{gateway_port}" in caplog.text
 
 
+@pytest.mark.slow
 def test_they_go_over_ray_client_where_nothing_answers_at_the_port_of_the_gateway(hook_with_gateway_at, caplog):
     with caplog.at_level("INFO"):
         assert moved_there_and_back(hook_with_gateway_at(free_ports(1)[0]))

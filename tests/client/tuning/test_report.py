@@ -52,6 +52,7 @@ def opened(path, folder):
     return finished.stdout, [line for line in finished.stderr.splitlines() if ":CONSOLE" in line]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_page_draws_its_charts_without_an_error(tmp_path):
     write(tmp_path / "report.html")

@@ -312,6 +312,6 @@ def frames(draw):
 
 
 @given(frame=frames())
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_any_frame_comes_back_identical(hook, frame):
     assert_identical(round_trip(hook, frame), frame)

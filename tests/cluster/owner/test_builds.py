@@ -49,6 +49,7 @@ def _newer(old, monkeypatch):
     return Connections(old, new)
 
 
+@pytest.mark.slow
 def test_work_of_an_older_build_goes_on_and_its_result_is_an_input_of_the_newer(connections, tmp_path):
     both, made, used = connections(), new_uri("ray_builds", "make"), new_uri("ray_builds", "use")
     both.old.submit(_wait_for, str(tmp_path / "go"), uri=made)

@@ -25,6 +25,7 @@ def _measure(thing):
     return len(thing.data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [10, 5_000_000], ids=["inside the owner", "in the store"])
 def test_to_look_for_an_object_of_another_environment_leaves_it_readable(hook, tmp_path, size):
     (tmp_path / "module_of_one_environment.py").write_text(MODULE)

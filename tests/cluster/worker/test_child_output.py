@@ -153,6 +153,7 @@ def test_lines_of_the_tasks_of_this_package_itself_are_left_out(hook):
     assert [text.rpartition(") ")[2] for _, text in lines_of(hook, starts_one_of_its_own)] == ["of the callable"]
 
 
+@pytest.mark.slow
 def test_flood_line_without_end_bytes_and_progress_bar_of_an_actor_are_whole(hook):
     def starts_a_flood():
         import sys

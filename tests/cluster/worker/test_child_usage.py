@@ -45,6 +45,7 @@ def start_children(size):
     ray.get([*(each.train.remote() for each in trainers), part.remote()])
 
 
+@pytest.mark.slow
 def test_what_tasks_and_actors_use_is_told_apart(hook):
     record = record_of(hook, start_children, BYTES)
     children = record["children_used"]

@@ -101,6 +101,7 @@ def got_by_client(made, put_by_client, run_id):
     return of_tasks | in_own_process("get", "ray_client", put_by_client, *PLAIN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PLAIN)
 def test_table_that_a_client_has_put_is_got_by_another(got_by_client, kind):
     assert got_by_client[kind] == expected(kind)

@@ -306,7 +306,7 @@ def sum_of_first_column(value):
     [
         pytest.param(make_modin, marks=[needs_modin, pytest.mark.slow]),
         pytest.param(make_dataset, marks=pytest.mark.slow),
-        make_matrix,
+        pytest.param(make_matrix, marks=pytest.mark.slow),
         make_refs,
     ],
 )

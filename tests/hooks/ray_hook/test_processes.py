@@ -67,7 +67,8 @@ def owner_rss(head: RayHead) -> int:
     return sum(each.memory_info().rss for each in head.processes("ray::Owner"))
 
 
-@pytest.mark.parametrize("conn_id", ["ray_client", pytest.param("ray_driver", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("conn_id", ["ray_client", "ray_driver"])
 def test_object_outlives_the_process_that_made_it(head, conn_id):
     uri = new_uri(conn_id)
     in_own_process(PRODUCER, str(uri), "1000", conn_id)

@@ -83,6 +83,7 @@ def test_changed_code_cancels_and_begins_anew(hook, uri, files):
     assert (hook.get(uri), files[0].read_text()) == (43, "started\nstarted\n")
 
 
+@pytest.mark.slow
 def test_cleared_task_begins_anew(hook, uri, files):
     killed_after_its_first_line(start(hook, uri, files))
     files[1].touch()

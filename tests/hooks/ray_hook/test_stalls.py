@@ -54,6 +54,7 @@ def detail_of(hook, uri):
     raise AssertionError("it has ended")
 
 
+@pytest.mark.slow
 def test_actor_that_waits_for_what_its_task_holds_is_told(hook, uri):
     hook.submit(make_an_actor, uri=uri, resources={"gadget": 1}, kwargs={"resources": {"gadget": 2}})
     try:

@@ -178,6 +178,7 @@ def test_released_object_is_gone(hook, uri):
 # User code
 
 
+@pytest.mark.slow
 def test_threads_may_submit_at_the_same_time(hook):
     uris = [new_uri(hook.ray_conn_id) for _ in range(24)]
 
@@ -270,6 +271,7 @@ def test_lines_arrive_while_the_callable_runs(hook, uri, tmp_path):
     assert states == ["RUNNING"]
 
 
+@pytest.mark.slow
 def test_follower_gets_every_line_of_a_flood(hook, uri):
     def flood():
         for i in range(200_000):
@@ -281,6 +283,7 @@ def test_follower_gets_every_line_of_a_flood(hook, uri):
     assert lines[-1].startswith("199999 ")
 
 
+@pytest.mark.slow
 def test_kept_log_is_bounded_and_holds_the_newest_lines(hook, uri):
     def flood():
         for i in range(200_000):
@@ -628,6 +631,7 @@ def test_actor_of_a_callable_ends_when_its_work_is_released(hook, uri, tmp_path,
     await_exit(pid)
 
 
+@pytest.mark.slow
 def test_actor_inside_a_result_serves_until_it_is_released(hook, uri, tmp_path):
     def ask(made):
         import ray
@@ -707,6 +711,7 @@ def test_secrets_of_the_runtime_env_are_in_no_error(hook, uri):
     assert "swordfish" not in str(hook.describe(uri))
 
 
+@pytest.mark.slow
 def test_owner_of_another_version_is_named_where_an_object_is_not_found(hook, uri):
     class Owner:
         def is_there(self):
