@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # One that does not answer holds up no connection.
 GREETING_SECONDS = 5.0
+# One that is silent may have the work that is asked for, which would run twice if it began anew.
+ATTACH_SECONDS = 60.0
 # Of the messages, since which an owner knows of the tries of a task.
 TRY_MESSAGES = 7
 # Between two looks at what they have, while somebody waits for that: it happens after an upgrade only.
@@ -35,17 +37,21 @@ class Elders:
         self._greeting = greeting
         self._list_others = list_others
         self._handles: list[Any] = []
+        self._silent: list[Any] = []
 
     async def meet(self) -> str | None:
         """Let those of older builds retire, and return the release of a newer one, if one stays that has something.
 
         Of two builds of one release neither is newer: each serves whoever has its code, and ends when it is empty.
         """
-        self._handles = []
+        self._handles, self._silent = [], []
         newer = None
         for handle in self._list_others():
             greeting: Greeting | None = await self._ask(handle, "greet")
-            if greeting is None or not _speaks(greeting):
+            if greeting is None:
+                self._silent.append(handle)
+                continue
+            if not _speaks(greeting):
                 continue
             self._handles.append(handle)
             own, other = order_of(self._greeting["release"]), order_of(greeting["release"])
@@ -57,10 +63,7 @@ class Elders:
 
     async def holder_of(self, record_id: str) -> Any:
         """Return the handle of the one that knows a record, or None."""
-        for handle in list(self._handles):
-            if await self._ask(handle, "describe", record_id) is not None:
-                return handle
-        return None
+        return await self._holder_among(self._handles, record_id, GREETING_SECONDS)
 
     async def find(self, record_id: str, key: str, collect: bool = False) -> tuple[list[Any], int] | None:
         """Return the ref of an output that one of them has, in a list, and its bytes."""
@@ -72,7 +75,7 @@ class Elders:
         """Attach to work that one of them has; work there that is another is stopped and forgotten."""
         from ray.exceptions import RayActorError
 
-        holder = await self.holder_of(record_id)
+        holder = await self._holder_among([*self._handles, *self._silent], record_id, ATTACH_SECONDS)
         if holder is None:
             return {}
         try:
@@ -122,6 +125,12 @@ class Elders:
         answers = [await self._ask(handle, method, *args) for handle in list(self._handles)]
         return [each for each in answers if each is not None]
 
+    async def _holder_among(self, handles: list[Any], record_id: str, seconds: float) -> Any:
+        for handle in list(handles):
+            if await self._ask(handle, "describe", record_id, seconds=seconds) is not None:
+                return handle
+        return None
+
     async def _attach(self, holder: Any, record_id: str, attempt: dict[str, Any]) -> Any:
         greeting: Greeting | None = await self._ask(holder, "greet")
         if greeting is not None and greeting["messages"] < TRY_MESSAGES:
@@ -129,17 +138,20 @@ class Elders:
             task_try: TaskTry | None = attempt.pop("task_try", None)
             if task_try is not None and task_try["number"] <= 1:
                 attempt["fingerprint"] = None
-        return await holder.attach.remote(record_id, **attempt)
+        return await holder.attach.options(max_task_retries=-1).remote(record_id, **attempt)
 
-    async def _ask(self, handle: Any, method: str, *args: Any) -> Any:
-        """Return what one of them answers, or None where it has ended or knows no such question."""
+    async def _ask(self, handle: Any, method: str, *args: Any, seconds: float | None = None) -> Any:
+        """Return what one of them answers, or None where it has ended, is silent or knows no such question."""
         from ray.exceptions import ActorDiedError, RayActorError
 
         try:
-            return await asyncio.wait_for(_answer(getattr(handle, method).remote(*args)), GREETING_SECONDS)
+            # Each may be asked twice: a connection that was reset is no answer.
+            call = getattr(handle, method).options(max_task_retries=-1)
+            return await asyncio.wait_for(_answer(call.remote(*args)), seconds or GREETING_SECONDS)
         except ActorDiedError:
-            if handle in self._handles:
-                self._handles.remove(handle)
+            for handles in (self._handles, self._silent):
+                if handle in handles:
+                    handles.remove(handle)
         except (AttributeError, RayActorError, asyncio.TimeoutError):
             pass
         return None

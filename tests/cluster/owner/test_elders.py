@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from ray.exceptions import ActorUnavailableError
 
+from airflow_ray.cluster.owner import elders as elders_module
 from airflow_ray.cluster.owner.elders import Elders
 from tests.cluster.owner.fakes import run
 
@@ -26,13 +29,21 @@ class FakeElder:
         self.released: list[list[str]] = []
         self.attach_error: Exception | None = None
         self.retired_for: str | None = None
+        self.silent: set[str] = set()
+        self.speaks = asyncio.Event()
 
     def __getattr__(self, method: str):
         answer = self._answers[method]
 
         class Method:
             @staticmethod
+            def options(**_options):
+                return Method
+
+            @staticmethod
             async def remote(*args, **kwargs):
+                if method in self.silent:
+                    await self.speaks.wait()
                 if method == "attach":
                     self.attached.append(kwargs)
                     if self.attach_error is not None:
@@ -81,6 +92,25 @@ def test_work_of_an_older_owner_is_forgotten_only_where_that_one_says_that_it_is
         await elders.meet()
         assert await elders.attach("d/r/t/-1", dict(ATTEMPT)) == {}
         assert elder.released == released
+
+    run(test())
+
+
+@pytest.mark.parametrize("greets", [True, False], ids=["since it was met", "from the beginning"])
+def test_work_does_not_begin_anew_while_an_older_owner_that_may_have_it_is_silent(monkeypatch, greets):
+    async def test() -> None:
+        elder = FakeElder(7)
+        elders = Elders({"release": "0.2", "build": "new", "messages": 7, "oldest_messages": 5}, lambda: [elder])
+        monkeypatch.setattr(elders_module, "GREETING_SECONDS", 0.01)
+        elder.silent = {"describe"} if greets else {"describe", "greet"}
+        await elders.meet()
+        attached = asyncio.create_task(elders.attach("d/r/t/-1", dict(ATTEMPT)))
+        # What only looks is not held up for long.
+        assert await elders.holder_of("d/r/t/-1") is None
+        assert not attached.done()
+        elder.silent = set()
+        elder.speaks.set()
+        assert await attached == {"attached": "RUNNING"}
 
     run(test())
 
