@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client.connection.dashboard import FINAL, STOPPED, SUCCEEDED, Dashboard, dashboard_url
-from airflow_ray.client.connection.retrying import tries
+from airflow_ray.client.connection.retrying import is_passing, tries
 from airflow_ray.client.connection.threads import await_result, start_in_thread
 from airflow_ray.client.jobs.attempts import submit_job
 from airflow_ray.client.jobs.following import JobFollower
@@ -16,7 +15,6 @@ from airflow_ray.client.submission.options import RemoteOptions
 from airflow_ray.client.trigger_log import TriggerLog, show_lines
 from airflow_ray.exceptions import (
     RayConfigurationError,
-    RayConnectionError,
     RayJobFailedError,
     RayJobLostError,
     RayJobStoppedError,
@@ -36,7 +34,6 @@ NOT_STOPPED = (
 )
 # A task that is killed has 5 seconds before SIGKILL.
 KILL_SECONDS = 4.0
-KILL_PAUSE_SECONDS = 0.5
 
 
 def open_dashboard(settings: RaySettings) -> Dashboard:
@@ -110,19 +107,19 @@ def stop_job(settings: RaySettings, job: str, seconds: float) -> None:
 
     :param seconds: for how long one that is not known yet is looked for.
     :raises RayJobLostError: it does not come to be known.
-    :raises RayConnectionError: the dashboard does not answer.
+    :raises RayConnectionError: the dashboard does not answer, or refuses the token.
     """
-    deadline = time.monotonic() + seconds
     with open_dashboard(settings) as dashboard:
-        while True:
-            try:
-                if dashboard.job(job)["status"] not in FINAL:
-                    dashboard.stop(job)
-                return
-            except (RayJobLostError, RayConnectionError):
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(KILL_PAUSE_SECONDS)
+        tries(seconds, _may_still_stop)(_stop, dashboard, job)
+
+
+def _stop(dashboard: Dashboard, job: str) -> None:
+    if dashboard.job(job)["status"] not in FINAL:
+        dashboard.stop(job)
+
+
+def _may_still_stop(error: BaseException) -> bool:
+    return isinstance(error, RayJobLostError) or is_passing(error)
 
 
 async def follow_in_triggerer(

@@ -10,6 +10,7 @@ from airflow_ray.client.jobs import attempts
 from airflow_ray.client.jobs.attempts import Attempt, job_name, submit_job
 from airflow_ray.client.jobs.jobs import begin_job, job_info, open_dashboard, require_success, stop_job
 from airflow_ray.exceptions import (
+    RayAuthenticationError,
     RayConfigurationError,
     RayConnectionError,
     RayJobFailedError,
@@ -199,6 +200,14 @@ def test_kill_waits_for_a_dashboard_that_is_away_for_a_moment(fake, settings):
     fake.jobs["name"] = Job()
     stop_job(settings, "name", 10.0)
     assert fake.jobs["name"].status == "STOPPED"
+
+
+def test_kill_does_not_wait_for_a_dashboard_that_refuses_the_token(fake, settings):
+    fake.refusals = [(403, "Forbidden")]
+    fake.jobs["name"] = Job()
+    with pytest.raises(RayAuthenticationError):
+        stop_job(settings, "name", 10.0)
+    assert fake.jobs["name"].status != "STOPPED"
 
 
 def test_job_that_has_ended_is_not_stopped(fake, settings):
