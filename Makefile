@@ -4,6 +4,8 @@ BIN := .venv/bin
 # In three processes on two cores, since tests wait as much as they compute.
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 LONGEST := tests/end_to_end tests/faults tests/hooks tests/operators
+# Of these, what nothing else tells.
+LONGEST_TOO := tests/end_to_end/test_two_hosts.py tests/hooks/ray_hook/test_frames.py
 FAULTS_RESULTS := $(CURDIR)/build/faults.jsonl
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
@@ -27,12 +29,13 @@ test: .venv/installed
 	$(PYTEST) -m "not slow and not only_faults"
 
 test-all: test-each-change
-	$(PYTEST) -m slow $(LONGEST)
+	$(PYTEST) -m slow $(LONGEST) $(LONGEST_TOO:%=--ignore=%)
 
 # What of it runs with each change, in half an hour: `make test` has some of each folder that is left out.
 test-each-change: .venv/installed
 	$(BIN)/python -m tools.matrix --on-each-run
 	$(PYTEST) -m slow $(LONGEST:%=--ignore=%)
+	$(PYTEST) -m slow $(LONGEST_TOO)
 
 # The tests from end to end, with Airflow as teams run it: its database in PostgreSQL, and 16 tasks at a time. Then those
 # of hundreds of tasks at once, beside which nothing else should run.
@@ -99,10 +102,14 @@ constraints: .venv/installed
 	grep -E '^($(OLDEST))==' constraints-oldest.txt > .venv/oldest.txt
 	$(PIN) --constraints .venv/oldest.txt $(EXTRAS_OF_OLDEST:%=--extra %) --output-file constraints-oldest.txt
 
-# pip compiles bytecode as it installs: without it every Ray process starts several times slower.
+# uv takes a fraction of pip's time, which does it where pip alone knows the way to a registry. Both compile bytecode:
+# without it every Ray process starts several times slower.
+PACKAGE := -c constraints.txt -e '.[xgboost,modin,train,tune,optuna,serve,kuberay,openlineage,test,dev]'
 .venv/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --compile -c constraints.txt -e '.[xgboost,modin,train,tune,optuna,serve,kuberay,openlineage,test,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt uv
+	$(BIN)/uv pip install --quiet --python .venv --compile-bytecode $(PACKAGE) || \
+	    $(BIN)/python -m pip install --quiet --compile $(PACKAGE)
 	touch $@
 
 # The site shows the package, Airflow's classes too, so what .venv has is found there as well. Python 3.11 at least.

@@ -30,6 +30,7 @@ def output_of(script: str, *command: str) -> str:
     return subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=120, cwd="/").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["operators.python", "decorators", "sensors.object", "hooks.ray", "xcom", "triggers", "operators.kuberay"]
 )

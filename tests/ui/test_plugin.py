@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.ui.plugin import RayPagePlugin
 from tests.conftest import new_uri
@@ -26,12 +28,14 @@ def test_page_is_shown_in_the_navigation_on_each_run_and_on_each_task_instance()
     }
 
 
+@pytest.mark.slow
 def test_page_is_below_the_path_of_airflow():
     script = "from airflow_ray.ui.plugin import RayPagePlugin; print(RayPagePlugin.external_views[0]['href'])"
     printed = output_of(script, AIRFLOW__API__BASE_URL="https://example.com/team/airflow/")
     assert printed.splitlines()[-1] == "/team/airflow/airflow_ray/"
 
 
+@pytest.mark.slow
 def test_page_is_turned_off_by_the_configuration():
     script = (
         "from airflow_ray.ui.plugin import RayPagePlugin\n"

@@ -126,6 +126,7 @@ def test_port_that_stays_silent_ends_at_the_deadline(connect_to):
         assert "nothing answered" in str(connect_to(silent.getsockname()[1], timeout=1))
 
 
+@pytest.mark.slow
 def test_driver_of_a_port_that_stays_silent_ends_at_the_deadline(monkeypatch, tmp_path):
     script = (
         "from airflow_ray.hooks.ray import RayHook\n"

@@ -142,6 +142,7 @@ def test_class_made_in_a_function_has_an_id_of_its_own_in_each_process(two):
     assert two[0]["ids"]["Local"] != two[1]["ids"]["Local"]
 
 
+@pytest.mark.slow
 def test_ids_are_those_of_the_file_that_was_run_as_a_script(two, folder):
     assert without_local(shown(folder, "__main__")["ids"]) == without_local(two[0]["ids"])
 

@@ -108,6 +108,7 @@ def test_a_port_without_a_token_is_not_opened(command, tmp_path):
     assert process.returncode == 1
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_told(command):
     process = command.begin("status", "--address=127.0.0.1:1")
     output, _ = process.communicate(timeout=120)

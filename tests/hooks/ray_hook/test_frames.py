@@ -107,6 +107,7 @@ def test_table_that_a_client_has_put_is_got_by_another(got_by_client, kind):
     assert got_by_client[kind] == expected(kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", with_reason(["modin", "dataset"]))
 def test_table_of_a_cluster_is_got_by_a_client_as_one_of_pandas(got_by_client, kind):
     assert got_by_client[kind] == expected("pandas")

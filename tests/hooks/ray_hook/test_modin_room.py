@@ -67,7 +67,8 @@ def test_modin_asks_for_cpus_where_nothing_else_of_the_work_holds_them(hook, uri
     assert result_of(hook, uri, make) == 1
 
 
-@pytest.mark.parametrize("num_cpus", [0, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_cpus", [0, 4])
 def test_parts_that_were_begun_are_awaited_before_an_actor_is_made(hook, uri, num_cpus):
     def make():
         import ray

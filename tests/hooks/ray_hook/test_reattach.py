@@ -113,12 +113,13 @@ def test_output_that_was_read_is_not_shown_again(hook, uri, files):
     assert "first line" not in [line for progress in hook.client.follow(uri) for line in progress.lines]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
         pytest.param(({"b", "a", "c"},), id="set"),
-        pytest.param(({"x": 1, "y": [2.5, None]},), id="dict", marks=pytest.mark.slow),
-        pytest.param(("text" * 3, b"bytes"), id="texts", marks=pytest.mark.slow),
+        pytest.param(({"x": 1, "y": [2.5, None]},), id="dict"),
+        pytest.param(("text" * 3, b"bytes"), id="texts"),
     ],
 )
 def test_fingerprint_is_the_same_in_each_process(arguments):
