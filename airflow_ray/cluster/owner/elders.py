@@ -37,6 +37,7 @@ class Elders:
         self._greeting = greeting
         self._list_others = list_others
         self._handles: list[Any] = []
+        # Those that have not answered yet.
         self._silent: list[Any] = []
 
     async def meet(self) -> str | None:
@@ -44,26 +45,15 @@ class Elders:
 
         Of two builds of one release neither is newer: each serves whoever has its code, and ends when it is empty.
         """
-        self._handles, self._silent = [], []
+        self._handles, self._silent = [], self._list_others()
         newer = None
-        for handle in self._list_others():
-            greeting: Greeting | None = await self._ask(handle, "greet")
-            if greeting is None:
-                self._silent.append(handle)
-                continue
-            if not _speaks(greeting):
-                continue
-            self._handles.append(handle)
-            own, other = order_of(self._greeting["release"]), order_of(greeting["release"])
-            # A newer one that is empty makes way: somebody has gone back to an older release.
-            ends = await self._ask(handle, "retire", self._greeting["release"] if own > other else None)
-            if other > own and not ends:
-                newer = greeting["release"]
+        for handle in list(self._silent):
+            newer = await self._meet(handle, GREETING_SECONDS) or newer
         return newer
 
     async def holder_of(self, record_id: str) -> Any:
         """Return the handle of the one that knows a record, or None."""
-        return await self._holder_among(self._handles, record_id, GREETING_SECONDS)
+        return await self._holder(record_id, GREETING_SECONDS)
 
     async def find(self, record_id: str, key: str, collect: bool = False) -> tuple[list[Any], int] | None:
         """Return the ref of an output that one of them has, in a list, and its bytes."""
@@ -75,7 +65,9 @@ class Elders:
         """Attach to work that one of them has; work there that is another is stopped and forgotten."""
         from ray.exceptions import RayActorError
 
-        holder = await self._holder_among([*self._handles, *self._silent], record_id, ATTACH_SECONDS)
+        for handle in list(self._silent):
+            await self._meet(handle, ATTACH_SECONDS)
+        holder = await self._holder(record_id, ATTACH_SECONDS)
         if holder is None:
             return {}
         try:
@@ -125,8 +117,23 @@ class Elders:
         answers = [await self._ask(handle, method, *args) for handle in list(self._handles)]
         return [each for each in answers if each is not None]
 
-    async def _holder_among(self, handles: list[Any], record_id: str, seconds: float) -> Any:
-        for handle in list(handles):
+    async def _meet(self, handle: Any, seconds: float) -> str | None:
+        """Take note of one that answers, and return its release where it is newer and stays."""
+        greeting: Greeting | None = await self._ask(handle, "greet", seconds=seconds)
+        # Somebody else may have met it meanwhile.
+        if greeting is None or handle not in self._silent:
+            return None
+        self._silent.remove(handle)
+        if not _speaks(greeting):
+            return None
+        self._handles.append(handle)
+        own, other = order_of(self._greeting["release"]), order_of(greeting["release"])
+        # A newer one that is empty makes way: somebody has gone back to an older release.
+        ends = await self._ask(handle, "retire", self._greeting["release"] if own > other else None)
+        return greeting["release"] if other > own and not ends else None
+
+    async def _holder(self, record_id: str, seconds: float) -> Any:
+        for handle in list(self._handles):
             if await self._ask(handle, "describe", record_id, seconds=seconds) is not None:
                 return handle
         return None

@@ -111,6 +111,8 @@ def test_work_does_not_begin_anew_while_an_older_owner_that_may_have_it_is_silen
         elder.silent = set()
         elder.speaks.set()
         assert await attached == {"attached": "RUNNING"}
+        # From then on it is asked for what it has.
+        assert await elders.holder_of("d/r/t/-1") is elder
 
     run(test())
 
