@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 LONGEST := tests/end_to_end tests/faults tests/hooks tests/operators
 # Of these, what nothing else tells.
-LONGEST_TOO := tests/end_to_end/test_two_hosts.py tests/hooks/ray_hook/test_frames.py
+LONGEST_TOO := tests/end_to_end/test_two_hosts.py tests/hooks/ray_hook/test_frames.py tests/hooks/test_s3_checkpoint.py
 FAULTS_RESULTS := $(CURDIR)/build/faults.jsonl
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 

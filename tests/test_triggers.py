@@ -300,6 +300,7 @@ def test_trigger_goes_on_when_the_server_of_the_client_is_killed(head, gate, sho
     assert asyncio.run(waited())["status"] == "ended"
 
 
+@pytest.mark.slow
 def test_triggers_of_a_connection_share_one(head):
     uris = [new_uri("ray_client") for _ in range(20)]
     # Ray keeps the server of a connection for a while after it.

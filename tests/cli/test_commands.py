@@ -119,6 +119,7 @@ def test_error_is_one_line_on_stderr(head):
     assert re.fullmatch(r"(.*\[info .*\n)*.*is a malformed object URI.*\n", finished.stderr)
 
 
+@pytest.mark.slow
 def test_what_every_call_of_airflow_imports_is_light():
     script = (
         "import sys, airflow.cli.cli_config, airflow_ray; before = set(sys.modules); import airflow_ray.cli\n"

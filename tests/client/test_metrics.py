@@ -158,6 +158,7 @@ def test_each_process_tells_the_statistics_that_it_has_begun(process, monkeypatc
     assert of_sdk == (process == "CommsDecoder")
 
 
+@pytest.mark.slow
 def test_importing_it_loads_no_client_of_metrics():
     script = (
         "import sys, airflow_ray.client.metrics\n"

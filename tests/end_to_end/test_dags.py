@@ -194,6 +194,7 @@ def test_failure_shows_the_users_lines_in_the_task_log(airflow):
     assert 'raise ValueError("of the user")' in log
 
 
+@pytest.mark.slow
 def test_skip_exception_of_airflow_skips_the_task(airflow):
     run_id = airflow.trigger("skipping_task")
     airflow.wait("skipping_task", run_id, timeout=120)

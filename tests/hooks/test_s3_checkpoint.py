@@ -249,14 +249,15 @@ def test_disturbance_that_passes_does_no_harm(disturbed, proxy, uri, fault, afte
 
 
 # One that hangs later takes a minute to be given up.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "after_bytes"),
     [
-        pytest.param("cut", 0, marks=pytest.mark.slow),
-        pytest.param("cut", 5_000_000, marks=pytest.mark.slow),
-        pytest.param("busy", 0, marks=pytest.mark.slow),
+        ("cut", 0),
+        ("cut", 5_000_000),
+        ("busy", 0),
         ("busy", 5_000_000),
-        pytest.param("hang", 0, marks=pytest.mark.slow),
+        ("hang", 0),
     ],
 )
 def test_disturbance_that_stays_is_an_error_and_leaves_the_earlier_checkpoint(

@@ -44,6 +44,7 @@ def test_page_is_turned_off_by_the_configuration():
     assert output_of(script, AIRFLOW__AIRFLOW_RAY__PAGE="False").splitlines()[-1] == "[] []"
 
 
+@pytest.mark.slow
 def test_nothing_is_imported_before_the_page_is_opened():
     script = (
         "import airflow.plugins_manager, airflow.configuration, sys, asyncio\n"
@@ -55,6 +56,7 @@ def test_nothing_is_imported_before_the_page_is_opened():
     assert output_of(script).splitlines()[-2:] == ["[]", "[]"]
 
 
+@pytest.mark.slow
 def test_ray_is_not_imported_for_the_page(head):
     with RayHook("ray_gateway").connect() as hook:
         hook.put(1, uri=new_uri("ray_gateway"))

@@ -257,6 +257,7 @@ def test_nothing_connects_when_a_hook_is_made():
     assert RayHook("no_such_connection").ray_conn_id == "no_such_connection"
 
 
+@pytest.mark.slow
 def test_connecting_keeps_airflows_handler_of_sigterm(head: RayHead):
     import signal
 

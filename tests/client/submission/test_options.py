@@ -64,6 +64,7 @@ def test_resources_of_ray_options_are_checked_at_once():
         RemoteOptions(ray_options={"resources": {"gadget": "many"}})
 
 
+@pytest.mark.slow
 def test_parsing_a_dag_loads_neither_the_options_nor_what_airflow_does_not():
     script = (
         "import sys, json, airflow.sdk; before = set(sys.modules)\n"

@@ -90,7 +90,7 @@ def in_any_order(slowness: float = 0.1) -> Callable[..., Callable[..., None]]:
 
         for name in ("__name__", "__qualname__", "__module__"):
             setattr(run, name, getattr(test, name))
-        return pytest.mark.faults(examples(60, 3000)(given(seed=st.integers(0, 2**32 - 1))(run)))
+        return pytest.mark.faults(examples(40, 3000)(given(seed=st.integers(0, 2**32 - 1))(run)))
 
     return decorated
 

@@ -95,6 +95,7 @@ def test_what_a_callable_changes_in_its_process_does_not_reach_the_next(hook, ur
     assert hook.get(after) == (None, False)
 
 
+@pytest.mark.slow
 def test_fresh_process_is_nobody_elses(hook, uri):
     uris = [new_uri(hook.ray_conn_id), uri, new_uri(hook.ray_conn_id)]
     run(hook, uris[0], os.getpid)

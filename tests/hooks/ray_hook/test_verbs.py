@@ -569,6 +569,7 @@ def hold_gadgets(path):
     sleep_until_cancelled(path)
 
 
+@pytest.mark.slow
 def test_cancel_gives_back_what_placement_groups_hold(hook, uri, tmp_path):
     hook.submit(hold_gadgets, str(tmp_path / "pid"), uri=uri)
     await_file(tmp_path / "pid")
@@ -584,6 +585,7 @@ def test_crash_gives_back_what_placement_groups_hold(hook, uri, tmp_path):
     assert run(hook, new_uri(hook.ray_conn_id), int, resources={"gadget": 2})["state"] == "SUCCEEDED"
 
 
+@pytest.mark.slow
 def test_placement_group_of_an_output_lives_as_long_as_the_output(hook, uri):
     def make_group():
         from ray.util.placement_group import placement_group
@@ -646,6 +648,7 @@ def test_actor_inside_a_result_serves_until_it_is_released(hook, uri, tmp_path):
     assert hook.get(asked) == int((tmp_path / "pid").read_text())
 
 
+@pytest.mark.slow
 def test_detached_actor_outlives_the_work_that_made_it(hook, uri, tmp_path):
     def make(path):
         make_service(path, name="detached", lifetime="detached")
