@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +29,10 @@ if TYPE_CHECKING:
 
 # The gateway gives a sign of life each ten seconds while somebody waits.
 SILENT_SECONDS = 30.0
-# In which one answers that another way in would use: a port that is filtered says nothing.
+# In which a port answers that another way in would use: one that is filtered says nothing.
 BESIDE_SECONDS = 2.0
+# In which the gateway that listens there says who it is: where all processors are busy, two seconds were too few.
+GREETING_SECONDS = 15.0
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ def _leads_to(peer: Peer, owner_id: str) -> bool:
     if not listens(peer.where, BESIDE_SECONDS):
         return False
     try:
-        peer.greet(time.monotonic() + BESIDE_SECONDS)
+        peer.greet(GREETING_SECONDS)
     except RayConnectionError as error:
         log.info("Large values do not go through the gateway. %s", error)
         return False

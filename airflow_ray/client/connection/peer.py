@@ -70,7 +70,7 @@ class Peer:
         :raises RayConnectionError: they are not; the subclass and the text tell why.
         """
         try:
-            self.greet(deadline)
+            self.greet(_probe_seconds(deadline))
             is_needed = self.greeting["messages"] < OLDEST_MESSAGES_VERSION
             if self.greeting["owner"] and not is_needed:
                 self._require_common_messages()
@@ -97,7 +97,7 @@ class Peer:
         :raises RayConnectionError: it does not; the subclass and the text tell why.
         """
         try:
-            self.greet(deadline)
+            self.greet(_probe_seconds(deadline))
         except _NothingAnswersError as error:
             raise RayConnectionError(str(error)) from error
         self._require_common_messages()
@@ -111,17 +111,17 @@ class Peer:
                 raise
             try:
                 seconds = max(0.1, min(RESTART_SECONDS, deadline - time.monotonic()))
-                tries(seconds)(lambda: self.greet(time.monotonic() + PROBE_SECONDS))
+                tries(seconds)(lambda: self.greet(PROBE_SECONDS))
             except RayConnectionError:
                 raise error from None
 
     def _ensure_owner(self, deadline: float) -> None:
-        self.greet(deadline)
+        self.greet(_probe_seconds(deadline))
         self._require_common_messages()
         if not self.greeting["owner"]:
             message = {**self.owner, "bundle": bundle()}
             self._told("start", message, max(1.0, deadline - time.monotonic()))
-            self.greet(deadline)
+            self.greet(_probe_seconds(deadline))
             # Ray may know one that has just died for a moment.
             if not self.greeting["owner"]:
                 raise RayConnectionError(f"The process that runs the work on the Ray cluster at {self.where} ended.")
@@ -135,14 +135,13 @@ class Peer:
                 "the newer release takes the place of an older one when it is started."
             )
 
-    def greet(self, deadline: float) -> None:
+    def greet(self, seconds: float) -> None:
         """Ask the gateway who it is.
 
-        :param deadline: until when it must answer, by the monotonic clock.
+        :param seconds: in which it must answer.
         :raises RayConnectionError: it did not; the subclass and the text tell why.
         """
-        timeout = min(PROBE_SECONDS, max(0.1, deadline - time.monotonic()))
-        (self.greeting,) = self._told("greet", self.owner, timeout)
+        (self.greeting,) = self._told("greet", self.owner, seconds)
 
     def survey(self, deadline: float) -> dict[str, Any]:
         """Return the versions of the cluster, its nodes, and its resources in all and those that are free.
@@ -180,6 +179,11 @@ class Peer:
             if type(told_error) is RayConnectionError and code in UNANSWERED and not listens(self.where):
                 raise _NothingAnswersError(str(told_error)) from error
             raise told_error from error
+
+
+def _probe_seconds(deadline: float) -> float:
+    """In how many seconds a gateway answers, as long as there is time for it."""
+    return min(PROBE_SECONDS, max(0.1, deadline - time.monotonic()))
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from threading import Timer
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -81,6 +82,17 @@ def test_they_go_over_ray_client_where_the_gateway_breaks_off(hook_with_gateway_
     proxy.fault, proxy.after_bytes = "cut", 200_000
     assert moved_there_and_back(hook_with_gateway_at(proxy.port))
     assert "Going on over Ray Client" in caplog.text
+
+
+@pytest.mark.slow
+def test_they_go_through_a_gateway_that_is_too_busy_to_answer_at_once(hook_with_gateway_at, proxy, caplog):
+    proxy.network.clear()
+    answers_again = Timer(6, proxy.network.set)
+    answers_again.start()
+    with caplog.at_level("INFO"):
+        assert moved_there_and_back(hook_with_gateway_at(proxy.port))
+    assert f"{WORDS} at 127.0.0.1:{proxy.port}" in caplog.text
+    answers_again.join()
 
 
 @pytest.mark.slow
