@@ -46,14 +46,17 @@ class Elders:
         Of two builds of one release neither is newer: each serves whoever has its code, and ends when it is empty.
         """
         self._handles, self._silent = [], self._list_others()
-        newer = None
-        for handle in list(self._silent):
-            newer = await self._meet(handle, GREETING_SECONDS) or newer
-        return newer
+        return await self._meet_silent(GREETING_SECONDS)
 
-    async def holder_of(self, record_id: str) -> Any:
-        """Return the handle of the one that knows a record, or None."""
-        return await self._holder(record_id, GREETING_SECONDS)
+    async def holder_of(self, record_id: str, seconds: float = GREETING_SECONDS) -> Any:
+        """Return the handle of the one that knows a record, or None.
+
+        :param seconds: in which each of them must answer.
+        """
+        for handle in list(self._handles):
+            if await self._ask(handle, "describe", record_id, seconds=seconds) is not None:
+                return handle
+        return None
 
     async def find(self, record_id: str, key: str, collect: bool = False) -> tuple[list[Any], int] | None:
         """Return the ref of an output that one of them has, in a list, and its bytes."""
@@ -65,9 +68,8 @@ class Elders:
         """Attach to work that one of them has; work there that is another is stopped and forgotten."""
         from ray.exceptions import RayActorError
 
-        for handle in list(self._silent):
-            await self._meet(handle, ATTACH_SECONDS)
-        holder = await self._holder(record_id, ATTACH_SECONDS)
+        await self._meet_silent(ATTACH_SECONDS)
+        holder = await self.holder_of(record_id, ATTACH_SECONDS)
         if holder is None:
             return {}
         try:
@@ -117,6 +119,11 @@ class Elders:
         answers = [await self._ask(handle, method, *args) for handle in list(self._handles)]
         return [each for each in answers if each is not None]
 
+    async def _meet_silent(self, seconds: float) -> str | None:
+        """Meet those that have not answered yet, all at once; see :meth:`_meet`."""
+        releases = await asyncio.gather(*(self._meet(handle, seconds) for handle in self._silent))
+        return next(filter(None, releases), None)
+
     async def _meet(self, handle: Any, seconds: float) -> str | None:
         """Take note of one that answers, and return its release where it is newer and stays."""
         greeting: Greeting | None = await self._ask(handle, "greet", seconds=seconds)
@@ -132,12 +139,6 @@ class Elders:
         ends = await self._ask(handle, "retire", self._greeting["release"] if own > other else None)
         return greeting["release"] if other > own and not ends else None
 
-    async def _holder(self, record_id: str, seconds: float) -> Any:
-        for handle in list(self._handles):
-            if await self._ask(handle, "describe", record_id, seconds=seconds) is not None:
-                return handle
-        return None
-
     async def _attach(self, holder: Any, record_id: str, attempt: dict[str, Any]) -> Any:
         greeting: Greeting | None = await self._ask(holder, "greet")
         if greeting is not None and greeting["messages"] < TRY_MESSAGES:
@@ -147,14 +148,14 @@ class Elders:
                 attempt["fingerprint"] = None
         return await holder.attach.options(max_task_retries=-1).remote(record_id, **attempt)
 
-    async def _ask(self, handle: Any, method: str, *args: Any, seconds: float | None = None) -> Any:
+    async def _ask(self, handle: Any, method: str, *args: Any, seconds: float = GREETING_SECONDS) -> Any:
         """Return what one of them answers, or None where it has ended, is silent or knows no such question."""
         from ray.exceptions import ActorDiedError, RayActorError
 
         try:
             # Each may be asked twice: a connection that was reset is no answer.
             call = getattr(handle, method).options(max_task_retries=-1)
-            return await asyncio.wait_for(_answer(call.remote(*args)), seconds or GREETING_SECONDS)
+            return await asyncio.wait_for(_answer(call.remote(*args)), seconds)
         except ActorDiedError:
             for handles in (self._handles, self._silent):
                 if handle in handles:
