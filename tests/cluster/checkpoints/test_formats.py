@@ -14,13 +14,14 @@ import pyarrow as pa
 import pytest
 import pytz
 import xgboost
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal, assert_series_equal
 
 from airflow_ray.exceptions import RayPicklingError
 from airflow_ray.hooks.s3_checkpoint import S3CheckpointHook
 from airflow_ray.object_uri import ObjectURI
+from tests.conftest import examples
 
 URI = ObjectURI("ray_default", "tests", "run", "task")
 TIMES = pd.to_datetime(["2020-02-29 12:00:00.123456789", None, "1970-01-01"], format="ISO8601")
@@ -311,7 +312,8 @@ def frames(draw):
     return frame
 
 
+@pytest.mark.faults
+@examples(150, 3000)
 @given(frame=frames())
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_any_frame_comes_back_identical(hook, frame):
     assert_identical(round_trip(hook, frame), frame)
