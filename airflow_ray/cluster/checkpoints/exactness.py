@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, time
 from decimal import Decimal
 from typing import Any
 
@@ -16,8 +17,13 @@ def identical(one: Any, other: Any) -> bool:
         return False
     if isinstance(one, list):
         return len(one) == len(other) and all(map(identical, one, other))
+    if isinstance(one, dict):
+        return identical(list(one), list(other)) and identical(list(one.values()), list(other.values()))
     if isinstance(one, float) and one != one:
         return bool(other != other)
     if isinstance(one, Decimal):
         return bool(one.as_tuple() == other.as_tuple())
+    # Two that tell the same moment at two places are equal, and so are the two of an hour that a clock repeats.
+    if isinstance(one, (datetime, time)):
+        return repr(one) == repr(other)
     return bool(one == other)

@@ -133,6 +133,11 @@ class _NumpyFormat:
     def dump(self, value: Any, streams: Streams) -> dict[str, Any]:
         import numpy as np
 
+        try:
+            np.lib.format.dtype_to_descr(value.dtype)
+        # Fields that lie in another order than they are named in.
+        except ValueError as error:
+            raise NotExactError(str(error)) from error
         with streams.create("data") as stream:
             np.lib.format.write_array(stream, value, allow_pickle=False)
         return {"shape": list(value.shape), "dtype": str(value.dtype)}

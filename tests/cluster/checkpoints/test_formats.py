@@ -24,6 +24,8 @@ from airflow_ray.object_uri import ObjectURI
 from tests.conftest import examples
 
 URI = ObjectURI("ray_default", "tests", "run", "task")
+BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
+NOON = datetime.datetime(2020, 10, 25, 12, tzinfo=zoneinfo.ZoneInfo("Asia/Tokyo"))
 TIMES = pd.to_datetime(["2020-02-29 12:00:00.123456789", None, "1970-01-01"], format="ISO8601")
 
 
@@ -38,12 +40,13 @@ def round_trip(hook, value):
 
 
 def assert_identical(got, expected):
-    """Assert that two frames are equal, with the types of the objects in them."""
+    """Assert that two frames are equal, with the types of the objects in them and of what those hold."""
     assert_frame_equal(got, expected, check_freq=True, check_flags=True, check_exact=True, obj="frame")
     assert got.attrs == expected.attrs
     for i in range(expected.shape[1]):
         if expected.dtypes.iloc[i].kind == "O":
             assert list(map(type, got.iloc[:, i])) == list(map(type, expected.iloc[:, i]))
+            assert list(map(repr, got.iloc[:, i])) == list(map(repr, expected.iloc[:, i]))
 
 
 COLUMNS = {
@@ -86,12 +89,18 @@ COLUMNS = {
     "duration": pd.Series([datetime.timedelta(1, 2, 3), None, datetime.timedelta(0)], dtype=object),
     "list": [[1, 2], [], None],
     "list of lists": [[["a"], []], [], None],
+    "list of dicts": [[{"n": 1, "l": [{"x": "a"}]}, {"n": 2, "l": []}], [], None],
+    "list of moments": [[datetime.datetime(2020, 1, 1, 12)], [], None],
 }
 PICKLED_COLUMNS = {
     "decimals of several scales": [Decimal("1.5"), Decimal("1.50"), None],
     "array": [np.arange(2), np.arange(3), None],
     "dict": [{"a": 1}, {"b": 2}, None],
     "list of several types": [[1, "a"], [], None],
+    "list of dicts with numbers of several types": [[{"n": 1}, {"n": 2.5}], [{"n": 3}], None],
+    "list of dicts with decimals of several scales": [[{"n": Decimal("1.5")}, {"n": Decimal("1.50")}], [], None],
+    "list of dicts with other keys": [[{"n": 1}, {"m": 2}], [], None],
+    "list of moments at several places": [[NOON], [NOON.astimezone(BERLIN)], None],
     "mixed": [1, "a", None],
     "integers and floats": pd.Series([1, 2.0, 3], dtype=object),
     "None and NaN": pd.Series([None, float("nan"), "a"], dtype=object),
@@ -200,6 +209,11 @@ def test_array_comes_back_identical(hook, array):
     np.testing.assert_array_equal(got, array, strict=True)
     assert got.flags.f_contiguous == array.flags.f_contiguous
     assert hook.describe(URI)["format"] == "npy"
+
+
+def test_array_whose_fields_lie_in_another_order_comes_back_identical(hook):
+    array = np.array([(1, 2.5)], [("a", "i4"), ("b", "f8")])[["b", "a"]]
+    np.testing.assert_array_equal(round_trip(hook, array), array, strict=True)
 
 
 def test_pyarrow_table_comes_back_identical(hook):
