@@ -63,6 +63,7 @@ __all__ = [
     "is_run_unfinished",
     "on_changed_sources",
     "pull_xcom",
+    "push_xcom",
     "rendered_fields",
     "stats",
     "task_decorator_factory",
@@ -136,6 +137,13 @@ def pull_xcom(key: str, *, dag_id: str, run_id: str, task_id: str, map_index: in
     from airflow.sdk.execution_time.xcom import XCom
 
     return XCom.get_one(key=key, dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
+
+
+def push_xcom(key: str, value: Any, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> None:
+    """Store an XCom of any task instance; only for a process that runs a task."""
+    from airflow.sdk.execution_time.xcom import XCom
+
+    XCom.set(key=key, value=value, dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
 
 
 def rendered_fields(dag_id: str, run_id: str, *, task_id: str | None = None, map_index: int | None = None) -> Any:

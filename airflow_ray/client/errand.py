@@ -7,7 +7,9 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray import cluster
+from airflow_ray._compat import in_task
 from airflow_ray.client.by_value import pickle_by_value
+from airflow_ray.client.checkpoints import checkpoint_of, require_location, tell
 from airflow_ray.cluster.protocol import State
 from airflow_ray.cluster.values import preview
 from airflow_ray.cluster.worker.outputs import output_of_name
@@ -62,16 +64,27 @@ def head_of(client: RayClient, uri: ObjectURI, rows: int, width: int) -> str:
 def checkpoint(client: RayClient, uri: ObjectURI) -> str:
     """Write the checkpoint of an object that has none, as its task would have done, and return where it lies.
 
-    A worker of the cluster reads the object and writes it; meanwhile the object store holds it twice.
+    A worker of the cluster reads the object and writes it; meanwhile the object store holds it twice. Within a task,
+    Airflow is told of it, where later tasks look for it.
 
     :raises RayConfigurationError: no path for checkpoints is set.
     :raises AirflowRayError: as :meth:`RayClient.submit` and :meth:`RayClient.wait`.
     """
     with client.connect(), temporary_uri(client) as of_errand:
-        options: dict[str, Any] = {"num_cpus": 0, "max_retries": 0, "multiple_outputs": True, "checkpoint": True}
+        location = checkpoint_of(client.link, uri) or require_location(client.settings)
+        options: dict[str, Any] = {
+            "num_cpus": 0,
+            "max_retries": 0,
+            "multiple_outputs": True,
+            "checkpoint": True,
+            "checkpoint_path": location.path,
+            "checkpoint_source": location.aws_conn_id,
+        }
         with pickle_by_value([cluster]):
             client.submit(output_of_name, uri.key, uri, uri=of_errand, checkpointed_as=uri, **options)
         record = client.wait(of_errand)
+        if in_task():
+            tell(location, uri)
         return str(record["outputs"][uri.key]["checkpoint"]["path"])
 
 

@@ -7,13 +7,16 @@ from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
+from airflow.sdk import task
 
+from airflow_ray.decorators import ray_task
 from airflow_ray.exceptions import RayConfigurationError
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.hooks.s3_checkpoint import S3CheckpointHook
 from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.release import RayReleaseOperator
 from tests.conftest import new_uri
+from tests.dag_runs import new_dag, run_dag
 
 CONNECTION = "ray_kept"
 
@@ -95,3 +98,27 @@ def test_task_whose_value_is_in_xcom_alone_has_no_checkpoint_to_keep(connect, tm
         hook.wait(uri, timeout=60)
         RayReleaseOperator(task_id="r", ray_conn_id=CONNECTION, keep="checkpoint").execute(context_of(uri))
         assert hook.list_objects(dag_id=uri.dag_id, run_id=uri.run_id) == []
+
+
+@pytest.mark.usefixtures("database")
+def test_later_tasks_find_the_checkpoints_that_were_written_as_the_objects_were_freed(connect, tmp_path):
+    connect(checkpoint_path=f"file://{tmp_path}")
+    with new_dag({}) as dag:
+
+        @ray_task(ray_conn_id=CONNECTION)
+        def make(number):
+            return [number, number + 1]
+
+        @ray_task(ray_conn_id=CONNECTION, result="value")
+        def total(numbers, lists):
+            return sum(numbers) + sum(map(sum, lists))
+
+        @task
+        def read(uris):
+            return [RayHook(CONNECTION).get(uri) for uri in uris]
+
+        one, parts = make(1), make.override(task_id="parts").expand(number=[10, 20])
+        release = RayReleaseOperator(task_id="release", ray_conn_id=CONNECTION, keep="checkpoint")
+        [one, parts] >> release >> [total(one, parts), read([one])]
+    run = run_dag(dag)
+    assert (run.xcom("total"), run.xcom("read")) == (3 + 21 + 41, [[1, 2]])

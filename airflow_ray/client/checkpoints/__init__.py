@@ -10,16 +10,23 @@ from airflow_ray.client.checkpoints.location import (
     require_location,
     resolve,
 )
-from airflow_ray.client.checkpoints.recovery import from_gone_cluster, has_checkpoint, require_checkpoint, restore
+from airflow_ray.client.checkpoints.recovery import (
+    checkpoint_of,
+    from_gone_cluster,
+    has_checkpoint,
+    require_checkpoint,
+    restore,
+)
 from airflow_ray.client.checkpoints.store import CheckpointStore
 from airflow_ray.client.checkpoints.targets import Targets
-from airflow_ray.client.checkpoints.telling import XCOM_KEY, told
+from airflow_ray.client.checkpoints.telling import XCOM_KEY, tell, told
 
 __all__ = [
     "XCOM_KEY",
     "CheckpointLocation",
     "CheckpointStore",
     "Targets",
+    "checkpoint_of",
     "find_location",
     "find_storage",
     "from_gone_cluster",
@@ -28,5 +35,6 @@ __all__ = [
     "require_location",
     "resolve",
     "restore",
+    "tell",
     "told",
 ]

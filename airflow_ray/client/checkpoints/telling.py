@@ -11,7 +11,7 @@ import hmac
 import json
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray._compat import pull_xcom
+from airflow_ray._compat import pull_xcom, push_xcom
 from airflow_ray.client.checkpoints.credentials import telling_keys
 from airflow_ray.client.checkpoints.location import CheckpointLocation, find_location
 from airflow_ray.exceptions import RayCheckpointSignatureError
@@ -27,6 +27,15 @@ def told(location: CheckpointLocation, uri: ObjectURI) -> dict[str, str | None]:
     """Return what the task that makes ``uri`` tells of where its checkpoints lie, as plain data without any secret."""
     plain = location.as_xcom()
     return {**plain, "signature": _signature(plain, telling_keys(uri.work)[0])}
+
+
+def tell(location: CheckpointLocation, uri: ObjectURI) -> None:
+    """Tell in the place of the task that made ``uri`` where its checkpoint lies; only within a task.
+
+    Airflow forgets it when that task runs again, as it does what the task has told itself.
+    """
+    value = told(location, uri)
+    push_xcom(XCOM_KEY, value, dag_id=uri.dag_id, run_id=uri.run_id, task_id=uri.task_id, map_index=uri.map_index)
 
 
 def of_producer(uri: ObjectURI, settings: RaySettings) -> CheckpointLocation | None:
