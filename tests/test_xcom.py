@@ -222,6 +222,28 @@ def test_threshold_is_a_setting(dag, monkeypatch):
     assert (run.xcom("short"), run.xcom("long")) == ("short", str(uri_of(run, dag, "long")))
 
 
+def test_no_threshold_is_too_small_for_what_a_ray_task_tells(dag, monkeypatch, tmp_path):
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__XCOM_THRESHOLD", "0")
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__CHECKPOINT_PATH", f"file://{tmp_path}")
+    with dag:
+        frame = ray_task(make_frame, checkpoint=True)()
+        ray_task(total)(frame)
+    run = run_dag(dag)
+    told = [run.xcom("make_frame", key=key) for key in ("return_value", "ray_checkpoint", "ray_object")]
+    assert told[0] == str(uri_of(run, dag, "make_frame"))
+    assert told[1]["path"] == f"file://{tmp_path}"
+    assert told[2]["shape"] == [10, 1]
+    assert RayHook("ray_gateway").get(run.xcom("total")) == 45
+
+
+def test_no_threshold_is_too_small_for_uris_that_a_task_passes_on_or_for_the_address_of_a_button(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__XCOM_THRESHOLD", "0")
+    uri = ObjectURI("ray_gateway", "d", "r", "t")
+    for value in (str(uri), [str(uri)] * 100, {"a": [str(uri)]}, (str(uri),)):
+        assert xcom_values.handed_over(value, uri) == value
+    assert xcom_values.handed_over("http://head:8265", uri.with_key("_link_RayDashboardLink")) == "http://head:8265"
+
+
 @pytest.mark.slow
 def test_negative_threshold_leaves_all_json_in_the_database(dag, monkeypatch):
     monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__XCOM_THRESHOLD", "-1")

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray._compat import AirflowNotFoundException, BaseXCom, conf, current_task, functions_of_maps
 from airflow_ray.client import kept
+from airflow_ray.client.checkpoints import XCOM_KEY as CHECKPOINT_KEY
 from airflow_ray.client.checkpoints import from_gone_cluster
 from airflow_ray.client.connection.link import Link
+from airflow_ray.client.object_xcom import XCOM_KEY as OBJECT_KEY
 from airflow_ray.client.submission.uri_policy import require_allowed
 from airflow_ray.cluster.values import is_table
 from airflow_ray.exceptions import AirflowRayError, RayConnectionError
@@ -26,6 +28,9 @@ CONN_ID = "ray_default"
 THRESHOLD_BYTES = 1_000_000
 # Larger containers are one object: each object costs a call to the cluster.
 MAX_PARTS = 64
+OF_OPERATORS = frozenset({CHECKPOINT_KEY, OBJECT_KEY})
+# Of the keys under which Airflow finds where the buttons of a task lead.
+LINK_PREFIX = "_link_"
 log = logging.getLogger(__name__)
 
 
@@ -38,6 +43,9 @@ def handed_over(value: Any, xcom: ObjectURI) -> Any:
     """
     if isinstance(value, ObjectURI):
         return str(value)
+    # What operators tell Airflow, and tasks of Ray one another, is read as it stands in the database.
+    if xcom.key in OF_OPERATORS or xcom.key.startswith(LINK_PREFIX):
+        return value
     conn_id = conf.get("airflow_ray", "xcom_conn_id", fallback=None) or CONN_ID
     return _with_uris(value, replace(xcom, conn_id=conn_id))
 
@@ -134,7 +142,7 @@ _pushed = _Pushed()
 
 def _with_uris(value: Any, uri: ObjectURI) -> Any:
     """Return ``value`` with object URIs in place of what does not belong in the database."""
-    if _is_for_database(value):
+    if _is_for_database(value) or _is_of_uris(value):
         return value
     if _goes_in_parts(value):
         if type(value) is dict:
@@ -151,6 +159,13 @@ def _goes_in_parts(value: Any) -> bool:
         # Some keys would not come back.
         return _is_for_database(dict.fromkeys(value)) and not all(map(_is_for_database, value.values()))
     return not all(map(_is_for_database, value))
+
+
+def _is_of_uris(value: Any) -> bool:
+    """Whether ``value`` is in Ray already, however long the text is that tells where."""
+    if type(value) is dict:
+        value = list(value.values())
+    return all(map(_is_of_uris, value)) if type(value) in (list, tuple) and value else is_object_uri(value)
 
 
 def _part_of(uri: ObjectURI, name: str | int) -> ObjectURI:
