@@ -7,14 +7,12 @@ each result would die with the Airflow task that made it.
 from __future__ import annotations
 
 import asyncio
-import functools
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.owner.calls import Calls, counted
 from airflow_ray.cluster.owner.children import Children
 from airflow_ray.cluster.owner.dashboard import Dashboard
-from airflow_ray.cluster.owner.elders import Elders, other_owners
+from airflow_ray.cluster.owner.elders import Elders, of_record, other_owners
 from airflow_ray.cluster.owner.outputs import Outputs
 from airflow_ray.cluster.owner.ray_calls import RayCalls
 from airflow_ray.cluster.owner.records import Records
@@ -28,26 +26,10 @@ from airflow_ray.cluster.owner.waiting import Waiting
 from airflow_ray.cluster.protocol import MESSAGES_VERSION, OLDEST_MESSAGES_VERSION, Greeting, PollAnswer, SubmitAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from airflow_ray.cluster.owner.waiting import Wanted
     from airflow_ray.cluster.protocol import ChildUsed, Sources
-
-
-def _of_record(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Pass a call on to the owner of an older build where that one knows the record, and this one does not."""
-
-    @functools.wraps(method)
-    async def call(self: Owner, record_id: str, *args: Any, **kwargs: Any) -> Any:
-        from ray.exceptions import RayActorError
-
-        if self._records.get(record_id) is None and (elder := await self._elders.holder_of(record_id)) is not None:
-            # It may end just now, and its record with it.
-            with suppress(RayActorError):
-                return await getattr(elder, method.__name__).remote(record_id, *args, **kwargs)
-        return await method(self, record_id, *args, **kwargs)
-
-    return call
 
 
 @counted
@@ -99,6 +81,11 @@ class Owner(Views):
         """Call another method: Ray takes its time for each argument, whatever is inside it."""
         return await getattr(self, method)(*args, **kwargs)
 
+    async def answer_owner(self, method: str, args: Sequence[Any]) -> Any:
+        """Call another method for the owner of another build, and pass nothing on to others."""
+        with self._elders.left_out():
+            return await getattr(self, method)(*args)
+
     async def retire(self, newer_release: str | None) -> bool:
         """See :meth:`Retirement.retire`."""
         return self._retirement.retire(newer_release)
@@ -146,7 +133,7 @@ class Owner(Views):
 
     # What is known of work
 
-    @_of_record
+    @of_record
     async def poll(self, record_id: str, offset: int | None, timeout: float) -> PollAnswer:
         """See :meth:`Waiting.poll`."""
         return await self._waiting.poll(record_id, offset, timeout)
@@ -156,7 +143,7 @@ class Owner(Views):
         unknown = [each[0] for each in wanted if self._records.get(each[0]) is None]
         return await self._elders.watch(self._waiting.watch_with_totals, unknown, watcher, wanted, timeout)
 
-    @_of_record
+    @of_record
     async def describe(self, record_id: str) -> dict[str, Any] | None:
         """Return what is known of ``record_id`` as plain data, or None."""
         record = self._records.get(record_id)
@@ -194,7 +181,7 @@ class Owner(Views):
         detail, error = await self._gets.check(record_id, key)
         return detail, error
 
-    @_of_record
+    @of_record
     async def forget_if_lost(self, record_id: str, key: str) -> None:
         """See :meth:`Outputs.forget_if_lost`."""
         await self._outputs.forget_if_lost(record_id, key)
@@ -272,7 +259,7 @@ class Owner(Views):
         record = self._records.current(record_id, attempt)
         return record.storage if record is not None else None
 
-    @_of_record
+    @of_record
     async def refresh_credentials(
         self, record_id: str, checkpoint: dict[str, Any] | None, storage: dict[str, Any] | None
     ) -> None:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.protocol import MESSAGES_VERSION, OLDEST_MESSAGES_VERSION, OWNER_PREFIX
 from airflow_ray.cluster.releases import order_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from airflow_ray.cluster.owner.waiting import Wanted
     from airflow_ray.cluster.protocol import Greeting, TaskTry
 
-# One that does not answer holds up no connection.
+# One that does not answer holds up no connection, and nobody who looks at all that there is.
 GREETING_SECONDS = 5.0
-# One that is silent may have the work that is asked for, which would run twice if it began anew.
-ATTACH_SECONDS = 60.0
+# One that is silent may have the work that is asked for, which would run twice if it began anew, or be taken for lost.
+ANSWER_SECONDS = 60.0
 # Of the messages, since which an owner knows of the tries of a task.
 TRY_MESSAGES = 7
 # Between two looks at what they have, while somebody waits for that: it happens after an upgrade only.
@@ -39,6 +41,8 @@ class Elders:
         self._handles: list[Any] = []
         # Those that have not answered yet.
         self._silent: list[Any] = []
+        # As a global it would keep this package from being sent to the cluster.
+        self._are_left_out: ContextVar[bool] = ContextVar("are_left_out", default=False)
 
     async def meet(self) -> str | None:
         """Let those of older builds retire, and return the release of a newer one, if one stays that has something.
@@ -46,30 +50,34 @@ class Elders:
         Of two builds of one release neither is newer: each serves whoever has its code, and ends when it is empty.
         """
         self._handles, self._silent = [], self._list_others()
-        return await self._meet_silent(GREETING_SECONDS)
+        releases = await asyncio.gather(*(self._meet(handle, GREETING_SECONDS) for handle in self._silent))
+        return next(filter(None, releases), None)
 
-    async def holder_of(self, record_id: str, seconds: float = GREETING_SECONDS) -> Any:
-        """Return the handle of the one that knows a record, or None.
+    async def holder_of(self, record_id: str) -> Any:
+        """Return the handle of the one that knows a record, or None."""
 
-        :param seconds: in which each of them must answer.
-        """
-        for handle in list(self._handles):
-            if await self._ask(handle, "describe", record_id, seconds=seconds) is not None:
-                return handle
+        async def asked(handle: Any) -> Any:
+            told = await self._ask_when_met(handle, ANSWER_SECONDS, "describe", record_id)
+            return None if told is None else handle
+
+        for answer in asyncio.as_completed([asked(handle) for handle in self._all()]):
+            if (holder := await answer) is not None:
+                return holder
         return None
 
     async def find(self, record_id: str, key: str, collect: bool = False) -> tuple[list[Any], int] | None:
         """Return the ref of an output that one of them has, in a list, and its bytes."""
         holder = await self.holder_of(record_id)
-        answer = await self._ask(holder, "find", record_id, key, collect) if holder is not None else None
+        if holder is None:
+            return None
+        answer = await self._ask(holder, "find", record_id, key, collect, seconds=ANSWER_SECONDS)
         return (answer[0], answer[1]) if answer and answer[0] else None
 
     async def attach(self, record_id: str, attempt: dict[str, Any]) -> Any:
         """Attach to work that one of them has; work there that is another is stopped and forgotten."""
         from ray.exceptions import RayActorError
 
-        await self._meet_silent(ATTACH_SECONDS)
-        holder = await self.holder_of(record_id, ATTACH_SECONDS)
+        holder = await self.holder_of(record_id)
         if holder is None:
             return {}
         try:
@@ -94,7 +102,8 @@ class Elders:
         :param watch: ``watch_with_totals`` of the :class:`~airflow_ray.cluster.owner.waiting.Waiting` of this owner.
         :param unknown: the ids of these records.
         """
-        holders = {each: holder for each in unknown if (holder := await self.holder_of(each)) is not None}
+        found = zip(unknown, await asyncio.gather(*map(self.holder_of, unknown)), strict=True)
+        holders = {each: holder for each, holder in found if holder is not None}
         if not holders:
             return await watch(watcher, wanted, timeout)
         own = [each for each in wanted if each[0] not in holders]
@@ -114,15 +123,31 @@ class Elders:
             if left <= 0 or any(each is not None for each in news):
                 return news
 
-    async def ask_all(self, method: str, *args: Any) -> list[Any]:
-        """Return what each of them answers; one that has ended answers nothing."""
-        answers = [await self._ask(handle, method, *args) for handle in list(self._handles)]
+    async def ask_all(self, method: str, *args: Any, seconds: float = ANSWER_SECONDS) -> list[Any]:
+        """Return what each of them answers; one that has ended answers nothing.
+
+        :param seconds: in which each must answer.
+        """
+        answers = await asyncio.gather(*(self._ask_when_met(each, seconds, method, *args) for each in self._all()))
         return [each for each in answers if each is not None]
 
-    async def _meet_silent(self, seconds: float) -> str | None:
-        """Meet those that have not answered yet, all at once; see :meth:`_meet`."""
-        releases = await asyncio.gather(*(self._meet(handle, seconds) for handle in self._silent))
-        return next(filter(None, releases), None)
+    @contextmanager
+    def left_out(self) -> Iterator[None]:
+        """Ask none of them meanwhile: two owners would ask each other without end."""
+        token = self._are_left_out.set(True)
+        try:
+            yield
+        finally:
+            self._are_left_out.reset(token)
+
+    def _all(self) -> list[Any]:
+        return [] if self._are_left_out.get() else [*self._handles, *self._silent]
+
+    async def _ask_when_met(self, handle: Any, seconds: float, method: str, *args: Any) -> Any:
+        """Return what :meth:`_ask` does, of one that may have been silent until now."""
+        if handle in self._silent:
+            await self._meet(handle, seconds)
+        return await self._ask(handle, method, *args, seconds=seconds) if handle in self._handles else None
 
     async def _meet(self, handle: Any, seconds: float) -> str | None:
         """Take note of one that answers, and return its release where it is newer and stays."""
@@ -153,9 +178,11 @@ class Elders:
         from ray.exceptions import ActorDiedError, RayActorError
 
         try:
+            knows_owners = hasattr(handle, "answer_owner")
+            call = getattr(handle, "answer_owner" if knows_owners else method)
             # Each may be asked twice: a connection that was reset is no answer.
-            call = getattr(handle, method).options(max_task_retries=-1)
-            return await asyncio.wait_for(_answer(call.remote(*args)), seconds)
+            ref = call.options(max_task_retries=-1).remote(*((method, args) if knows_owners else args))
+            return await asyncio.wait_for(_answer(ref), seconds)
         except ActorDiedError:
             for handles in (self._handles, self._silent):
                 if handle in handles:
@@ -163,6 +190,26 @@ class Elders:
         except (AttributeError, RayActorError, asyncio.TimeoutError):
             pass
         return None
+
+
+def of_record(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Pass a call of an owner on to that of another build which knows the record, where this one does not.
+
+    :param method: of an owner with ``_records`` and ``_elders``; its first argument is the id of the record.
+    """
+
+    @functools.wraps(method)
+    async def call(self: Any, record_id: str, *args: Any, **kwargs: Any) -> Any:
+        from ray.exceptions import ActorDiedError
+
+        if self._records.get(record_id) is None and (elder := await self._elders.holder_of(record_id)) is not None:
+            # It may end just now, and its record with it.
+            with suppress(ActorDiedError):
+                forwarded = getattr(elder, method.__name__).options(max_task_retries=-1)
+                return await forwarded.remote(record_id, *args, **kwargs)
+        return await method(self, record_id, *args, **kwargs)
+
+    return call
 
 
 async def _answer(ref: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import failure_of
 from airflow_ray.cluster.owner.calls import uncounted
+from airflow_ray.cluster.owner.elders import GREETING_SECONDS
 
 if TYPE_CHECKING:
     from airflow_ray.cluster.owner.elders import Elders
@@ -49,7 +50,8 @@ class Views:
         refs = [ref for record in records for ref in record.refs.values()]
         places = dict(zip(refs, await self._ray.places(refs), strict=True))
         entries = [entry for record in records for entry in record.list_outputs(places)]
-        of_elders = [entry for answer in await self._elders.ask_all("list_objects", dag, run) for entry in answer]
+        answers = await self._elders.ask_all("list_objects", dag, run, seconds=GREETING_SECONDS)
+        of_elders = [entry for answer in answers for entry in answer]
         return [*(each for each in of_elders if self._records.get(each["record_id"]) is None), *entries]
 
     async def sample(self, record_id: str, key: str, rows: int, timeout: float) -> dict[str, Any]:

@@ -73,6 +73,23 @@ def test_older_build_takes_no_new_work_and_says_what_to_upgrade(connections):
             both.old.submit(len, [1], uri=new_uri("ray_builds"))
 
 
+# Without an end each of three calls would take the minute that an owner has to answer.
+@pytest.mark.timeout(120)
+@pytest.mark.slow
+def test_two_builds_that_know_each_other_do_not_ask_each_other_without_end(connections):
+    both, unknown = connections(), new_uri("ray_builds")
+    of_old, of_new = new_uri("ray_builds"), new_uri("ray_builds")
+    both.old.put(1, uri=of_old)
+    with both.new.connect():
+        both.new.put(2, uri=of_new)
+        with pytest.raises(RayVersionMismatchError):
+            both.old.submit(len, [1], uri=new_uri("ray_builds"))
+        # The older one knows the newer by now.
+        assert [hook.status(unknown) for hook in (both.new, both.old)] == ["LOST", "LOST"]
+        assert both.new.release(unknown) == []
+        assert (both.old.get(of_new), both.new.get(of_old)) == (2, 1)
+
+
 @pytest.mark.slow
 def test_older_build_takes_work_again_when_the_newer_has_nothing(connections):
     both, uri = connections(), new_uri("ray_builds")
