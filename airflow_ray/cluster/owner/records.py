@@ -139,7 +139,8 @@ class Records:
         if record.repeats is not None and not record.finished and self.is_current(record):
             self.append_log(record, *record.repeats.rest())
         record.finish(state, error)
-        if state in (State.FAILED, State.CANCELLED) and record.ttl is None and self.is_current(record):
+        leaves = state == State.SUCCEEDED and (record.refs or record.actors or record.placement_groups)
+        if not leaves and record.ttl is None and self.is_current(record):
             self.set_ttl(record, FORGET_SECONDS)
         for producer in self.producers(record):
             producer.note_used_by(record.attempt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -182,11 +183,18 @@ class Gets:
         return verdict
 
     def _remaking(self, record_id: str, key: str, ref: Any) -> Remaking:
+        self._forget()
+        # What holds a ref keeps an object in the store, also one that is released meanwhile.
+        asyncio.get_running_loop().call_later(FORGET_SECONDS + 1.0, self._forget)
         now = time.monotonic()
-        self._waits = {name: wait for name, wait in self._waits.items() if now - wait.asked_at < FORGET_SECONDS}
         wait = self._waits.get((record_id, key))
         if wait is None or wait.ref is not ref:
             getter = _Getter([(record_id, key, "store")], [ref])
             wait = self._waits[record_id, key] = _Wait(ref, Remaking(getter, self._records, self._ray), now)
         wait.asked_at = now
         return wait.remaking
+
+    def _forget(self) -> None:
+        """Forget those who have not asked for a while."""
+        now = time.monotonic()
+        self._waits = {name: wait for name, wait in self._waits.items() if now - wait.asked_at < FORGET_SECONDS}

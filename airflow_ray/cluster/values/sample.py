@@ -51,7 +51,9 @@ def sample(value: Any, rows: int) -> dict[str, Any]:
 
 def _cell(value: Any) -> str:
     if isinstance(value, str):
-        return value if len(value) <= MAX_CELL else value[: MAX_CELL - 1] + "…"
+        # The owner hands it on, and has no class of the user's.
+        text = str.__str__(value)
+        return text if len(text) <= MAX_CELL else text[: MAX_CELL - 1] + "…"
     if value is None or isinstance(value, (bool, int, float)):
         return str(value)[:MAX_CELL]
     if isinstance(value, (list, tuple, dict, set, frozenset, bytes)):

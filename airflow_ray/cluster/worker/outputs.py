@@ -52,7 +52,9 @@ def named_outputs(value: Any, multiple_outputs: bool, max_items: int | None) -> 
     if not isinstance(value, Mapping) or not all(isinstance(key, str) and key for key in value):
         message = "multiple_outputs=True needs a callable that returns a dict with texts as keys, it returned "
         raise WorkFailure(FailureKind.NOT_SEVERAL, message=message + type_name(value))
-    return dict(value), {key: key for key in value}
+    # The owner reads them, and has no class of the user's, such as that of a text that is a member of an Enum.
+    outputs = {str.__str__(key): item for key, item in value.items()}
+    return outputs, {key: key for key in outputs}
 
 
 def output_of_name(key: str, value: Any) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -111,5 +113,25 @@ def test_object_that_has_taken_the_place_of_another_is_waited_for_anew(at_once, 
         assert record is not None
         record.refs[KEY] = "ref b"
         assert await gets.check(MADE, KEY) == Verdict()
+
+    run(test())
+
+
+def test_object_that_somebody_has_waited_for_is_freed_when_it_is_released(monkeypatch):
+    class Ref:
+        """What the owner holds of an object."""
+
+    monkeypatch.setattr(remaking, "FORGET_SECONDS", -1.0)
+
+    async def test() -> None:
+        owner, gets = await owner_with_an_object(None)
+        record = owner.records.get(MADE)
+        assert record is not None
+        record.refs[KEY] = Ref()
+        freed = asyncio.Event()
+        weakref.finalize(record.refs[KEY], freed.set)
+        await gets.check(MADE, KEY)
+        await owner.records.discard(MADE)
+        await asyncio.wait_for(freed.wait(), 10)
 
     run(test())

@@ -132,6 +132,33 @@ def test_work_that_failed_is_forgotten_in_the_end(monkeypatch):
     run(test())
 
 
+def test_work_that_left_no_object_is_forgotten_in_the_end(monkeypatch):
+    monkeypatch.setattr(records, "FORGET_SECONDS", 0.01)
+
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.make("d/r/with an object/-1", "ref")
+        await owner.submit("d/r/t/-1")
+        owner.ray.tasks[-1].end()
+        await until(lambda: owner.records.get("d/r/t/-1") is None)
+        assert owner.records.get("d/r/with an object/-1") is not None
+
+    run(test())
+
+
+def test_work_whose_actor_serves_on_is_not_forgotten(monkeypatch):
+    monkeypatch.setattr(records, "FORGET_SECONDS", 0.01)
+
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.submit("d/r/t/-1")
+        owner.records.get("d/r/t/-1").actors.append(b"actor")
+        owner.ray.tasks[-1].end()
+        assert (await owner.ended("d/r/t/-1"))["ttl"] is None
+
+    run(test())
+
+
 def test_time_to_live_of_the_connection_holds_for_work_that_failed_too():
     async def test() -> None:
         owner = FakeOwner()

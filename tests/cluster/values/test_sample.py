@@ -89,3 +89,11 @@ def test_description_names_the_first_columns_of_a_table_with_their_types():
 
 def test_description_of_what_is_no_table_has_no_columns():
     assert "columns" not in describe_value(np.zeros(3))
+
+
+def test_text_of_a_class_of_the_users_is_plain_text_for_who_is_shown_it():
+    class Text(str):
+        """What only the process of the user can unpickle."""
+
+    (row,) = sample(pd.DataFrame({"a": [Text("x")]}), 1)["rows"]
+    assert list(map(type, row)) == [str, str]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 import pytest
 
 from airflow_ray.cluster.checkpoints import Storage
@@ -77,3 +79,12 @@ def test_what_stays_as_it_is_is_not_tried_again(tries, kind, cause, path):
     header, _ = written("a", path=path)
     assert header["a"]["checkpoint"]["error"]["kind"] == kind
     assert tries == ["a"]
+
+
+def test_keys_that_are_members_of_an_enum_are_plain_texts_for_the_owner():
+    class Split(str, enum.Enum):
+        TRAIN = "train"
+
+    named, told = outputs.named_outputs({Split.TRAIN: 1}, multiple_outputs=True, max_items=None)
+    assert (named, told) == ({"train": 1}, {"train": "train"})
+    assert {type(key) for key in [*named, *told, *told.values()]} == {str}
