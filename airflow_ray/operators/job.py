@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_ray._compat import AirflowTaskTimeout
+from airflow_ray.client.connection.threads import run_in_thread
 from airflow_ray.client.deferral import seconds_of_start
 from airflow_ray.client.submission.rendered import mapping
 from airflow_ray.client.submission.result_policy import check_result
-from airflow_ray.exceptions import AirflowRayError, RayConfigurationError, RayJobResultError, RayTaskFailedError
+from airflow_ray.exceptions import (
+    AirflowRayError,
+    RayConfigurationError,
+    RayJobResultError,
+    RayTaskCancelledError,
+    RayTaskFailedError,
+)
 from airflow_ray.operators.base import KILL_SECONDS, RayOperator
 from airflow_ray.operators.dashboard_link import RayDashboardLink
 from airflow_ray.operators.log_lines import show_checkpoint, show_result
@@ -124,13 +132,20 @@ class RaySubmitJobOperator(RayOperator):
             self._job = begin_job(
                 settings, attempt, self.entrypoint, metadata, options, self.result is not None, self._note
             )
+            if self._is_killed:
+                # The kill came before the request did, and found no job.
+                job = self._job
+                self.on_kill()
+                raise RayTaskCancelledError(f"The task was killed as it submitted the job {job}")
             # Let the UI lead to the job while it runs.
             ti.xcom_push(RayDashboardLink().xcom_key, page_of(settings, self._job))
             resume = {"job": self._job, "holder": self._holder, "deadline": deadline, "submissions": 1}
             resume["start_seconds"] = start_seconds
             if self.deferrable:
                 self._defer_job(resume)
-            asyncio.run(self._show_output())
+            # In the main thread asyncio would log what a signal raises, such as a timeout, and go on.
+            in_context = contextvars.copy_context().run
+            run_in_thread(lambda: in_context(asyncio.run, self._show_output()))
             return self._after_job(context, resume)
         except AirflowTaskTimeout:
             self.on_kill()

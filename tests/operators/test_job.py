@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 import textwrap
 import uuid
@@ -31,6 +32,7 @@ from airflow_ray.exceptions import (
 )
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.object_uri import ObjectURI
+from airflow_ray.operators import job
 from airflow_ray.operators.job import RaySubmitJobOperator
 from airflow_ray.operators.python import RayPythonOperator
 from airflow_ray.triggers import RayJobTrigger
@@ -131,6 +133,44 @@ def test_job_does_not_begin_of_a_task_that_was_killed_while_it_sent_its_files(he
     with pytest.raises(RayTaskCancelledError, match="was killed before it had submitted its work"):
         operator.execute(context())
     assert here.submitted == []
+
+
+@pytest.mark.parametrize(("cancel_on_kill", "status"), [(True, "STOPPED"), (False, "RUNNING")])
+def test_job_whose_task_was_killed_as_it_submitted_it_is_stopped(here, monkeypatch, cancel_on_kill, status):
+    monkeypatch.setattr(job, "KILL_SECONDS", 0.1)
+    operator = job_operator(cancel_on_kill=cancel_on_kill)
+    note = operator._note
+
+    def killed_before_the_request(job_id):
+        note(job_id)
+        operator.on_kill()
+
+    monkeypatch.setattr(operator, "_note", killed_before_the_request)
+    with pytest.raises(RayTaskCancelledError, match="killed as it submitted the job"):
+        operator.execute(context())
+    assert [each.status for each in here.jobs.values()] == [status]
+
+
+def test_timeout_while_the_output_is_read_ends_the_task(here, monkeypatch):
+    """Airflow's timeout is a signal, whose handler raises wherever the main thread is."""
+
+    def time_out(signal_number, frame):
+        raise AirflowTaskTimeout("execution_timeout")
+
+    async def read_for_ever():
+        # A callback is where asyncio logs what is raised, and goes on.
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+        await asyncio.sleep(30)
+
+    operator = job_operator()
+    monkeypatch.setattr(operator, "_show_output", read_for_ever)
+    before = signal.signal(signal.SIGUSR1, time_out)
+    try:
+        with pytest.raises(AirflowTaskTimeout):
+            operator.execute(context())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert [each.status for each in here.jobs.values()] == ["STOPPED"]
 
 
 def test_each_try_begins_anew_where_the_task_is_not_durable(here):
