@@ -39,6 +39,8 @@ _NO_ACCESS = frozenset(
     }
 )
 _NO_ACCESS_STATUS = frozenset({"301", "307", "400", "401", "403"})
+# As pyarrow calls what it knows, and as S3 does.
+_EXPIRED = re.compile("EXPIRED_TOKEN|ExpiredToken")
 # Of a file that was uploaded in one part, that of the MD5 of the part.
 _MD5 = re.compile(r"[0-9a-f]{32}(-1)?")
 _CHECKSUMS_STORED = (
@@ -216,6 +218,11 @@ def may_pass(raised: CheckpointFailure, path: str) -> bool:
     is_near = path.startswith("file:")
     is_of_storage = raised.error["kind"] == FailureKind.CHECKPOINT_STORAGE and isinstance(raised.__cause__, OSError)
     return is_of_storage and not is_near
+
+
+def has_expired(raised: CheckpointFailure) -> bool:
+    """Whether the storage no longer takes credentials that it took before."""
+    return bool(_EXPIRED.search(str(raised.__cause__)))
 
 
 def open_filesystem(settings: dict[str, Any]) -> Any:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray.cluster.checkpoints import folder_of, located, may_pass, save
+from airflow_ray.cluster.checkpoints import folder_of, has_expired, located, may_pass, save
 from airflow_ray.cluster.failures import CheckpointFailure, WorkFailure, failure
 from airflow_ray.cluster.protocol import RETURN_VALUE, FailureKind
 from airflow_ray.cluster.values.description import describe_value, type_name
@@ -21,6 +21,8 @@ MAX_JSON_BYTES = 1_000_000
 # A storage may be started anew, or not be reached for a while, and what it is to keep took hours to make.
 PATIENCE_SECONDS = 120.0
 PAUSE_SECONDS = 5.0
+# As long as credentials of a role last at most by default: a retry of a task comes earlier.
+RENEWAL_SECONDS = 3600.0
 
 
 def json_of(value: Any) -> str:
@@ -78,14 +80,22 @@ def _items(value: Any, max_items: int) -> tuple[dict[str, Any], Any]:
 
 
 def write_checkpoints(
-    target: dict[str, Any], outputs: dict[str, Any], header: dict[str, Any], say: Callable[[str], None]
+    target: dict[str, Any],
+    outputs: dict[str, Any],
+    header: dict[str, Any],
+    say: Callable[[str], None],
+    newest_target: Callable[[], dict[str, Any] | None],
 ) -> None:
-    """Write a checkpoint of each output and note in the header where it is, or why there is none."""
+    """Write a checkpoint of each output and note in the header where it is, or why there is none.
+
+    :param newest_target: returns the target with the credentials that somebody has renewed, None where there is none.
+    """
+    place = _Place(target, newest_target)
     patience = PATIENCE_SECONDS if target["required"] else 0.0
     for key, value in outputs.items():
         started = time.monotonic()
         try:
-            saved = _saved(target, key, value, patience, say)
+            saved = _saved(place, key, value, patience, say)
             header["outputs"][key]["checkpoint"] = {**saved, "seconds": time.monotonic() - started}
         except CheckpointFailure as raised:
             header["outputs"][key]["checkpoint"] = {"error": raised.error}
@@ -98,7 +108,42 @@ def write_checkpoints(
             header["outputs"][key]["checkpoint"] = {"error": failed}
 
 
-def _saved(target: dict[str, Any], key: str, value: Any, patience: float, say: Callable[[str], None]) -> dict[str, Any]:
+class _Place:
+    """Where checkpoints go, with the newest credentials that there are.
+
+    Who follows the work renews them. A task that was killed does not, and its next try may come when they are over.
+    """
+
+    def __init__(self, target: dict[str, Any], newest: Callable[[], dict[str, Any] | None]) -> None:
+        self.target = target
+        self._newest = newest
+        self._until: float | None = None
+
+    def renew(self, say: Callable[[str], None]) -> bool:
+        """Return whether the storage may take credentials that have come since, once there are some."""
+        is_told = False
+        while (newest := self._newest()) is not None:
+            if newest["storage"] != self.target["storage"]:
+                self.target = newest
+                return True
+            if not self.target["required"] or self._seconds_left() <= 0:
+                break
+            if not is_told:
+                say(
+                    "The credentials for the checkpoint have expired, and nobody has renewed them. The next try of the "
+                    f"task does, and the work waits for it for {self._seconds_left():.0f} s at most"
+                )
+                is_told = True
+            time.sleep(min(PAUSE_SECONDS, self._seconds_left()))
+        return False
+
+    def _seconds_left(self) -> float:
+        now = time.monotonic()
+        self._until = self._until or now + RENEWAL_SECONDS
+        return max(0.0, self._until - now)
+
+
+def _saved(place: _Place, key: str, value: Any, patience: float, say: Callable[[str], None]) -> dict[str, Any]:
     """Write one checkpoint, once more as long as the storage cannot be reached; return what is known of it.
 
     :param patience: seconds after the first failure.
@@ -106,11 +151,14 @@ def _saved(target: dict[str, Any], key: str, value: Any, patience: float, say: C
     """
     until = None
     while True:
+        target = place.target
         try:
             storage, uri = located(target, key)
             say(f"Writing the checkpoint {storage.where(folder_of(uri))}")
             return save(storage, uri, value, target["keys"])
         except CheckpointFailure as raised:
+            if has_expired(raised) and place.renew(say):
+                continue
             until = until or time.monotonic() + patience
             left = until - time.monotonic()
             if left <= 0 or not may_pass(raised, target["storage"]["path"]):

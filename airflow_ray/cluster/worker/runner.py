@@ -111,7 +111,7 @@ def _report_belongings(owner: Any, record_id: str, attempt: str) -> Iterator[Non
 
 
 def _saved(
-    target: dict[str, Any] | None,
+    newest_target: Callable[[], dict[str, Any] | None],
     header: dict[str, Any],
     outputs: dict[str, Any],
     send: Callable[[list[str], str], None],
@@ -119,9 +119,9 @@ def _saved(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write the checkpoints, and return header and outputs; none of these where one that must be there is not."""
     # There is none when Ray runs the work again for an output that was lost: its checkpoint is there.
-    if target is None:
+    if (target := newest_target()) is None:
         return header, outputs
-    write_checkpoints(target, outputs, header, lambda line: send([redacted(line, secrets)], PLAIN))
+    write_checkpoints(target, outputs, header, lambda line: send([redacted(line, secrets)], PLAIN), newest_target)
     _hide_in_checkpoint_errors(header, secrets)
     if target["required"] and (error := checkpoint_error(header)):
         return {**header, "error": error}, {}
@@ -211,8 +211,11 @@ def run(
                 header, outputs = _run_callable(payload, inputs, work, as_json, names)
             if checkpointed and outputs:
                 # The credentials come now and not with the task, whose description Ray keeps as long as its outputs.
-                target = ray.get(begin_call(owner, "checkpoint_target", record_id, attempt))
-                header, outputs = _saved(target, header, outputs, send, secrets)
+                def newest_target() -> dict[str, Any] | None:
+                    target: dict[str, Any] | None = ray.get(begin_call(owner, "checkpoint_target", record_id, attempt))
+                    return target
+
+                header, outputs = _saved(newest_target, header, outputs, send, secrets)
             are_several = names[0] or names[1] is not None
             outputs, objects, error = _take_apart(outputs, are_several)
         if error is not None:

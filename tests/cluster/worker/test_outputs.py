@@ -11,6 +11,9 @@ from airflow_ray.cluster.failures import CheckpointFailure
 from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.worker import outputs
 
+EXPIRED = OSError(
+    "AWS Error UNKNOWN (HTTP status 400) during PutObject: Unable to parse ExceptionName: ExpiredToken"
+)
 OPTIONS = {"region": "us-east-1", "endpoint_override": "http://127.0.0.1:1", "access_key": "a", "secret_key": "b"}
 
 
@@ -35,13 +38,23 @@ class Tries(list):
         raise CheckpointFailure(self.kind, "where", "no answer") from self.cause
 
 
-def written(*keys, path="s3://bucket/prefix", required=True):
-    """Write a checkpoint of each key, and return the header and what was said."""
+def written(*keys, path="s3://bucket/prefix", required=True, session_tokens=()):
+    """Write a checkpoint of each key, and return the header and what was said.
+
+    :param session_tokens: of the credentials that the owner has, one for each time that it is asked; then the last.
+    """
     said: list[str] = []
     header = {"outputs": {key: {} for key in keys}}
     storage = Storage(path, {} if path.startswith("file:") else OPTIONS).settings
     target = {"storage": storage, "uri": "ray-object://c/d/r/t/-1", "keys": ["00"], "required": required}
-    outputs.write_checkpoints(target, dict.fromkeys(keys, 1), header, said.append)
+    tokens = list(session_tokens)
+
+    def newest():
+        token = tokens.pop(0) if len(tokens) > 1 else (tokens or [None])[0]
+        options = {**storage["options"], **({"session_token": token} if token else {})}
+        return {**target, "storage": {**storage, "options": options}}
+
+    outputs.write_checkpoints(target, dict.fromkeys(keys, 1), header, said.append, newest)
     return header["outputs"], said
 
 
@@ -78,6 +91,28 @@ def test_what_stays_as_it_is_is_not_tried_again(tries, kind, cause, path):
     tries.kind, tries.cause = kind, cause
     header, _ = written("a", path=path)
     assert header["a"]["checkpoint"]["error"]["kind"] == kind
+    assert tries == ["a"]
+
+
+def test_credentials_that_have_expired_are_waited_for_until_somebody_renews_them(tries):
+    tries.kind, tries.cause, tries.failures = FailureKind.CHECKPOINT_ACCESS, EXPIRED, 1
+    header, said = written("a", session_tokens=[None, None, "new"])
+    assert "error" not in header["a"]["checkpoint"]
+    assert sum("have expired, and nobody has renewed them" in line for line in said) == 1
+    assert tries == ["a", "a"]
+
+
+def test_credentials_that_nobody_renews_are_given_up_for_all_outputs(tries, monkeypatch):
+    monkeypatch.setattr(outputs, "RENEWAL_SECONDS", 0.01)
+    tries.kind, tries.cause = FailureKind.CHECKPOINT_ACCESS, EXPIRED
+    header, _ = written("a", "b")
+    assert [header[key]["checkpoint"]["error"]["kind"] for key in "ab"] == [FailureKind.CHECKPOINT_ACCESS] * 2
+    assert tries == ["a", "b"]
+
+
+def test_nobody_waits_for_credentials_for_a_checkpoint_that_need_not_be(tries):
+    tries.kind, tries.cause = FailureKind.CHECKPOINT_ACCESS, EXPIRED
+    written("a", required=False)
     assert tries == ["a"]
 
 
