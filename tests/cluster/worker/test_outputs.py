@@ -11,9 +11,7 @@ from airflow_ray.cluster.failures import CheckpointFailure
 from airflow_ray.cluster.protocol import FailureKind
 from airflow_ray.cluster.worker import outputs
 
-EXPIRED = OSError(
-    "AWS Error UNKNOWN (HTTP status 400) during PutObject: Unable to parse ExceptionName: ExpiredToken"
-)
+EXPIRED = OSError("AWS Error UNKNOWN (HTTP status 400) during PutObject: Unable to parse ExceptionName: ExpiredToken")
 OPTIONS = {"region": "us-east-1", "endpoint_override": "http://127.0.0.1:1", "access_key": "a", "secret_key": "b"}
 
 
