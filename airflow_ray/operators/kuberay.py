@@ -82,6 +82,7 @@ class CreateRayClusterOperator(RayClusterOperator):
         """Make the cluster and wait for it."""
         from airflow_ray.client.kuberay.completion import sets_token
         from airflow_ray.client.kuberay.origin import Origin, uid_of
+        from airflow_ray.client.kuberay.state import look_at
 
         start_seconds, deadline = seconds_of_start(context), self._deadline()
         ti, name = context["ti"], self._name_for(context)
@@ -91,8 +92,9 @@ class CreateRayClusterOperator(RayClusterOperator):
         self._await_end_of_earlier(name, deadline)
         cluster, is_new = clusters.apply(manifest)
         uid = uid_of(cluster)
-        # One that several runs share may be in use.
-        self._made = (name, uid) if is_new or origin.run_id is not None else None
+        # One that was there is of an earlier try; it may be in use where several runs share it, or once it is ready.
+        is_own = is_new or (origin.run_id is not None and not look_at(cluster, clusters.pods(name), ()).is_ready)
+        self._made = (name, uid) if is_own else None
         self.log.info("%s the Ray cluster %s, namespace %s", "Made" if is_new else "Found", name, clusters.namespace)
         try:
             # It went on while the cluster was being made, and found nothing to delete.

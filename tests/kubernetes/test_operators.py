@@ -259,6 +259,31 @@ def test_cluster_that_several_runs_share_stays_when_it_cannot_be_found_ready_aga
     assert names_in(api) == [cluster["metadata"]["name"]]
 
 
+def test_cluster_that_was_ready_stays_when_a_task_that_is_to_make_it_again_fails(api, monkeypatch):
+    creation().execute(context())
+
+    def unreachable(*args):
+        raise RayConnectionError("The gateway does not answer")
+
+    monkeypatch.setattr(CreateRayClusterOperator, "_reached", unreachable)
+    with pytest.raises(RayConnectionError):
+        creation().execute(context())
+    assert names_in(api) == [NAME]
+
+
+def test_cluster_that_an_earlier_try_has_left_and_is_not_ready_is_deleted(api, kuberay, monkeypatch):
+    kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
+    with monkeypatch.context() as earlier:
+        # Its process was killed.
+        earlier.setattr(CreateRayClusterOperator, "_remove", lambda operator: None)
+        with pytest.raises(RayClusterTimeoutError):
+            creation(timeout=1).execute(context())
+    assert names_in(api) == [NAME]
+    with pytest.raises(RayClusterTimeoutError):
+        creation(timeout=1).execute(context())
+    assert names_in(api) == []
+
+
 def test_kill_deletes_what_is_not_ready(api, kuberay):
     kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
     operator = creation()
