@@ -57,6 +57,7 @@ NOT_PRIVATE = {
     "_exit",  # of os
     "_generator_backpressure_num_objects",  # an option of tasks that Ray documents
     "_known_by_airflow_ray",  # where this package leaves its own note
+    "_link_",  # with what the keys of such links begin
     "_link_RayDashboardLink",  # the key under which Airflow keeps the link of that class
     "_make",  # of a named tuple
     "_not_before",  # a field of a snapshot
@@ -181,8 +182,11 @@ PARTS = [
     Part(
         "airflow.sdk.execution_time.xcom.XCom",
         "an XCom of another task instance",
-        has="get_one",
-        call=lambda f: f.get_one(key="", dag_id="", run_id="", task_id="", map_index=-1),
+        has="get_one set",
+        call=lambda f: (
+            f.get_one(key="", dag_id="", run_id="", task_id="", map_index=-1),
+            f.set(key="", value="", dag_id="", run_id="", task_id="", map_index=-1),
+        ),
     ),
     Part(
         "airflow.sdk.bases.xcom.BaseXCom",
