@@ -89,7 +89,8 @@ COLUMNS = {
     "duration": pd.Series([datetime.timedelta(1, 2, 3), None, datetime.timedelta(0)], dtype=object),
     "list": [[1, 2], [], None],
     "list of lists": [[["a"], []], [], None],
-    "list of dicts": [[{"n": 1, "l": [{"x": "a"}]}, {"n": 2, "l": []}], [], None],
+    # Earlier releases of Arrow sort the keys, and a dict with others first is a pickle there.
+    "list of dicts": [[{"l": [{"x": "a"}], "n": 1}, {"l": [], "n": 2}], [], None],
     "list of moments": [[datetime.datetime(2020, 1, 1, 12)], [], None],
 }
 PICKLED_COLUMNS = {
