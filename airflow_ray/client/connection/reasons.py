@@ -13,8 +13,9 @@ _PREFIX = re.compile(
 )
 # What an operating system says of a socket, amid what Arrow Flight and gRPC say of their own parts.
 _OF_SOCKET = re.compile(r"(?:recvmsg|sendmsg): ?(?P<cause>[A-Z][\w ]+\w)")
-# What gRPC says where it has found that out itself.
+# What gRPC says where it has found that out itself, and where it no longer knows why.
 _TIMED_OUT = "keepalive watchdog timeout"
+_CLOSED = "Socket closed"
 # Errors of Ray's own code where an answer was cut short.
 _CUT_SHORT = (TypeError, AttributeError, KeyError, IndexError)
 
@@ -40,4 +41,6 @@ def plain_details(details: str) -> str:
         return found["cause"]
     if _TIMED_OUT in details:
         return "Connection timed out"
+    if _CLOSED in details:
+        return _CLOSED
     return _PREFIX.sub("", details) or details

@@ -60,6 +60,10 @@ WRITING = "Error in HTTP transport completing operation: on_write_finished_cb wr
         ("keepalive watchdog timeout", "Connection timed out"),
         (f"failed to connect to all addresses; last error: {REFUSED}", "Connection refused"),
         ("Socket closed", "Socket closed"),
+        (
+            f"Stream removed (Socket closed) ({WRITING} (Pending writes failed due to stream closure (Socket closed)))",
+            "Socket closed",
+        ),
     ],
 )
 @pytest.mark.parametrize("around", ["{}", FLIGHT], ids=["alone", "in words of Flight"])
