@@ -241,6 +241,7 @@ def test_no_threshold_is_too_small_for_uris_that_a_task_passes_on_or_for_the_add
     uri = ObjectURI("ray_gateway", "d", "r", "t")
     for value in (str(uri), [str(uri)] * 100, {"a": [str(uri)]}, (str(uri),)):
         assert xcom_values.handed_over(value, uri) == value
+    assert not xcom_values._is_of_uris({1: str(uri)})
     assert xcom_values.handed_over("http://head:8265", uri.with_key("_link_RayDashboardLink")) == "http://head:8265"
 
 

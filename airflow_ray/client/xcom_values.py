@@ -164,7 +164,8 @@ def _goes_in_parts(value: Any) -> bool:
 def _is_of_uris(value: Any) -> bool:
     """Whether ``value`` is in Ray already, however long the text is that tells where."""
     if type(value) is dict:
-        value = list(value.values())
+        # Other keys would not come back.
+        return all(type(key) is str for key in value) and _is_of_uris(list(value.values()))
     return all(map(_is_of_uris, value)) if type(value) in (list, tuple) and value else is_object_uri(value)
 
 
