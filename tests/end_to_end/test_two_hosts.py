@@ -169,7 +169,8 @@ def test_nothing_is_lost_while_no_packet_arrives_and_the_log_says_so(cut, what):
     assert (told["state"], set(told["same"])) == ("SUCCEEDED", {True})
     assert re.search(
         # The last is what gRPC says where it has closed the connection by itself and no longer knows why.
-        r"The connection to the Ray cluster broke: (no sign of life for \d+ s|Connection timed out|Socket closed)\. C",
+        r"The connection to the Ray cluster broke: (no sign of life for \d+ s|Connection timed out|Socket closed)\. "
+        r"Connecting again",
         cut[what].log,
     )
     assert "Connected again" in cut[what].log
