@@ -59,6 +59,7 @@ __all__ = [
     "functions_of_maps",
     "has_legacy_stat_names",
     "in_task",
+    "has_task_instance",
     "in_test_mode",
     "is_run_unfinished",
     "on_changed_sources",
@@ -137,6 +138,15 @@ def pull_xcom(key: str, *, dag_id: str, run_id: str, task_id: str, map_index: in
     from airflow.sdk.execution_time.xcom import XCom
 
     return XCom.get_one(key=key, dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
+
+
+def has_task_instance(dag_id: str, run_id: str, task_id: str, map_index: int) -> bool:
+    """Return whether Airflow knows a task instance; only for a process that runs a task."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    index = None if map_index < 0 else map_index
+    states = RuntimeTaskInstance.get_task_states(dag_id, map_index=index, task_ids=[task_id], run_ids=[run_id])
+    return (task_id if index is None else f"{task_id}_{index}") in states.get(run_id, {})
 
 
 def push_xcom(key: str, value: Any, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> None:

@@ -175,9 +175,12 @@ PARTS = [
     ),
     Part(
         "airflow.sdk.execution_time.task_runner.RuntimeTaskInstance",
-        "whether a run has ended, from a task",
-        has="get_dr_count",
-        call=lambda f: f.get_dr_count(dag_id="", run_ids=[""], states=[""]),
+        "whether a run has ended, and which task instances there are, from a task",
+        has="get_dr_count get_task_states",
+        call=lambda f: (
+            f.get_dr_count(dag_id="", run_ids=[""], states=[""]),
+            f.get_task_states("", map_index=0, task_ids=[""], run_ids=[""]),
+        ),
     ),
     Part(
         "airflow.sdk.execution_time.xcom.XCom",

@@ -122,3 +122,21 @@ def test_later_tasks_find_the_checkpoints_that_were_written_as_the_objects_were_
         [one, parts] >> release >> [total(one, parts), read([one])]
     run = run_dag(dag)
     assert (run.xcom("total"), run.xcom("read")) == (3 + 21 + 41, [[1, 2]])
+
+
+@pytest.mark.usefixtures("database")
+def test_object_that_no_task_has_made_is_freed_too_and_its_checkpoint_is_said_to_be_found_by_nobody(
+    connect, tmp_path, caplog
+):
+    connect(checkpoint_path=f"file://{tmp_path}")
+    with new_dag({}) as dag:
+
+        @task
+        def put(dag_run=None):
+            uri = ObjectURI(CONNECTION, dag_run.dag_id, dag_run.run_id, "no_task")
+            return str(RayHook(CONNECTION).put([1, 2], uri=uri))
+
+        put() >> RayReleaseOperator(task_id="release", ray_conn_id=CONNECTION, keep="checkpoint")
+    uri = run_dag(dag).xcom("put")
+    assert f"Airflow has no task instance to which {uri} belongs" in caplog.text
+    assert S3CheckpointHook(path=f"file://{tmp_path}").load(uri) == [1, 2]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray._compat import pull_xcom, push_xcom
+from airflow_ray._compat import has_task_instance, pull_xcom, push_xcom
 from airflow_ray.client.checkpoints.credentials import telling_keys
 from airflow_ray.client.checkpoints.location import CheckpointLocation, find_location
 from airflow_ray.exceptions import RayCheckpointSignatureError
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
     from airflow_ray.client.connection.settings import RaySettings
     from airflow_ray.object_uri import ObjectURI
 
+log = logging.getLogger(__name__)
+
 XCOM_KEY = "ray_checkpoint"
+_NOT_TOLD = (
+    "Airflow has no task instance to which %s belongs, and so keeps no XCom for it. Its checkpoint is written, but other "
+    "tasks do not find it by themselves: load it with S3CheckpointHook"
+)
 
 
 def told(location: CheckpointLocation, uri: ObjectURI) -> dict[str, str | None]:
@@ -32,10 +39,14 @@ def told(location: CheckpointLocation, uri: ObjectURI) -> dict[str, str | None]:
 def tell(location: CheckpointLocation, uri: ObjectURI) -> None:
     """Tell in the place of the task that made ``uri`` where its checkpoint lies; only within a task.
 
-    Airflow forgets it when that task runs again, as it does what the task has told itself.
+    Airflow forgets it when that task runs again, as it does what the task has told itself. Of an object that no task
+    of Airflow's has made, or of a run that was deleted, nobody can be told: a warning says so.
     """
-    value = told(location, uri)
-    push_xcom(XCOM_KEY, value, dag_id=uri.dag_id, run_id=uri.run_id, task_id=uri.task_id, map_index=uri.map_index)
+    place = {"dag_id": uri.dag_id, "run_id": uri.run_id, "task_id": uri.task_id, "map_index": uri.map_index}
+    if has_task_instance(**place):
+        push_xcom(XCOM_KEY, told(location, uri), **place)
+    else:
+        log.warning(_NOT_TOLD, uri)
 
 
 def of_producer(uri: ObjectURI, settings: RaySettings) -> CheckpointLocation | None:

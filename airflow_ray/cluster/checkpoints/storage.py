@@ -201,12 +201,21 @@ class Storage:
     def _translated(self, name: str) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except OSError as raised:
+            error = self._refusal_in_words() or raised if _is_wordless(raised) else raised
             message = str(error)
             for secret in self._secrets:
                 message = message.replace(secret, "***")
             kind = FailureKind.CHECKPOINT_ACCESS if _is_refusal(error) else FailureKind.CHECKPOINT_STORAGE
             raise CheckpointFailure(kind, self.where(name) if name != self.path else name, message) from error
+
+    def _refusal_in_words(self) -> OSError | None:
+        """Return what the server answers to a request whose refusal has a body, or None where it takes that one."""
+        try:
+            list(self._files("", 0))
+        except OSError as error:
+            return error
+        return None
 
 
 def may_pass(raised: CheckpointFailure, path: str) -> bool:
@@ -252,6 +261,12 @@ def _is_missing(error: OSError) -> bool:
     """Whether there is no such file, or no longer: it can go between the two requests for it."""
     found = _AWS_ERROR.search(str(error))
     return isinstance(error, FileNotFoundError) or (found is not None and found[1] in _MISSING)
+
+
+def _is_wordless(error: OSError) -> bool:
+    """Whether S3 has refused a HEAD, to which it does not answer why: such as that a token has expired."""
+    found = _AWS_ERROR.search(str(error))
+    return found is not None and found[2] == "400" and "during HeadObject" in str(error)
 
 
 def _is_refusal(error: OSError) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.checkpoints import folder_of, has_expired, located, may_pass, save
 from airflow_ray.cluster.failures import CheckpointFailure, WorkFailure, failure
-from airflow_ray.cluster.protocol import RETURN_VALUE, FailureKind
+from airflow_ray.cluster.protocol import REFRESH_SECONDS, RETURN_VALUE, FailureKind
 from airflow_ray.cluster.values.description import describe_value, type_name
 from airflow_ray.cluster.values.exceptions import describe_exception
 from airflow_ray.cluster.values.json_values import reason_against_json
@@ -21,7 +21,7 @@ MAX_JSON_BYTES = 1_000_000
 # A storage may be started anew, or not be reached for a while, and what it is to keep took hours to make.
 PATIENCE_SECONDS = 120.0
 PAUSE_SECONDS = 5.0
-# As long as credentials of a role last at most by default: a retry of a task comes earlier.
+# For credentials newer than those that have expired: a retry of a task comes earlier.
 RENEWAL_SECONDS = 3600.0
 
 
@@ -111,7 +111,8 @@ def write_checkpoints(
 class _Place:
     """Where checkpoints go, with the newest credentials that there are.
 
-    Who follows the work renews them. A task that was killed does not, and its next try may come when they are over.
+    Who follows the work renews them. A task that was killed does not, and its next try may come when they are over. A
+    token that stands in the AWS connection stays the same until somebody changes it.
     """
 
     def __init__(self, target: dict[str, Any], newest: Callable[[], dict[str, Any] | None]) -> None:
@@ -124,14 +125,16 @@ class _Place:
         is_told = False
         while (newest := self._newest()) is not None:
             if newest["storage"] != self.target["storage"]:
-                self.target = newest
+                self.target, self._until = newest, None
                 return True
             if not self.target["required"] or self._seconds_left() <= 0:
                 break
             if not is_told:
                 say(
-                    "The credentials for the checkpoint have expired, and nobody has renewed them. The next try of the "
-                    f"task does, and the work waits for it for {self._seconds_left():.0f} s at most"
+                    "The credentials for the checkpoint have expired, and the work waits for newer ones for "
+                    f"{self._seconds_left():.0f} s at most. A task that follows it brings them from the AWS connection "
+                    f"every {REFRESH_SECONDS / 60:.0f} minutes, and so does its next try. If that connection names an "
+                    "aws_session_token, give it a new one"
                 )
                 is_told = True
             time.sleep(min(PAUSE_SECONDS, self._seconds_left()))

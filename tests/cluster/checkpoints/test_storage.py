@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
 import pytest
 
 from airflow_ray.client.checkpoints.credentials import s3_options
-from airflow_ray.cluster.checkpoints.storage import Storage
+from airflow_ray.cluster.checkpoints.storage import Storage, has_expired
 from airflow_ray.cluster.failures import CheckpointFailure
 
 
@@ -54,6 +57,40 @@ def test_file_whose_tag_is_no_md5_is_read_once_and_believed_from_then_on(storage
     monkeypatch.setattr("airflow_ray.cluster.checkpoints.storage._md5_in", lambda metadata: "0" * 32)
     storage.write("name", b"content")
     assert storage.problem_with("name", b"CONTENT") is None
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Refuses a token that has expired, as S3 does: to a HEAD no answer has a body that could say why."""
+
+    BODY = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
+
+    def do_HEAD(self) -> None:
+        self.send_response(400)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.send_response(400)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(self.BODY)))
+        self.end_headers()
+        self.wfile.write(self.BODY)
+
+    def log_message(self, *_args) -> None:
+        pass
+
+
+def test_refusal_without_a_reason_is_told_with_the_reason_that_another_request_has():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    Thread(target=server.serve_forever, daemon=True).start()
+    options = {"access_key": "an-access-key", "secret_key": "a-secret-key", "session_token": "a-token"}
+    endpoint = {"region": "us-east-1", "scheme": "http", "endpoint_override": f"127.0.0.1:{server.server_port}"}
+    try:
+        with pytest.raises(CheckpointFailure, match="The provided token has expired") as raised:
+            Storage("s3://bucket/prefix", {**options, **endpoint}).read("manifest.json", 100)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert has_expired(raised.value)
 
 
 def test_certificate_that_an_older_pyarrow_cannot_take_is_refused_in_words(monkeypatch):

@@ -36,6 +36,16 @@ class Tries(list):
         raise CheckpointFailure(self.kind, "where", "no answer") from self.cause
 
 
+class Clock:
+    seconds = 1.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
 def written(*keys, path="s3://bucket/prefix", required=True, session_tokens=()):
     """Write a checkpoint of each key, and return the header and what was said.
 
@@ -96,8 +106,18 @@ def test_credentials_that_have_expired_are_waited_for_until_somebody_renews_them
     tries.kind, tries.cause, tries.failures = FailureKind.CHECKPOINT_ACCESS, EXPIRED, 1
     header, said = written("a", session_tokens=[None, None, "new"])
     assert "error" not in header["a"]["checkpoint"]
-    assert sum("have expired, and nobody has renewed them" in line for line in said) == 1
+    assert sum("have expired, and the work waits for newer ones" in line for line in said) == 1
     assert tries == ["a", "a"]
+
+
+def test_credentials_that_expire_again_after_they_were_renewed_are_waited_for_as_long_again(tries, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(outputs, "time", clock)
+    monkeypatch.setattr(outputs, "PAUSE_SECONDS", outputs.RENEWAL_SECONDS * 0.4)
+    tries.kind, tries.cause, tries.failures = FailureKind.CHECKPOINT_ACCESS, EXPIRED, 2
+    header, _ = written("a", session_tokens=[None, None, None, "new", "new", "new", "newer"])
+    assert "error" not in header["a"]["checkpoint"]
+    assert clock.seconds > outputs.RENEWAL_SECONDS
 
 
 def test_credentials_that_nobody_renews_are_given_up_for_all_outputs(tries, monkeypatch):
