@@ -58,8 +58,8 @@ __all__ = [
     "current_task",
     "functions_of_maps",
     "has_legacy_stat_names",
-    "in_task",
     "has_task_instance",
+    "in_task",
     "in_test_mode",
     "is_run_unfinished",
     "on_changed_sources",
@@ -144,9 +144,8 @@ def has_task_instance(dag_id: str, run_id: str, task_id: str, map_index: int) ->
     """Return whether Airflow knows a task instance; only for a process that runs a task."""
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-    index = None if map_index < 0 else map_index
-    states = RuntimeTaskInstance.get_task_states(dag_id, map_index=index, task_ids=[task_id], run_ids=[run_id])
-    return (task_id if index is None else f"{task_id}_{index}") in states.get(run_id, {})
+    states = RuntimeTaskInstance.get_task_states(dag_id, map_index=map_index, task_ids=[task_id], run_ids=[run_id])
+    return (task_id if map_index < 0 else f"{task_id}_{map_index}") in states.get(run_id, {})
 
 
 def push_xcom(key: str, value: Any, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> None:
@@ -270,8 +269,7 @@ def stats() -> Any:
 
 def has_legacy_stat_names() -> bool:
     """Return whether metrics are also to be told under names that hold what tags tell."""
-    named: bool = conf.getboolean("metrics", "legacy_names_on", fallback=True)
-    return named
+    return bool(conf.getboolean("metrics", "legacy_names_on", fallback=True))
 
 
 @cache
@@ -297,7 +295,6 @@ def connections_of_database() -> Iterator[None]:
     try:
         yield
     finally:
-        if earlier is None:
-            del os.environ[name]
-        else:
+        del os.environ[name]
+        if earlier is not None:
             os.environ[name] = earlier

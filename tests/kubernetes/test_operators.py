@@ -284,12 +284,12 @@ def test_cluster_that_an_earlier_try_has_left_and_is_not_ready_is_deleted(api, k
     assert names_in(api) == []
 
 
-def test_kill_deletes_what_is_not_ready(api, kuberay):
+def test_kill_deletes_what_is_not_ready(api, kuberay, capfd):
     kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
     operator = creation()
     with ThreadPoolExecutor() as threads:
         making = threads.submit(operator.execute, context())
-        await_that(lambda: names_in(api, PODS) != [])
+        await_that(lambda: "Waiting for the Ray cluster" in capfd.readouterr().out)
         operator.on_kill()
         with pytest.raises(RayClusterDeletedError):
             making.result(60)
@@ -321,7 +321,7 @@ def test_kill_with_an_api_server_that_is_away_says_what_is_left(api, kuberay, ca
     operator = creation()
     with ThreadPoolExecutor() as threads:
         making = threads.submit(operator.execute, context())
-        await_that(lambda: names_in(api, PODS) != [])
+        await_that(lambda: "Waiting for the Ray cluster" in capfd.readouterr().out)
         with api.away():
             operator.on_kill()
         assert "airflow ray clusters prune" in capfd.readouterr().out

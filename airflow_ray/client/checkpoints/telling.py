@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 XCOM_KEY = "ray_checkpoint"
 _NOT_TOLD = (
-    "Airflow has no task instance to which %s belongs, and so keeps no XCom for it. Its checkpoint is written, but other "
-    "tasks do not find it by themselves: load it with S3CheckpointHook"
+    "Airflow has no task instance to which %s belongs, and so keeps no XCom for it. Its checkpoint is written, but "
+    "other tasks do not find it by themselves: load it with S3CheckpointHook"
 )
 
 
@@ -42,7 +42,7 @@ def tell(location: CheckpointLocation, uri: ObjectURI) -> None:
     Airflow forgets it when that task runs again, as it does what the task has told itself. Of an object that no task
     of Airflow's has made, or of a run that was deleted, nobody can be told: a warning says so.
     """
-    place = {"dag_id": uri.dag_id, "run_id": uri.run_id, "task_id": uri.task_id, "map_index": uri.map_index}
+    place: Any = {"dag_id": uri.dag_id, "run_id": uri.run_id, "task_id": uri.task_id, "map_index": uri.map_index}
     if has_task_instance(**place):
         push_xcom(XCOM_KEY, told(location, uri), **place)
     else:

@@ -276,8 +276,8 @@ class Owner(Views):
     async def _borrow(self, inputs: list[tuple[str, str, str]]) -> dict[tuple[str, str], Any]:
         """Return the refs of inputs that the owners of other builds have."""
         unknown = [(record_id, key) for record_id, key, _ in inputs if self._records.get(record_id) is None]
-        found = {name: await self._elders.find(*name) for name in unknown}
-        return {name: lent[0][0] for name, lent in found.items() if lent is not None}
+        found = await asyncio.gather(*(self._elders.find(*name) for name in unknown))
+        return {name: lent[0][0] for name, lent in zip(unknown, found, strict=True) if lent is not None}
 
     async def _with_page(self, record_id: str, answer: SubmitAnswer) -> SubmitAnswer:
         """Add the work's page in the dashboard, unless there is no work."""

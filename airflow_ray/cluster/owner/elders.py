@@ -13,7 +13,7 @@ from airflow_ray.cluster.protocol import MESSAGES_VERSION, OLDEST_MESSAGES_VERSI
 from airflow_ray.cluster.releases import order_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
     from airflow_ray.cluster.owner.waiting import Wanted
     from airflow_ray.cluster.protocol import Greeting, TaskTry
@@ -41,6 +41,8 @@ class Elders:
         self._handles: list[Any] = []
         # Those that have not answered yet.
         self._silent: list[Any] = []
+        # What is being asked for, by what it is.
+        self._under_way: dict[str, asyncio.Task[Any]] = {}
         # As a global it would keep this package from being sent to the cluster.
         self._are_left_out: ContextVar[bool] = ContextVar("are_left_out", default=False)
 
@@ -49,13 +51,23 @@ class Elders:
 
         Of two builds of one release neither is newer: each serves whoever has its code, and ends when it is empty.
         """
+        # A second one would forget whom the first has met.
+        newer: str | None = await self._joined("meet", self._meet_all)
+        return newer
+
+    async def _meet_all(self) -> str | None:
         self._handles, self._silent = [], self._list_others()
         releases = await asyncio.gather(*(self._meet(handle, GREETING_SECONDS) for handle in self._silent))
         return next(filter(None, releases), None)
 
     async def holder_of(self, record_id: str) -> Any:
         """Return the handle of the one that knows a record, or None."""
+        if self._are_left_out.get():
+            return None
+        # An owner of 1.0.0rc1 that does not know it either asks back here, and would be asked again without end.
+        return await self._joined(f"holder of {record_id}", functools.partial(self._search, record_id))
 
+    async def _search(self, record_id: str) -> Any:
         async def asked(handle: Any) -> Any:
             told = await self._ask_when_met(handle, ANSWER_SECONDS, "describe", record_id)
             return None if told is None else handle
@@ -140,14 +152,24 @@ class Elders:
         finally:
             self._are_left_out.reset(token)
 
+    async def _joined(self, name: str, begin: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Return what the question of this name that is under way brings, or a new one."""
+        if name not in self._under_way:
+            task = self._under_way[name] = asyncio.get_running_loop().create_task(begin())
+            task.add_done_callback(lambda _: self._under_way.pop(name))
+        # Whoever asked first may go away; the others wait on.
+        return await asyncio.shield(self._under_way[name])
+
     def _all(self) -> list[Any]:
         return [] if self._are_left_out.get() else [*self._handles, *self._silent]
 
     async def _ask_when_met(self, handle: Any, seconds: float, method: str, *args: Any) -> Any:
-        """Return what :meth:`_ask` does, of one that may have been silent until now."""
+        """Return what :meth:`_ask` does, of one that may have been silent until now; both within ``seconds``."""
+        until = time.monotonic() + seconds
         if handle in self._silent:
             await self._meet(handle, seconds)
-        return await self._ask(handle, method, *args, seconds=seconds) if handle in self._handles else None
+        left = max(0.0, until - time.monotonic())
+        return await self._ask(handle, method, *args, seconds=left) if handle in self._handles else None
 
     async def _meet(self, handle: Any, seconds: float) -> str | None:
         """Take note of one that answers, and return its release where it is newer and stays."""

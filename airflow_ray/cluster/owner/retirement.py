@@ -73,7 +73,11 @@ class Retirement:
         """Return why no new work is taken here, unless whoever took it instead has gone."""
         if self._newer_release is None:
             return None
-        self._newer_release = await self._elders.meet()
+        told = self._newer_release
+        newer = await self._elders.meet()
+        # One that came meanwhile may have told so.
+        if newer is not None or self._newer_release == told:
+            self._newer_release = newer
         if self._newer_release is None:
             return None
         return failure(FailureKind.RETIRED, release=self._greeting["release"], newer_release=self._newer_release)

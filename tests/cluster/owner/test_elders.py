@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ray.exceptions import ActorUnavailableError
@@ -10,6 +12,9 @@ from ray.exceptions import ActorUnavailableError
 from airflow_ray.cluster.owner import elders as elders_module
 from airflow_ray.cluster.owner.elders import Elders
 from tests.cluster.owner.fakes import run
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 ATTEMPT = {"fingerprint": "f", "holder": "h", "checkpoint": None, "storage": None}
 
@@ -31,6 +36,9 @@ class FakeElder:
         self.retired_for: str | None = None
         self.silent: set[str] = set()
         self.speaks = asyncio.Event()
+        self.asked: list[str] = []
+        # As one of 1.0.0rc1 does with what it does not know itself.
+        self.asks_back: Callable[[str], Awaitable[Any]] | None = None
 
     def __getattr__(self, method: str):
         if method not in self._answers:
@@ -48,8 +56,12 @@ class FakeElder:
         return Method
 
     async def _answer(self, method: str, *args, **kwargs):
+        self.asked.append(method)
         if method in self.silent:
             await self.speaks.wait()
+        if method == "describe" and self.asks_back is not None:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.asks_back(args[0]), 0.1)
         if method == "attach":
             self.attached.append(kwargs)
             if self.attach_error is not None:
@@ -128,5 +140,26 @@ def test_only_the_owner_of_a_newer_release_asks_the_other_to_retire(release, eld
         other = FakeElder(7, elder)
         await Elders({"release": release, "build": "new", "messages": 7, "oldest_messages": 5}, lambda: [other]).meet()
         assert other.retired_for == newer
+
+    run(test())
+
+
+def test_older_owner_that_asks_back_for_what_neither_knows_is_asked_once():
+    async def test() -> None:
+        elder = FakeElder(7)
+        elders = Elders({"release": "0.2", "build": "new", "messages": 7, "oldest_messages": 5}, lambda: [elder])
+        await elders.meet()
+        elder._answers["describe"], elder.asks_back = None, elders.holder_of
+        assert await elders.holder_of("d/r/t/-1") is None
+        assert elder.asked.count("describe") == 1
+
+    run(test())
+
+
+def test_all_who_meet_the_others_at_once_hear_of_a_newer_release():
+    async def test() -> None:
+        newer = FakeElder(7, "2")
+        elders = Elders({"release": "1", "build": "old", "messages": 7, "oldest_messages": 5}, lambda: [newer])
+        assert await asyncio.gather(elders.meet(), elders.meet()) == ["2", "2"]
 
     run(test())

@@ -48,7 +48,7 @@ class Ending:
 
 
 class _NoElders:
-    async def meet(self) -> None:
+    async def meet(self) -> str | None:
         return None
 
 
@@ -81,6 +81,20 @@ def test_owner_with_work_or_an_object_goes_on_until_that_is_released():
         await ending.owner.records.discard("d/r/t/-1")
         assert await ending.end is False
 
+    run(test())
+
+
+def test_newer_release_that_comes_while_the_others_are_met_takes_the_new_work():
+    class Elders(_NoElders):
+        async def meet(self) -> str | None:
+            retired.retire("3")
+            return None
+
+    async def test() -> None:
+        assert (await retired.refusal() or {}).get("newer_release") == "3"
+
+    retired = Retirement(GREETING, Elders(), FakeOwner().records, None, Calls())  # type: ignore[arg-type]
+    retired.retire("2")
     run(test())
 
 
