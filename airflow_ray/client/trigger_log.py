@@ -8,6 +8,7 @@ Airflow's UI shows beside the sources only, and it counts as shown when a file h
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 import uuid
@@ -66,7 +67,9 @@ class TriggerLog:
             await asyncio.sleep(LOOK_SECONDS)
 
     def _find_own(self) -> Path | None:
-        return next((each for each in self._files() if _last(each, re.escape(self._begin)) is not None), None)
+        # It was written just now, and the files of earlier triggers may be long.
+        begin = re.escape(self._begin)
+        return next((each for each in self._files() if _last(each, begin, TAIL_BYTES) is not None), None)
 
     def _lines_of_earlier(self) -> int | None:
         return max((self._lines_in(each) for each in self._files() if each != self._own), default=0) or None
@@ -96,14 +99,17 @@ async def show_lines(lines: list[tuple[str, Callable[..., Any]]], before: int, f
         await files.until_written(before + len(lines))
 
 
-def _last(path: Path, channel: str) -> str | None:
-    """Return the last channel in a file that matches, of a line that is there as a whole; None without the file."""
+def _last(path: Path, channel: str, at_most: float = math.inf) -> str | None:
+    """Return the last channel in a file that matches, of a line that is there as a whole; None without the file.
+
+    :param at_most: in how many bytes at the end of it.
+    """
     with suppress(OSError):
-        return _last_in(path, channel)
+        return _last_in(path, channel, at_most)
     return None
 
 
-def _last_in(path: Path, channel: str) -> str | None:
+def _last_in(path: Path, channel: str, at_most: float) -> str | None:
     # A quote within the text of a line has a backslash before it.
     pattern = re.compile(rf'(?<!\\)"chan": ?"({channel})"'.encode())
     with path.open("rb") as file:
@@ -116,6 +122,6 @@ def _last_in(path: Path, channel: str) -> str | None:
             found = [each.group(1) for each in pattern.finditer(text, 0, text.rfind(b"\n") + 1)]
             if found:
                 return found[-1].decode()
-            if start == 0:
+            if start == 0 or length >= at_most:
                 return None
             length *= 8

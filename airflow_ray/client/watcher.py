@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import threading
 import time
 import uuid
@@ -127,6 +128,8 @@ class Watcher(threading.Thread):
         #: The connection that is open at the moment.
         self.session: Session | None = None
         self._call: Future[Any] | None = None
+        # When the call that is under way, or the next one, is answered at the latest, by the monotonic clock.
+        self._due: float | None = None
 
     def subscribe(self, settings: RaySettings, subscriptions: Collection[Subscription]) -> None:
         """Take on subscriptions; the newest settings are those of the next connection."""
@@ -181,6 +184,7 @@ class Watcher(threading.Thread):
             _stop_at_exit()
             # The owner takes for told what it has told over the connection before, and that may have been lost.
             self._id = uuid.uuid4().hex
+            self._due = None
             self.session = session
             try:
                 while waiting := self._waiting():
@@ -203,13 +207,17 @@ class Watcher(threading.Thread):
             self._wake.wait(CONFIRM_SECONDS)
             return
         interval = min(each.poll_interval for each in waiting)
+        # Who comes while a call is under way does not let the others wait for longer.
+        self._due = min(started + interval, self._due or math.inf)
+        wanted, seconds = [each.wanted for each in waiting], max(0.0, self._due - started)
         # The owner ends the call before as soon as it knows of this one, even before this one is known here.
         self._call = None
-        call = self._call = session.begin("watch", self._id, [each.wanted for each in waiting], interval)
+        call = self._call = session.begin("watch", self._id, wanted, seconds)
         call.add_done_callback(self._on_answer)
         # Until the answer is there, or somebody more wants to be part of the question.
         self._wake.wait()
         if call.done():
+            self._due = None
             answers = call.result() or []
             # Not that of an earlier release, nor where the owners of two are asked.
             for more in answers[len(waiting) :]:

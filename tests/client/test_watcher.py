@@ -195,6 +195,24 @@ def test_end_of_a_call_in_whose_place_another_comes_causes_no_third(cluster, mon
             calls[-1].set_result([ENDED, ENDED])
 
 
+def test_who_comes_while_others_wait_does_not_let_them_wait_for_longer(cluster, monkeypatch):
+    intervals: list[float] = []
+
+    def begin(method, watcher_id, asked, interval):
+        intervals.append(interval)
+        return Future()
+
+    monkeypatch.setattr(cluster, "begin", begin)
+    settings = RaySettings(conn_id="ray_here", host="here")
+    with ExitStack() as stack:
+        for number in range(1, 4):
+            waits = Subscription(URI, False, 10.0, lambda *_: None)
+            stack.enter_context(watching(settings, [waits]))
+            while len(intervals) < number:
+                time.sleep(0.01)
+    assert 10.0 == intervals[0] > intervals[1] > intervals[2]
+
+
 @pytest.fixture
 def open_calls(cluster, monkeypatch) -> tuple[list[Future], threading.Event]:
     """The calls that a test answers, and whether there was a third."""

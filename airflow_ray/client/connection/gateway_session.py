@@ -65,7 +65,7 @@ class GatewaySession(Session):
 
         return self.start(answer)
 
-    def start(self, function: Callable[[Callable[[], None]], T], seconds: float = SILENT_SECONDS) -> Future[T]:
+    def start(self, function: Callable[[Callable[..., None]], T], seconds: float = SILENT_SECONDS) -> Future[T]:
         """Run what uses the connection in a thread of its own; see :meth:`Signs.start`."""
         return self._signs.start(function, seconds)
 

@@ -35,10 +35,10 @@ class Signs:
         self._thread: threading.Thread | None = None
         self._keys = itertools.count()
 
-    def start(self, function: Callable[[Callable[[], None]], T], seconds: float) -> Future[T]:
+    def start(self, function: Callable[[Callable[..., None]], T], seconds: float) -> Future[T]:
         """Begin to call a function, and return at once.
 
-        :param function: takes what it calls for each sign of life.
+        :param function: takes what it calls for each sign of life, with other seconds where the next may take longer.
         :param seconds: after the last one of which the future fails with a :class:`RayConnectionError`.
         """
         future: Future[T] = Future()
@@ -50,8 +50,8 @@ class Signs:
                     RayConnectionError(f"The connection to the Ray cluster broke: no sign of life for {seconds:.3g} s.")
                 )
 
-        def note() -> None:
-            self._note(key, _Watched(time.monotonic(), seconds, give_up))
+        def note(within: float = seconds) -> None:
+            self._note(key, _Watched(time.monotonic(), within, give_up))
 
         def target() -> None:
             note()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ class _Transfer:
         self._connect_again = connect_again
         self._moved = 0
         self._bytes = 0
-        self._note: Callable[[], None] = lambda: None
+        self._note: Callable[..., None] = lambda: None
 
     def run(self) -> Any:
         """Move the value, and return what :meth:`_move` does.
@@ -85,7 +86,7 @@ class _Transfer:
     def _run(self) -> Any:
         stopped = threading.Event()
 
-        def move(note: Callable[[], None]) -> Any:
+        def move(note: Callable[..., None]) -> Any:
             self._note = note
             return self._move(self._session, stopped)
 
@@ -182,11 +183,14 @@ class _Download(_Transfer):
             def chunks() -> Iterator[Any]:
                 coming = chunks_of(reader)
                 while True:
+                    self._note()
                     with session.translate_errors():
                         chunk = next(coming, None)
+                    self._go_on(stopped, 0 if chunk is None else len(chunk))
+                    # Whoever makes a value of them needs no connection for that, and may take their time.
+                    self._note(math.inf)
                     if chunk is None:
                         return
-                    self._go_on(stopped, len(chunk))
                     yield chunk
 
             try:

@@ -80,15 +80,18 @@ class Owners:
 
         :param timeout: seconds until it must be there.
         :raises GetTimeoutError: it is not.
-        :raises Refusal: the owner has died, or cannot do what it was asked.
+        :raises Refusal: the owner has died, cannot be reached, or cannot do what it was asked.
         """
         import ray
-        from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError
+        from ray.exceptions import ActorUnavailableError, GetTimeoutError, OutOfMemoryError, RayActorError, RayError
 
         try:
             return ray.get(ref, timeout=timeout)
         except GetTimeoutError:
             raise
+        # The call was under way when a connection was reset; the owner lives.
+        except ActorUnavailableError as error:
+            raise refusal(RefusalKind.BROKEN, str(error)) from error
         except (RayActorError, OutOfMemoryError) as error:
             # The next call looks for the one in its place.
             self._handles.pop(owner, None)

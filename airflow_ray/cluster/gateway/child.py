@@ -17,6 +17,7 @@ from airflow_ray.cluster.gateway.files import (
     GatewayError,
     GatewayProcess,
     forget,
+    keep_fresh,
     last_lines,
     note_of,
     note_process,
@@ -79,6 +80,7 @@ class Duty:
                 if not is_ready and time.monotonic() > deadline:
                     break
                 shorten_log(self.settings)
+                keep_fresh(self.settings)
                 time.sleep(POLL_SECONDS)
             if child.returncode != 0 and not is_ready:
                 raise GatewayError(f"The gateway did not start on the Ray head. {last_lines(self.settings)}")

@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 import tempfile
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ MAX_PATH_BYTES = 107
 # The log is cut to its last part when it is longer.
 MAX_LOG_BYTES = 4_000_000
 KEPT_LOG_BYTES = 500_000
+# Cleaners of temporary files wait for days.
+FRESH_SECONDS = 3600.0
 
 
 class GatewayError(RuntimeError):
@@ -205,6 +208,14 @@ def last_lines(settings: GatewaySettings, size: int = 2_000) -> str:
     with suppress(OSError):
         return settings.log.read_bytes()[-size:].decode(errors="replace").strip()
     return ""
+
+
+def keep_fresh(settings: GatewaySettings) -> None:
+    """Let no cleaner of temporary files take for old what is used, and written to by nobody; called by who locks it."""
+    with suppress(OSError):
+        if time.time() - settings.lock.stat().st_mtime > FRESH_SECONDS:
+            for path in Path(settings.folder).iterdir():
+                os.utime(path, follow_symlinks=False)
 
 
 def shorten_log(settings: GatewaySettings) -> None:

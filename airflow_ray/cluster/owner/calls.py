@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
+import os
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
+# In which whoever was told that the owner is to end has ended it.
+END_SECONDS = 10.0
 # Nobody who calls one of these needs the owner for something: a detached actor may tell of itself for ever, and a page
 # may stay open.
 _NOT_COUNTED = frozenset(
@@ -24,6 +28,7 @@ class Calls:
 
     def __init__(self) -> None:
         self._under_way = 0
+        self._are_over = False
         self._ended_at = time.monotonic()
 
     @contextmanager
@@ -35,6 +40,17 @@ class Calls:
         finally:
             self._under_way -= 1
             self._ended_at = time.monotonic()
+
+    def end(self) -> None:
+        """Answer no further one: what it brings would be lost with the owner, which is about to be ended."""
+        self._are_over = True
+
+    async def admit(self) -> None:
+        """Return at once, or never: whoever has called then learns of the end of the owner, and asks the next one."""
+        if self._are_over:
+            await asyncio.sleep(END_SECONDS)
+            # Whoever was to end it is gone itself.
+            os._exit(0)
 
     def seconds_without(self) -> float:
         """Return for how long there has been none."""
@@ -58,6 +74,7 @@ def uncounted(owner: Any, name: str) -> Callable[..., Any]:
 def _counted(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        await self.calls.admit()
         with self.calls.one():
             return await method(self, *args, **kwargs)
 

@@ -173,9 +173,9 @@ class Record:
         """Take note that Ray has run the work again for an output that was lost."""
         self.rebuilt_at = time.time()
 
-    def note_read(self, offset: int) -> None:
-        """Take note that somebody follows and has read the log up to ``offset``."""
-        self.read_offset = offset
+    def note_read(self, offset: int | None = None) -> None:
+        """Take note that somebody follows, and up to where the log has been read, if that is news."""
+        self.read_offset = self.read_offset if offset is None else offset
         self.read_at = self.used_at = time.monotonic()
 
     @property

@@ -94,9 +94,12 @@ class Retirement:
                 await asyncio.wait_for(self._may_end.wait(), LOOK_SECONDS)
                 # The answer to whoever has released the last of it goes out, and work that just came begins.
                 await asyncio.sleep(END_SECONDS)
+            transfers = await self._count_transfers()
+            # Nothing is awaited from here on, so no call comes in between.
             is_idle = self._calls.seconds_without() >= IDLE_SECONDS
-            is_empty = not len(self._records) and not await self._count_transfers()
+            is_empty = not len(self._records) and not transfers
             if is_empty and (self._ends_when_empty or is_idle):
+                self._calls.end()
                 return self._ends_when_empty
             self._may_end.clear()
             self.end_if_empty()

@@ -56,6 +56,8 @@ class Waiting:
         await record.changed.wait_for(
             lambda: record.finished or record.log.end > start or (record.state, record.detail) != known, timeout
         )
+        if timeout:
+            record.note_read()
         # The log of another attempt may be shorter than what a follower has read of the one before.
         part = record.log.read(min(start, record.log.end))
         totals = self._records.totals.told()
@@ -122,7 +124,7 @@ class Waiting:
         for record_id, key, offset in wanted:
             record = self._records.get(record_id)
             if key is None and record is not None:
-                record.note_read(record.read_offset if offset is None else offset)
+                record.note_read(offset)
         await self._watch_news.wait_for(
             lambda: self._latest_watch.get(watcher) != call or any(self._is_urgent(*each) for each in wanted), timeout
         )
@@ -156,6 +158,8 @@ class Waiting:
             if record is not None and record.detail != record.watched_details.get((watcher, key)):
                 news["detail"] = record.detail
                 told.setdefault(record_id, set()).add(key)
+            if record is not None and key is None:
+                record.note_read()
             if record is not None and key is None and room > 0:
                 start = record.read_offset if offset is None else offset
                 part = record.log.read(start)

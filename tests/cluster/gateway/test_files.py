@@ -13,6 +13,8 @@ from airflow_ray.cluster.gateway.files import (
     MAX_LOG_BYTES,
     GatewayError,
     GatewayProcess,
+    keep_fresh,
+    locked,
     make_folder,
     note_process,
     noted_process,
@@ -110,3 +112,12 @@ def test_a_long_log_keeps_its_last_part_and_is_written_to_at_its_end(settings):
         log.write(b", and more")
     assert settings.log.stat().st_size == KEPT_LOG_BYTES + len(b", and more")
     assert settings.log.read_bytes().endswith(b"x" * 9 + b"the last words, and more")
+
+
+def test_no_file_becomes_old_while_somebody_keeps_the_gateway(settings):
+    with locked(settings):
+        replace_tokens(settings, [sum_of("token")])
+        for path in Path(settings.folder).iterdir():
+            os.utime(path, (1.0, 1.0))
+        keep_fresh(settings)
+        assert all(path.stat().st_mtime > 1.0 < path.stat().st_atime for path in Path(settings.folder).iterdir())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +12,9 @@ from airflow_ray.cluster.owner.calls import Calls, counted, uncounted
 from airflow_ray.cluster.owner.retirement import Retirement
 from airflow_ray.cluster.protocol import MESSAGES_VERSION, Greeting
 from tests.cluster.owner.fakes import FakeOwner, run, until
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
 
 GREETING: Greeting = {"release": "1", "build": "b", "messages": MESSAGES_VERSION, "oldest_messages": MESSAGES_VERSION}
 # Turns of the loop in which an owner that was to end would have ended.
@@ -32,6 +35,7 @@ class Ending:
         self.owner = FakeOwner()
         self.calls = Calls()
         self.transfers = 0
+        self.while_counting: Coroutine[Any, Any, Any] | None = None
         self._retirement = Retirement(GREETING, _NoElders(), self.owner.records, self._count, self.calls)  # type: ignore[arg-type]
         self.owner.records.listen(self.owner.waiting.notify, self._retirement.end_if_empty)
         self.retire = self._retirement.retire
@@ -44,6 +48,9 @@ class Ending:
         return not self.end.done()
 
     async def _count(self) -> int:
+        while_counting, self.while_counting = self.while_counting, None
+        if while_counting is not None:
+            await while_counting
         return self.transfers
 
 
@@ -105,6 +112,27 @@ def test_owner_goes_on_while_a_value_is_on_its_way():
         assert await ending.goes_on()
         ending.transfers = 0
         await ending.end
+
+    run(test())
+
+
+def test_owner_that_is_about_to_be_ended_answers_nobody_any_more():
+    async def test() -> None:
+        ending = Ending()
+        await ending.end
+        asked = asyncio.create_task(ending.calls.admit())
+        await asyncio.wait([asked], timeout=0.1)
+        assert not asked.done()
+        asked.cancel()
+
+    run(test())
+
+
+def test_owner_goes_on_while_work_comes_as_the_values_on_their_way_are_counted():
+    async def test() -> None:
+        ending = Ending()
+        ending.while_counting = ending.owner.submit("d/r/t/-1")
+        assert await ending.goes_on()
 
     run(test())
 

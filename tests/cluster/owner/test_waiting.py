@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
+import pytest
+
+from airflow_ray.cluster.owner import waiting
 from airflow_ray.cluster.owner.bell import Bell
 from tests.cluster.owner.fakes import FakeOwner, run
 
@@ -36,6 +40,25 @@ def test_watcher_that_goes_away_leaves_nothing():
         watch.cancel()
         await asyncio.wait([watch])
         assert not owner.waiting._latest_watch
+
+    run(test())
+
+
+@pytest.mark.parametrize("way", ["poll", "watch"])
+def test_who_waits_for_longer_than_a_follower_may_be_away_still_follows_when_lines_come(monkeypatch, way):
+    monkeypatch.setattr(waiting, "WATCH_UNREAD_BYTES", 0)
+
+    async def test() -> None:
+        owner = FakeOwner()
+        await owner.submit(NAME)
+        record = owner.records.get(NAME)
+        ask = owner.waiting.poll(NAME, 0, 60.0) if way == "poll" else owner.waiting.watch("t", [(NAME, None, 0)], 60.0)
+        asked = asyncio.create_task(ask)
+        await asyncio.sleep(0)
+        record.read_at = time.monotonic() - 60.0
+        await owner.waiting.append_log(record, ["a line"])
+        await asked
+        assert record.is_followed
 
     run(test())
 
