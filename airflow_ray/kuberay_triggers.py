@@ -9,7 +9,6 @@ from asgiref.sync import sync_to_async
 
 from airflow_ray.client.connection.threads import in_own_thread
 from airflow_ray.client.kuberay.telling import NOT_DELETED, WAITING
-from airflow_ray.exceptions import AirflowRayError
 from airflow_ray.triggers import ENDED, ERROR, begin_to_settle
 
 if TYPE_CHECKING:
@@ -17,6 +16,10 @@ if TYPE_CHECKING:
 
     from airflow_ray.client.kuberay.clusters import Clusters
     from airflow_ray.client.kuberay.waiting import Goal
+
+
+# Airflow waits for half a minute.
+KILL_SECONDS = 20.0
 
 
 class RayClusterTrigger(BaseTrigger):
@@ -71,7 +74,8 @@ class RayClusterTrigger(BaseTrigger):
         settled = begin_to_settle(self.resume)
         try:
             event = {"status": ENDED, "text": await self._waited()}
-        except AirflowRayError as error:
+        # Whatever it is: a task whose trigger fails is not resumed, and would leave what it has made.
+        except Exception as error:
             event = {"status": ERROR, "type": type(error).__name__, "message": str(error)}
         await settled
         yield TriggerEvent({**event, "resume": self.resume})  # type: ignore[no-untyped-call]
@@ -80,10 +84,14 @@ class RayClusterTrigger(BaseTrigger):
         """Delete the cluster when a person ends the task that makes it; Airflow calls this from version 3.3 on."""
         if not self.delete_on_kill:
             return
+        from airflow_ray.client.kuberay.origin import Made
+
         self.log.info("Deleting the Ray cluster %s", self.name)
+        made = Made(*(self.resume or {}).get("made") or (self.name, self.uid))
         try:
-            await in_own_thread((await self._clusters()).delete_at_once, self.name, self.uid)
-        except AirflowRayError as error:
+            await in_own_thread((await self._clusters()).withdraw, made, KILL_SECONDS)
+        # Nobody else tells of it.
+        except Exception as error:
             self.log.warning(NOT_DELETED, self.name, error)
 
     async def _waited(self) -> str:

@@ -44,8 +44,8 @@ class TaskInstance:
     run_id, task_id, map_index = "manual__by_hand", "by_hand", -1
 
     def __init__(self, dag_id: str, max_tries: int = 0, try_number: int = 1) -> None:
+        self.id = uuid.uuid4()
         self.dag_id = dag_id
-        self.start_date = datetime.now(timezone.utc)
         self.max_tries = max_tries
         self.try_number = try_number
         self.start_date = datetime.now(timezone.utc)

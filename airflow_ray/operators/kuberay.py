@@ -13,14 +13,12 @@ from airflow_ray.client.kuberay.manifest import is_file_name
 from airflow_ray.client.kuberay.telling import NOT_DELETED
 from airflow_ray.client.run_cluster import RUN
 from airflow_ray.exceptions import (
-    AirflowRayError,
     RayClusterGoneError,
     RayClusterManifestError,
     RayConfigurationError,
     RayConnectionError,
     RayTaskCancelledError,
 )
-from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.kuberay_arguments import RayClusterOperator
 
 if TYPE_CHECKING:
@@ -30,10 +28,12 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from airflow_ray.client.kuberay.completion import Access
-    from airflow_ray.client.kuberay.origin import Origin
+    from airflow_ray.client.kuberay.origin import Made, Origin
 
 # A task that is killed has 5 seconds before SIGKILL.
 KILL_SECONDS = 4.0
+# Nobody is left to delete what a task has made that fails, until its run has ended.
+FAILURE_SECONDS = 60.0
 # In which a head that is ready comes to be known to name servers and routes.
 REACH_SECONDS = 120.0
 _NOT_OF_RUN = (
@@ -67,8 +67,8 @@ class CreateRayClusterOperator(RayClusterOperator):
     template_fields: Sequence[str] = ("manifest", "labels", *RayClusterOperator.template_fields)
     template_fields_renderers = {"manifest": "yaml", "labels": "json"}
 
-    # Name and uid of the cluster that has to go when this task fails.
-    _made: tuple[str, str] | None = None
+    # What has to go when this task fails.
+    _made: Made | None = None
     _is_killed = False
 
     def __init__(
@@ -81,8 +81,8 @@ class CreateRayClusterOperator(RayClusterOperator):
     def execute(self, context: Context) -> str:
         """Make the cluster and wait for it."""
         from airflow_ray.client.kuberay.completion import sets_token
-        from airflow_ray.client.kuberay.origin import Origin, uid_of
-        from airflow_ray.client.kuberay.state import look_at
+        from airflow_ray.client.kuberay.origin import HOLDER_ANNOTATION, Made, Origin, uid_of
+        from airflow_ray.client.kuberay.state import is_head_running
 
         start_seconds, deadline = seconds_of_start(context), self._deadline()
         ti, name = context["ti"], self._name_for(context)
@@ -91,12 +91,16 @@ class CreateRayClusterOperator(RayClusterOperator):
         manifest = self._completed(name, origin, access)
         self._await_end_of_earlier(name, deadline)
         cluster, is_new = clusters.apply(manifest)
-        uid = uid_of(cluster)
-        # One that was there is of an earlier try; it may be in use where several runs share it, or once it is ready.
-        is_own = is_new or (origin.run_id is not None and not look_at(cluster, clusters.pods(name), ()).is_ready)
-        self._made = (name, uid) if is_own else None
+        uid, holder = uid_of(cluster), str(ti.id)
+        made = Made(name, uid, holder, is_shared=origin.run_id is None)
+        self._made = made if is_new else None
         self.log.info("%s the Ray cluster %s, namespace %s", "Made" if is_new else "Found", name, clusters.namespace)
         try:
+            # An earlier try that is still about leaves it from here on.
+            clusters.annotate(cluster, HOLDER_ANNOTATION, holder)
+            # One that was there is of an earlier try; it may be in use where several runs share it, or its head runs.
+            if not made.is_shared and not is_head_running(cluster, clusters.find_pods(name)):
+                self._made = made
             # It went on while the cluster was being made, and found nothing to delete.
             if self._is_killed:
                 raise RayTaskCancelledError(f"The task was killed while it made the Ray cluster {name}")
@@ -105,7 +109,7 @@ class CreateRayClusterOperator(RayClusterOperator):
             if not self.deferrable:
                 return self._reached(context, self._wait(name, uid, "ready", deadline), deadline)
         except BaseException:
-            self._remove()
+            self._remove(FAILURE_SECONDS)
             raise
         resume = {"deadline": deadline, "start_seconds": start_seconds, "made": self._made}
         self._defer(name, uid, "ready", resume, "cluster_ready", delete_on_kill=self._made is not None)
@@ -116,17 +120,19 @@ class CreateRayClusterOperator(RayClusterOperator):
         :param event: what the trigger tells.
         """
         self._open()
-        self._made = tuple(event["resume"]["made"]) if event["resume"]["made"] else None
+        from airflow_ray.client.kuberay.origin import Made
+
+        self._made = Made(*event["resume"]["made"]) if event["resume"]["made"] else None
         try:
             return self._reached(context, self._require_ended(event), event["resume"]["deadline"])
         except BaseException:
-            self._remove()
+            self._remove(FAILURE_SECONDS)
             raise
 
     def on_kill(self) -> None:
         """Delete the cluster that is not ready yet."""
         self._is_killed = True
-        self._remove()
+        self._remove(KILL_SECONDS)
 
     def _access(self, context: Context) -> Access | None:
         """Return how the connection reaches the cluster, before anything is made."""
@@ -187,19 +193,19 @@ class CreateRayClusterOperator(RayClusterOperator):
         self.log.info("The Ray cluster %s can run work", name)
         return name
 
-    def _remove(self) -> None:
-        """Delete what this task has made, and say so in the log if that could not be done."""
+    def _remove(self, seconds: float) -> None:
+        """Delete what this task has made within some seconds, and say so in the log if that could not be done."""
         made, self._made = self._made, None
         if made is None:
             return
-        self.log.info("Deleting the Ray cluster %s", made[0])
+        self.log.info("Deleting the Ray cluster %s", made.name)
         # Kubernetes that does not answer must not hold up the end of the task.
-        deleted = start_in_thread(lambda: self._clusters.delete_at_once(*made))
+        deleted = start_in_thread(lambda: self._clusters.withdraw(made, seconds))
         try:
-            await_result(deleted, KILL_SECONDS)
+            await_result(deleted, seconds)
         except Exception as error:
-            reason = f"no answer within {KILL_SECONDS:g} seconds" if isinstance(error, TimeoutError) else error
-            self.log.warning(NOT_DELETED, made[0], reason)
+            reason = f"no answer within {seconds:g} seconds" if isinstance(error, TimeoutError) else error
+            self.log.warning(NOT_DELETED, made.name, reason)
             # Airflow may call once more.
             self._made = made
 
@@ -241,9 +247,10 @@ class DeleteRayClusterOperator(RayClusterOperator):
 
     def execute(self, context: Context) -> None:
         """Delete the cluster and wait for its end."""
+        from airflow_ray.client.kuberay.last_objects import keep_objects
         from airflow_ray.client.kuberay.origin import require_own, uid_of
 
-        start_seconds, deadline = seconds_of_start(context), self._deadline()
+        start_seconds = seconds_of_start(context)
         name, clusters = self._name_for(context), self._open()
         cluster = clusters.find(name)
         if cluster is None:
@@ -251,9 +258,11 @@ class DeleteRayClusterOperator(RayClusterOperator):
             return
         require_own(cluster)
         if not cluster["metadata"].get("deletionTimestamp"):
-            self._keep_objects(context, cluster)
+            if self.ray_conn_id is not None:
+                keep_objects(clusters, cluster, self._client(self.ray_conn_id, context), writes=self.checkpoint)
             clusters.delete(cluster)
             self.log.info("Deleting the Ray cluster %s in the namespace %s", name, clusters.namespace)
+        deadline = self._deadline()
         if self.deferrable:
             resume = {"deadline": deadline, "start_seconds": start_seconds}
             self._defer(name, uid_of(cluster), "gone", resume, "cluster_gone", delete_on_kill=False)
@@ -267,32 +276,6 @@ class DeleteRayClusterOperator(RayClusterOperator):
         """
         self._require_ended(event)
         self.log.info("The Ray cluster %s is gone", self._name_for(context))
-
-    def _keep_objects(self, context: Context, cluster: Mapping[str, Any]) -> None:
-        """Write checkpoints, or warn of what has none."""
-        from airflow_ray.client.errand import checkpoint, without_checkpoint
-        from airflow_ray.client.kuberay.state import look_at
-
-        if self.ray_conn_id is None:
-            return
-        name = cluster["metadata"]["name"]
-        if not look_at(cluster, self._clusters.pods(name), ()).is_ready:
-            self.log.info("What the Ray cluster %s holds is not looked at, since it runs no work", name)
-            return
-        try:
-            with self._client(self.ray_conn_id, context).connect() as client:
-                lost = without_checkpoint(client.list_objects())
-                for uri in lost if self.checkpoint else ():
-                    self.log.info("The checkpoint of %s is at %s", uri, checkpoint(client, ObjectURI.parse(uri)))
-        except AirflowRayError as error:
-            if self.checkpoint:
-                self.log.error("The Ray cluster %s stays, since not all of its objects may have a checkpoint", name)
-                raise
-            self.log.warning("What goes with the Ray cluster %s is not known: %s", name, error)
-            return
-        if lost and not self.checkpoint:
-            text = "With the Ray cluster %s go %d objects that have no checkpoint:\n%s"
-            self.log.warning(text, name, len(lost), "\n".join(lost))
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -14,12 +14,16 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_ray import kuberay_triggers
-from airflow_ray.client import errand
 from airflow_ray.client.client import RayClient
-from airflow_ray.client.kuberay import clusters, origin
+from airflow_ray.client.kuberay import clusters, last_objects, origin, pruning
+from airflow_ray.client.kuberay.api import KubernetesApi
 from airflow_ray.client.kuberay.clusters import Clusters
+from airflow_ray.client.kuberay.origin import Made
+from airflow_ray.client.kuberay.pruning import reason_to_prune
 from airflow_ray.client.run_cluster import dag_name, installation, run_name
 from airflow_ray.exceptions import (
+    AirflowRayError,
+    KubernetesUnreachableError,
     RayClusterDeletedError,
     RayClusterForeignError,
     RayClusterManifestError,
@@ -275,7 +279,7 @@ def test_cluster_that_an_earlier_try_has_left_and_is_not_ready_is_deleted(api, k
     kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
     with monkeypatch.context() as earlier:
         # Its process was killed.
-        earlier.setattr(CreateRayClusterOperator, "_remove", lambda operator: None)
+        earlier.setattr(CreateRayClusterOperator, "_remove", lambda *_: None)
         with pytest.raises(RayClusterTimeoutError):
             creation(timeout=1).execute(context())
     assert names_in(api) == [NAME]
@@ -377,11 +381,11 @@ def test_deletion_of_what_is_gone_already_succeeds(capfd):
     assert "is gone already" in capfd.readouterr().out
 
 
-def test_deletion_goes_on_without_a_cluster_that_cannot_be_asked(api, mocker, capfd):
+def test_deletion_goes_on_without_a_cluster_that_cannot_be_asked(api, mocker, caplog):
     creation().execute(context())
     mocker.patch.object(RayClient, "connect", side_effect=RayConnectionError("No gateway answers"))
     deletion(ray_conn_id="ray_run").execute(context())
-    assert "is not known: No gateway answers" in capfd.readouterr().out
+    assert "is not known: No gateway answers" in caplog.text
     assert names_in(api) == []
 
 
@@ -445,16 +449,15 @@ def held_objects(monkeypatch):
     return Holding.objects
 
 
-def test_deletion_warns_of_objects_without_a_checkpoint(api, held_objects, capfd):
+def test_deletion_warns_of_objects_without_a_checkpoint(api, held_objects, caplog):
     creation().execute(context())
     deletion(ray_conn_id="ray_run").execute(context())
-    warned = capfd.readouterr().out
-    assert [each["uri"] in warned for each in held_objects] == [False, True, False, False]
+    assert [each["uri"] in caplog.text for each in held_objects] == [False, True, False, False]
     assert names_in(api) == []
 
 
 def test_deletion_writes_the_checkpoints_that_are_missing(api, held_objects, mocker):
-    written = mocker.patch.object(errand, "checkpoint", return_value="s3://x")
+    written = mocker.patch.object(last_objects, "checkpoint", return_value="s3://x")
     creation().execute(context())
     deletion(ray_conn_id="ray_run", checkpoint=True).execute(context())
     assert [str(call.args[1]) for call in written.call_args_list] == [held_objects[1]["uri"]]
@@ -462,11 +465,101 @@ def test_deletion_writes_the_checkpoints_that_are_missing(api, held_objects, moc
 
 
 def test_cluster_stays_where_a_checkpoint_cannot_be_written(api, held_objects, mocker):
-    mocker.patch.object(errand, "checkpoint", side_effect=RayConfigurationError("no path for checkpoints is set"))
+    mocker.patch.object(last_objects, "checkpoint", side_effect=RayConfigurationError("no path for checkpoints is set"))
     creation().execute(context())
     with pytest.raises(RayConfigurationError, match="no path"):
         deletion(ray_conn_id="ray_run", checkpoint=True).execute(context())
+    (cluster,) = api.store.list(RAY_CLUSTERS)
+    # Its run has ended by now, or does soon.
+    mocker.patch.object(pruning, "is_run_unfinished", return_value=False)
+    assert reason_to_prune(cluster, None) is None
+    assert "has ended" in reason_to_prune(cluster, None, datetime.now(timezone.utc) + timedelta(days=1))
+
+
+def test_objects_of_a_head_that_runs_and_is_not_ready_are_kept_too(api, held_objects, mocker):
+    written = mocker.patch.object(last_objects, "checkpoint", return_value="s3://x")
+    creation().execute(context())
+    (head,) = api.store.list(PODS)
+    status = {**head["status"], "conditions": [{"type": "Ready", "status": "False", "reason": "ContainersNotReady"}]}
+    # Of a container beside that of Ray, which has died.
+    mocker.patch.object(Clusters, "find_pods", return_value=[{**head, "status": status}])
+    deletion(ray_conn_id="ray_run", checkpoint=True).execute(context())
+    assert len(written.call_args_list) == 1
+
+
+def test_deletion_goes_on_when_an_api_server_that_was_away_for_a_moment_is_back(api, mocker, held_objects):
+    creation().execute(context())
+    pods, failures = Clusters.pods, [KubernetesUnreachableError("busy")]
+
+    def busy_once(*args):
+        if failures:
+            raise failures.pop()
+        return pods(*args)
+
+    mocker.patch.object(Clusters, "pods", busy_once)
+    deletion(ray_conn_id="ray_run").execute(context())
+    assert names_in(api) == []
+
+
+def test_creation_that_fails_deletes_the_cluster_though_the_api_server_is_away_for_a_moment(api, kuberay, mocker):
+    kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
+    delete, failures = KubernetesApi.delete, [KubernetesUnreachableError("busy")]
+
+    def busy_once(*args):
+        if failures:
+            raise failures.pop()
+        return delete(*args)
+
+    mocker.patch.object(KubernetesApi, "delete", busy_once)
+    with pytest.raises(RayClusterTimeoutError):
+        creation(timeout=1).execute(context())
+    assert (failures, names_in(api)) == ([], [])
+
+
+def test_earlier_try_leaves_the_cluster_that_the_next_one_has_found(api):
+    creation().execute(context())
+    here, (cluster,) = Clusters.of("kubernetes_default"), api.store.list(RAY_CLUSTERS)
+    earlier = Made(NAME, cluster["metadata"]["uid"], cluster["metadata"]["annotations"]["airflow-ray/held-by"])
+    creation().execute(context())
+    assert here.withdraw(earlier, 5.0) is False
     assert names_in(api) == [NAME]
+
+
+def test_cluster_that_other_runs_may_use_stays_when_who_made_it_fails(api):
+    creation(name="shared").execute(context())
+    here, (cluster,) = Clusters.of("kubernetes_default"), api.store.list(RAY_CLUSTERS)
+    holder = cluster["metadata"]["annotations"]["airflow-ray/held-by"]
+    made = Made("shared", cluster["metadata"]["uid"], holder, is_shared=True)
+    assert here.withdraw(made, 5.0) is False
+    assert names_in(api) == ["shared"]
+
+
+def test_cluster_that_has_changed_since_the_look_is_looked_at_again_before_it_is_deleted(api, monkeypatch):
+    creation().execute(context())
+    here, (cluster,) = Clusters.of("kubernetes_default"), api.store.list(RAY_CLUSTERS)
+    made = Made(NAME, cluster["metadata"]["uid"], cluster["metadata"]["annotations"]["airflow-ray/held-by"])
+    look_up = Clusters.look_up
+
+    def found_meanwhile(*args):
+        found = look_up(*args)
+        monkeypatch.setattr(Clusters, "look_up", look_up)
+        creation().execute(context())
+        return found
+
+    monkeypatch.setattr(Clusters, "look_up", found_meanwhile)
+    assert here.withdraw(made, 5.0) is False
+    assert names_in(api) == [NAME]
+
+
+def test_trigger_that_meets_what_nobody_has_thought_of_lets_the_task_delete_its_cluster(api, kuberay, mocker):
+    kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
+    operator = creation(deferrable=True)
+    deferred = deferred_by(operator)
+    mocker.patch.object(kuberay_triggers.RayClusterTrigger, "_clusters", side_effect=KeyError("connection"))
+    event = event_of(deferred.trigger)
+    with pytest.raises(AirflowRayError, match="connection"):
+        operator.cluster_ready(context(), event)
+    assert names_in(api) == []
 
 
 def test_deferred_creation_ends_with_the_execution_timeout(kuberay):

@@ -39,7 +39,7 @@ class KubernetesApi:
         :raises RayClusterError: as :func:`~airflow_ray.client.kuberay.refusals.error_of` says.
         """
         try:
-            found: dict[str, Any] = json.loads(self._call("GET", path))
+            found: dict[str, Any] = self._json("GET", path)
         except NotThereError:
             return None
         return found
@@ -50,7 +50,7 @@ class KubernetesApi:
         :param query: ``labelSelector`` or ``fieldSelector``.
         :raises RayClusterError: as :func:`~airflow_ray.client.kuberay.refusals.error_of` says.
         """
-        found: list[dict[str, Any]] = json.loads(self._call("GET", path, query.items()))["items"]
+        found: list[dict[str, Any]] = self._json("GET", path, query.items())["items"]
         return found
 
     def apply(self, path: str, manifest: dict[str, Any], manager: str) -> dict[str, Any]:
@@ -62,16 +62,18 @@ class KubernetesApi:
         """
         # As strict as kubectl: a field that is misspelt is an error.
         query = (("fieldManager", manager), ("fieldValidation", "Strict"))
-        applied: dict[str, Any] = json.loads(self._call("PATCH", path, query, manifest, APPLY))
+        applied: dict[str, Any] = self._json("PATCH", path, query, manifest, APPLY)
         return applied
 
-    def delete(self, path: str, uid: str) -> bool:
+    def delete(self, path: str, uid: str, version: str | None = None) -> bool:
         """Delete an object, and return whether it was there.
 
         :param uid: of the one that is meant; one that has taken its name since stays.
+        :param version: of the one that is meant, likewise; None for any.
         :raises RayClusterError: as :func:`~airflow_ray.client.kuberay.refusals.error_of` says.
         """
-        options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        meant = {"uid": uid} if version is None else {"uid": uid, "resourceVersion": version}
+        options = {"propagationPolicy": "Background", "preconditions": meant}
         try:
             self._call("DELETE", path, body=options)
         # Also where the answer was lost, and it was asked once more.
@@ -85,6 +87,16 @@ class KubernetesApi:
         :raises RayClusterError: as :func:`~airflow_ray.client.kuberay.refusals.error_of` says.
         """
         return self._call("GET", path, query.items()).decode(errors="replace")
+
+    def _json(self, *call: Any) -> Any:
+        data = self._call(*call)
+        try:
+            return json.loads(data)
+        except ValueError as error:
+            raise KubernetesUnreachableError(
+                f"What answers at {self._client.configuration.host} is no API server of Kubernetes, such as a proxy in "
+                f"front of one: {data[:100]!r}"
+            ) from error
 
     def _call(
         self,

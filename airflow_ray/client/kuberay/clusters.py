@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
@@ -11,9 +12,10 @@ from airflow_ray.client.connection.retrying import tries
 from airflow_ray.client.kuberay.api import AWAY_SECONDS, KubernetesApi, is_away, open_api, rayclusters
 from airflow_ray.client.kuberay.completion import TOKEN_KEY, secret_name
 from airflow_ray.client.kuberay.manifest import API_VERSION, KIND
-from airflow_ray.client.kuberay.origin import name_of, own_clusters, require_own, uid_of
+from airflow_ray.client.kuberay.origin import Made, name_of, own_clusters, require_own, uid_of
 from airflow_ray.client.kuberay.pods import belongs_to, is_head
 from airflow_ray.client.kuberay.refusals import ConflictError, NotThereError
+from airflow_ray.client.kuberay.state import is_head_running
 from airflow_ray.client.run_cluster import installation
 from airflow_ray.exceptions import AirflowRayError, KubeRayMissingError, RayClusterPermissionError
 
@@ -116,9 +118,42 @@ class Clusters:
         require_own(cluster)
         return self._patiently(lambda: self._api.delete(self._path(name_of(cluster)), uid_of(cluster)))
 
-    def delete_at_once(self, name: str, uid: str) -> bool:
-        """Delete a cluster that was made by whoever knows its uid, with one call, and return whether it was there."""
-        return self._api.delete(self._path(name), uid)
+    def annotate(self, cluster: dict[str, Any], name: str, text: str) -> None:
+        """Write an annotation on a cluster, in place of an earlier one of this name; not on one that has gone since.
+
+        :raises RayClusterError: Kubernetes refuses; the subclass tells why.
+        """
+        metadata = {"name": name_of(cluster), "uid": uid_of(cluster), "annotations": {name: text}}
+        note = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata}
+        # In a name of its own: what was applied in that of the manifest would go.
+        manager = f"{_manager()}-{name.rpartition('/')[2]}"
+        with suppress(ConflictError):
+            self._patiently(lambda: self._api.apply(self._path(name_of(cluster)), note, manager))
+
+    def withdraw(self, made: Made, patience: float) -> bool:
+        """Delete a cluster since the task that has made it has failed, unless others use it; return whether it is done.
+
+        :param patience: seconds in which an API server that is away must come back.
+        :raises RayClusterError: Kubernetes refuses; the subclass tells why.
+        """
+        return tries(patience, is_away)(lambda: self._withdraw(made))
+
+    def _withdraw(self, made: Made) -> bool:
+        while True:
+            cluster = self.look_up(made.name)
+            if cluster is None or not made.is_held(cluster):
+                log.info("The Ray cluster %s is gone, or another try of a task uses it", made.name)
+                return False
+            if made.is_shared and is_head_running(cluster, self.pods(made.name)):
+                log.warning("The Ray cluster %s stays, since other runs may use it", made.name)
+                return False
+            # One that somebody has found, or changed, since the look has another version.
+            if self._api.delete(self._path(made.name), made.uid, cluster["metadata"]["resourceVersion"]):
+                return True
+
+    def find_pods(self, name: str) -> list[dict[str, Any]] | None:
+        """Return what :meth:`pods` does, as soon as an API server that is away has come back."""
+        return self._patiently(lambda: self.pods(name))
 
     def pods(self, name: str) -> list[dict[str, Any]] | None:
         """Return the pods of a cluster, or None where they may not be read."""

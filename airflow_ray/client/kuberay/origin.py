@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 DAG_LABEL = "airflow-ray/dag"
 RUN_LABEL = "airflow-ray/run"
 TASK_LABEL = "airflow-ray/task"
-# An annotation, with the id as it is.
+# Annotations: the id as it is; the try of a task that has made or found the cluster last; since when it is kept for
+# objects of which a checkpoint could not be written.
 TASK_ANNOTATION = "airflow-ray/task-id"
+HOLDER_ANNOTATION = "airflow-ray/held-by"
+KEPT_ANNOTATION = "airflow-ray/kept-since"
 
 _LABEL_LENGTH = 63
 _DIGEST_LENGTH = 8
@@ -68,6 +71,25 @@ class Origin(NamedTuple):
         return {DAG_ANNOTATION: self.dag_id, **run, TASK_ANNOTATION: self.task_id}
 
 
+class Made(NamedTuple):
+    """A cluster that the task which has made it takes away if it fails.
+
+    :param name: of the cluster, and ``uid`` its uid.
+    :param holder: the id of the task's try; None in what an earlier release has deferred.
+    :param is_shared: whether other runs may use it.
+    """
+
+    name: str
+    uid: str
+    holder: str | None = None
+    is_shared: bool = False
+
+    def is_held(self, cluster: Mapping[str, Any]) -> bool:
+        """Return whether a cluster of this name is this one, and no other try of a task has made or found it since."""
+        holder = _annotations(cluster).get(HOLDER_ANNOTATION)
+        return uid_of(cluster) == self.uid and (holder is None or self.holder in (None, holder))
+
+
 def own_clusters() -> str:
     """Return the label selector of all clusters that this Airflow installation has made."""
     return f"{INSTALLATION_LABEL}={installation()}"
@@ -90,9 +112,15 @@ def uid_of(cluster: Mapping[str, Any]) -> str:
 
 def run_of(cluster: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return DAG id and run id of the run that a cluster was made for, or None for one that several share."""
-    annotations = cluster["metadata"].get("annotations") or {}
+    annotations = _annotations(cluster)
     dag_id, run_id = annotations.get(DAG_ANNOTATION), annotations.get(RUN_ANNOTATION)
     return None if dag_id is None or run_id is None else (dag_id, run_id)
+
+
+def kept_since(cluster: Mapping[str, Any]) -> datetime | None:
+    """Return since when a cluster is kept for objects of which a checkpoint could not be written, or None."""
+    written = _annotations(cluster).get(KEPT_ANNOTATION)
+    return None if written is None else datetime.fromisoformat(written)
 
 
 def made_at(cluster: Mapping[str, Any]) -> datetime:
@@ -114,6 +142,10 @@ def require_own(cluster: Mapping[str, Any]) -> None:
         f"used nor deleted by this one ({installation()}). Give the cluster of this DAG another name or namespace. The "
         "id is made from the Fernet key: if that was replaced, delete the cluster by hand"
     )
+
+
+def _annotations(cluster: Mapping[str, Any]) -> Mapping[str, str]:
+    return cluster["metadata"].get("annotations") or {}
 
 
 def _label_of(text: str) -> str:

@@ -67,6 +67,12 @@ def is_ready(pod: Resource) -> bool:
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
+def runs_ray(pod: Resource) -> bool:
+    """Return whether the process of Ray in a pod runs, be the pod ready or not: Ray's container is the first one."""
+    ray = pod["spec"]["containers"][0]["name"]
+    return any(each["name"] == ray and "running" in each.get("state", {}) for each in _containers(pod))
+
+
 def look_at_pod(pod: Resource, warnings: list[str]) -> PodLook:
     """Return what a pod is like that is not ready.
 

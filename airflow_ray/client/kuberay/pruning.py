@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray._compat import is_run_unfinished
-from airflow_ray.client.kuberay.origin import made_at, name_of, run_of
+from airflow_ray.client.kuberay.origin import kept_since, made_at, name_of, run_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import timedelta
 
     from airflow_ray.client.kuberay.clusters import Clusters
 
 log = logging.getLogger(__name__)
+
+# For somebody to mend what keeps checkpoints from being written.
+KEPT = timedelta(days=1)
 
 
 class Pruned(NamedTuple):
@@ -37,10 +39,13 @@ def reason_to_prune(
     :param now: the time; None for that of this machine.
     :raises AirflowException: Airflow does not tell how its run is.
     """
-    age = (now or datetime.now(timezone.utc)) - made_at(cluster)
+    now = now or datetime.now(timezone.utc)
+    age = now - made_at(cluster)
     if older_than is not None and age > older_than:
         return f"it is {age.total_seconds() / 3600:.1f} hours old"
-    run = run_of(cluster)
+    run, kept = run_of(cluster), kept_since(cluster)
+    if kept is not None and now - kept < KEPT:
+        return None
     if run is None or is_run_unfinished(*run):
         return None
     dag_id, run_id = run

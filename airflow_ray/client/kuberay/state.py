@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray.client.kuberay.origin import namespace_of
-from airflow_ray.client.kuberay.pods import Crash, is_head, is_ready, look_at_pod
+from airflow_ray.client.kuberay.pods import Crash, is_head, is_ready, look_at_pod, runs_ray
 from airflow_ray.client.kuberay.refusals import QUOTA
 from airflow_ray.exceptions import (
     AirflowRayError,
@@ -60,10 +60,21 @@ def look_at(cluster: Resource, pods: Sequence[Resource] | None, events: Iterable
         if is_ready(head):
             return Look(_workers(cluster), is_ready=True)
         name = head["metadata"]["name"]
-        return Look(*look_at_pod(head, [each["message"] for each in warnings if _about(each) == name]))
+        return Look(*look_at_pod(head, [each.get("message", "") for each in warnings if _about(each) == name]))
     if pods is None and (_condition(cluster, "HeadPodReady") or _status(cluster).get("state") == "ready"):
         return Look(_workers(cluster), is_ready=True)
     return _without_head(cluster, warnings, may_be_there=pods is None)
+
+
+def is_head_running(cluster: Resource, pods: Sequence[Resource] | None) -> bool:
+    """Return whether a cluster may hold objects, or run work: its head runs, be it ready or not.
+
+    :param pods: of the cluster; None where they may not be read.
+    """
+    if pods is None:
+        was_ready = _condition(cluster, "HeadPodReady") or _condition(cluster, "RayClusterProvisioned")
+        return bool(was_ready) or _status(cluster).get("state") == "ready"
+    return any(is_head(pod) and not _is_going(pod) and runs_ray(pod) for pod in pods)
 
 
 def _without_head(cluster: Resource, warnings: list[Resource], may_be_there: bool) -> Look:
@@ -90,7 +101,7 @@ def _refused(cluster: Resource, told: list[Resource]) -> Look | None:
         return None
     for each in reversed(told):
         if str(each.get("reason", "")).startswith("InvalidRayCluster"):
-            text = f"KubeRay refuses the manifest: {each['message']}"
+            text = f"KubeRay refuses the manifest: {each.get('message', '')}"
             return Look(text, kind=RayClusterManifestError, is_lasting=True)
     return None
 
@@ -98,7 +109,7 @@ def _refused(cluster: Resource, told: list[Resource]) -> Look | None:
 def _not_made(cluster: Resource, told: list[Resource]) -> Look | None:
     # The second is how KubeRay's own documents call it.
     failure = _condition(cluster, "ReplicaFailure") or _condition(cluster, "RayClusterReplicaFailure")
-    message = failure["message"] if failure else told[-1]["message"] if told else None
+    message = failure["message"] if failure else told[-1].get("message", "") if told else None
     if message is None:
         return None
     if QUOTA in message:

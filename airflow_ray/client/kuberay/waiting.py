@@ -105,6 +105,8 @@ class ClusterWait:
                 "somebody has deleted it"
             )
         pods = self._clusters.pods(self._name)
+        # Those of an earlier cluster of this name may not have ended yet.
+        pods = None if pods is None else [pod for pod in pods if belongs_to(pod, self._uid)]
         look = look_at(cluster, pods, self._clusters.events(self._name, pods))
         if look.is_queued and (why := self._clusters.why_queued(cluster)):
             return look._replace(text=f"{look.text}: {why}")

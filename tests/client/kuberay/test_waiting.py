@@ -74,6 +74,13 @@ def waited(*looks, goal="ready", timeout=1e6, clock=None):
     return told
 
 
+def test_head_of_an_earlier_cluster_of_the_name_is_none_of_this_one():
+    earlier = ready_pod()
+    earlier["metadata"]["ownerReferences"] = [{"kind": "RayCluster", "uid": "of an earlier one"}]
+    told = waited((cluster(NOTICED), [earlier]), (cluster(NOTICED), [ready_pod()]))
+    assert told[0] == "KubeRay makes the pod of its head"
+
+
 def failure_of(kind, *looks, **more):
     with pytest.raises(kind) as failed:
         waited(*looks, **more)
