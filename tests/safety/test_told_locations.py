@@ -12,12 +12,13 @@ from airflow.sdk.execution_time.comms import XComResult
 
 from airflow_ray.client.checkpoints import XCOM_KEY, CheckpointLocation, resolve, told
 from airflow_ray.client.checkpoints.credentials import s3_options, signing_keys, telling_keys
-from airflow_ray.client.checkpoints.telling import of_producer
+from airflow_ray.client.checkpoints.telling import of_producer, tell
 from airflow_ray.client.connection.settings import RaySettings, settings_of
 from airflow_ray.exceptions import RayCheckpointSignatureError, RayConfigurationError
 from airflow_ray.object_uri import ObjectURI
 
 URI = ObjectURI("ray_default", "dag", "run", "make")
+IN_LOOP = ObjectURI("ray_default", "dag", "run", "make", region="0123456789abcdef0123456789abcdef.0")
 LOCATION = CheckpointLocation("s3://bucket/of/task", "s3")
 OF_CONNECTION = {"path": "s3://bucket/of/connection", "aws_conn_id": "s3"}
 
@@ -106,3 +107,23 @@ def test_what_the_connection_says_itself_needs_no_signature(monkeypatch, setting
 
 def test_keys_that_the_cluster_gets_sign_no_location():
     assert not {*signing_keys(URI.work)} & {*telling_keys(URI.work)}
+
+
+class BehindLoop:
+    """What Airflow says to a task behind a loop of a task in it."""
+
+    def send(self, message: Any) -> XComResult:
+        raise RuntimeError("A loop producer requires an explicit scope or a consumer inside the loop")
+
+
+def test_iteration_of_which_airflow_tells_nothing_behind_its_loop_has_told_of_no_checkpoint(monkeypatch, settings):
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", BehindLoop(), raising=False)
+    assert of_producer(IN_LOOP, settings) is None
+    with pytest.raises(RuntimeError):
+        of_producer(URI, settings)
+
+
+def test_iteration_of_which_airflow_takes_nothing_behind_its_loop_is_told_of_in_the_log(monkeypatch, caplog):
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", BehindLoop(), raising=False)
+    tell(LOCATION, IN_LOOP)
+    assert "Airflow takes no XCom for ray-object://ray_default/dag/run/make" in caplog.text

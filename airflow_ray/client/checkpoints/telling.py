@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray._compat import has_task_instance, pull_xcom, push_xcom
@@ -18,6 +19,8 @@ from airflow_ray.client.checkpoints.location import CheckpointLocation, find_loc
 from airflow_ray.exceptions import RayCheckpointSignatureError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_ray.client.connection.settings import RaySettings
     from airflow_ray.object_uri import ObjectURI
 
@@ -25,8 +28,8 @@ log = logging.getLogger(__name__)
 
 XCOM_KEY = "ray_checkpoint"
 _NOT_TOLD = (
-    "Airflow has no task instance to which %s belongs, and so keeps no XCom for it. Its checkpoint is written, but "
-    "other tasks do not find it by themselves: load it with S3CheckpointHook"
+    "Airflow takes no XCom for %s here: it is of no task instance, or of an iteration of a loop. Its checkpoint is "
+    "written, but other tasks may not find it by themselves: load it with S3CheckpointHook"
 )
 
 
@@ -40,13 +43,15 @@ def tell(location: CheckpointLocation, uri: ObjectURI) -> None:
     """Tell in the place of the task that made ``uri`` where its checkpoint lies; only within a task.
 
     Airflow forgets it when that task runs again, as it does what the task has told itself. Of an object that no task
-    of Airflow's has made, or of a run that was deleted, nobody can be told: a warning says so.
+    of Airflow's has made, of a run that was deleted, or, behind a loop, of one of its iterations nobody can be told: a
+    warning says so.
     """
     place: Any = {"dag_id": uri.dag_id, "run_id": uri.run_id, "task_id": uri.task_id, "map_index": uri.map_index}
-    if has_task_instance(**place):
-        push_xcom(XCOM_KEY, told(location, uri), **place)
-    else:
-        log.warning(_NOT_TOLD, uri)
+    with _behind_loops(uri):
+        if has_task_instance(**place):
+            push_xcom(XCOM_KEY, told(location, uri), **place)
+            return
+    log.warning(_NOT_TOLD, uri)
 
 
 def of_producer(uri: ObjectURI, settings: RaySettings) -> CheckpointLocation | None:
@@ -55,7 +60,9 @@ def of_producer(uri: ObjectURI, settings: RaySettings) -> CheckpointLocation | N
     :param settings: of the Ray connection. What it says itself needs no signature: earlier releases gave none.
     :raises RayCheckpointSignatureError: somebody else has told it.
     """
-    found = pull_xcom(XCOM_KEY, dag_id=uri.dag_id, run_id=uri.run_id, task_id=uri.task_id, map_index=uri.map_index)
+    found = None
+    with _behind_loops(uri):
+        found = pull_xcom(XCOM_KEY, dag_id=uri.dag_id, run_id=uri.run_id, task_id=uri.task_id, map_index=uri.map_index)
     if not found:
         return None
     fields = found if isinstance(found, dict) else {}
@@ -63,7 +70,7 @@ def of_producer(uri: ObjectURI, settings: RaySettings) -> CheckpointLocation | N
     signature = str(fields.get("signature")).encode(errors="replace")
     if any(hmac.compare_digest(signature, _signature(plain, key).encode()) for key in telling_keys(uri.work)):
         return CheckpointLocation(**plain)  # type: ignore[arg-type]  # as it was signed
-    # Outside of a loop Airflow gives the XCom of some iteration.
+    # Of another iteration Airflow gives the XCom of the one that runs.
     if uri.region:
         return None
     location = find_location(settings)
@@ -76,6 +83,18 @@ def of_producer(uri: ObjectURI, settings: RaySettings) -> CheckpointLocation | N
         "was read there: somebody has changed the XCom, the key is another one, or an earlier release of airflow-ray "
         "wrote it. Clear that task"
     )
+
+
+@contextmanager
+def _behind_loops(uri: ObjectURI) -> Iterator[None]:
+    """Go on where Airflow refuses the XCom of an iteration: behind its loop it gives and takes none."""
+    try:
+        yield
+    # Which error it is depends on how the task is run.
+    except Exception as error:
+        if not uri.region:
+            raise
+        log.info("Airflow refuses the XCom of %s: %s", uri, error)
 
 
 def _signature(plain: dict[str, Any], key: str) -> str:

@@ -94,8 +94,8 @@ class KubernetesApi:
             return json.loads(data)
         except ValueError as error:
             raise KubernetesUnreachableError(
-                f"What answers at {self._client.configuration.host} is no API server of Kubernetes, such as a proxy in "
-                f"front of one: {data[:100]!r}"
+                f"What answers at {self._client.configuration.host} is not an API server of Kubernetes, but perhaps a "
+                f"proxy in front of it: {data[:100]!r}"
             ) from error
 
     def _call(

@@ -210,11 +210,11 @@ class Storage:
             raise CheckpointFailure(kind, self.where(name) if name != self.path else name, message) from error
 
     def _refusal_in_words(self) -> OSError | None:
-        """Return what the server answers to a request whose refusal has a body, or None where it takes that one."""
+        """Return with what a request is refused whose answer has a body, or None where that is another refusal."""
         try:
             list(self._files("", 0))
         except OSError as error:
-            return error
+            return error if _aws_status(error) == "400" else None
         return None
 
 
@@ -265,8 +265,12 @@ def _is_missing(error: OSError) -> bool:
 
 def _is_wordless(error: OSError) -> bool:
     """Whether S3 has refused a HEAD, to which it does not answer why: such as that a token has expired."""
+    return _aws_status(error) == "400" and "during HeadObject" in str(error)
+
+
+def _aws_status(error: OSError) -> str | None:
     found = _AWS_ERROR.search(str(error))
-    return found is not None and found[2] == "400" and "during HeadObject" in str(error)
+    return None if found is None else found[2]
 
 
 def _is_refusal(error: OSError) -> bool:

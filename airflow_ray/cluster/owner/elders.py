@@ -41,8 +41,13 @@ class Elders:
         self._handles: list[Any] = []
         # Those that have not answered yet.
         self._silent: list[Any] = []
-        # What is being asked for, by what it is.
-        self._under_way: dict[str, asyncio.Task[Any]] = {}
+        # What is being asked for, by the record that is looked for, or the handle that is greeted.
+        self._under_way: dict[Any, asyncio.Task[Any]] = {}
+        # Guards the lists: a meeting makes them anew.
+        self._meeting = asyncio.Lock()
+        self._begun = 0
+        # The number of the last meeting that came to its end, and what it has brought.
+        self._met: tuple[int, str | None] = 0, None
         # As a global it would keep this package from being sent to the cluster.
         self._are_left_out: ContextVar[bool] = ContextVar("are_left_out", default=False)
 
@@ -51,9 +56,14 @@ class Elders:
 
         Of two builds of one release neither is newer: each serves whoever has its code, and ends when it is empty.
         """
-        # A second one would forget whom the first has met.
-        newer: str | None = await self._joined("meet", self._meet_all)
-        return newer
+        # One that begins from here on: one under way may have begun before somebody came.
+        number = self._begun + 1
+        async with self._meeting:
+            if self._met[0] < number:
+                self._begun += 1
+                number = self._begun
+                self._met = number, await self._meet_all()
+            return self._met[1]
 
     async def _meet_all(self) -> str | None:
         self._handles, self._silent = [], self._list_others()
@@ -65,7 +75,7 @@ class Elders:
         if self._are_left_out.get():
             return None
         # An owner of 1.0.0rc1 that does not know it either asks back here, and would be asked again without end.
-        return await self._joined(f"holder of {record_id}", functools.partial(self._search, record_id))
+        return await self._joined(record_id, functools.partial(self._search, record_id))
 
     async def _search(self, record_id: str) -> Any:
         async def asked(handle: Any) -> Any:
@@ -89,7 +99,8 @@ class Elders:
         """Attach to work that one of them has; work there that is another is stopped and forgotten."""
         from ray.exceptions import RayActorError
 
-        holder = await self.holder_of(record_id)
+        # A look-up that is under way may have asked the one that has got the work since.
+        holder = await self._search(record_id)
         if holder is None:
             return {}
         try:
@@ -114,26 +125,39 @@ class Elders:
         :param watch: ``watch_with_totals`` of the :class:`~airflow_ray.cluster.owner.waiting.Waiting` of this owner.
         :param unknown: the ids of these records.
         """
-        found = zip(unknown, await asyncio.gather(*map(self.holder_of, unknown)), strict=True)
-        holders = {each: holder for each, holder in found if holder is not None}
-        if not holders:
-            return await watch(watcher, wanted, timeout)
-        own = [each for each in wanted if each[0] not in holders]
         deadline = time.monotonic() + timeout
-        while True:
-            left = deadline - time.monotonic()
-            answers = await watch(watcher, own, min(left, ELDERS_SECONDS))
-            if answers is None:
-                return None
-            own_answers = iter(answers)
-            news = [
-                (await self._ask(holders[each[0]], "watch", watcher, [each], 0.0) or [None])[0]
-                if each[0] in holders
-                else next(own_answers)
-                for each in wanted
-            ]
-            if left <= 0 or any(each is not None for each in news):
-                return news
+        searches = {each: asyncio.ensure_future(self.holder_of(each)) for each in unknown}
+        try:
+            while True:
+                # One that is silent may have them, and keeps nobody from the news of the rest.
+                if under_way := [each for each in searches.values() if not each.done()]:
+                    await asyncio.wait(under_way, timeout=ELDERS_SECONDS)
+                holders = {each: search.result() if search.done() else None for each, search in searches.items()}
+                not_own = {each for each, search in searches.items() if not search.done() or holders[each] is not None}
+                left = max(0.0, deadline - time.monotonic())
+                if not not_own:
+                    return await watch(watcher, wanted, left)
+                answers = await watch(
+                    watcher, [each for each in wanted if each[0] not in not_own], min(left, ELDERS_SECONDS)
+                )
+                if answers is None:
+                    return None
+                own_answers = iter(answers)
+                news = [
+                    await self._news_of(holders[each[0]], watcher, each) if each[0] in not_own else next(own_answers)
+                    for each in wanted
+                ]
+                if left <= 0 or any(each is not None for each in news):
+                    return news
+        finally:
+            for search in searches.values():
+                search.cancel()
+
+    async def _news_of(self, holder: Any, watcher: str, wanted: Wanted) -> Any:
+        """Return what the one that has a record tells of it, and nothing while that one is still looked for."""
+        if holder is None:
+            return None
+        return (await self._ask(holder, "watch", watcher, [wanted], 0.0) or [None])[0]
 
     async def ask_all(self, method: str, *args: Any, seconds: float = ANSWER_SECONDS) -> list[Any]:
         """Return what each of them answers; one that has ended answers nothing.
@@ -152,8 +176,8 @@ class Elders:
         finally:
             self._are_left_out.reset(token)
 
-    async def _joined(self, name: str, begin: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """Return what the question of this name that is under way brings, or a new one."""
+    async def _joined(self, name: Any, begin: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Return what the question about this that is under way brings, or a new one."""
         if name not in self._under_way:
             task = self._under_way[name] = asyncio.get_running_loop().create_task(begin())
             task.add_done_callback(lambda _: self._under_way.pop(name))
@@ -168,19 +192,29 @@ class Elders:
         until = time.monotonic() + seconds
         if handle in self._silent:
             await self._meet(handle, seconds)
-        left = max(0.0, until - time.monotonic())
+        # One that has just answered the greeting is asked in earnest.
+        left = max(GREETING_SECONDS, until - time.monotonic())
         return await self._ask(handle, method, *args, seconds=left) if handle in self._handles else None
 
     async def _meet(self, handle: Any, seconds: float) -> str | None:
-        """Take note of one that answers, and return its release where it is newer and stays."""
-        greeting: Greeting | None = await self._ask(handle, "greet", seconds=seconds)
-        # Somebody else may have met it meanwhile.
-        if greeting is None or handle not in self._silent:
+        """Take note of one that answers in time, and return its release where it is newer and stays."""
+        with suppress(asyncio.TimeoutError):
+            release: str | None = await asyncio.wait_for(
+                self._joined(handle, functools.partial(self._greet, handle)), seconds
+            )
+            return release
+        return None
+
+    async def _greet(self, handle: Any) -> str | None:
+        greeting: Greeting | None = await self._ask(handle, "greet", seconds=ANSWER_SECONDS)
+        if greeting is None:
             return None
-        self._silent.remove(handle)
+        if handle in self._silent:
+            self._silent.remove(handle)
         if not _speaks(greeting):
             return None
-        self._handles.append(handle)
+        if handle not in self._handles:
+            self._handles.append(handle)
         own, other = order_of(self._greeting["release"]), order_of(greeting["release"])
         # A newer one that is empty makes way: somebody has gone back to an older release.
         ends = await self._ask(handle, "retire", self._greeting["release"] if own > other else None)

@@ -48,6 +48,8 @@ class Retirement:
         self._count_transfers = count_transfers
         self._calls = calls
         self._newer_release: str | None = None
+        # How often another build has told of itself.
+        self._tellings = 0
         self._ends_when_empty = False
         self._may_end = asyncio.Event()
 
@@ -65,6 +67,7 @@ class Retirement:
         :param newer_release: of a newer release, which alone takes new work from here on; None for one that is none.
         """
         self._newer_release = newer_release or self._newer_release
+        self._tellings += 1
         self._ends_when_empty = True
         self.end_if_empty()
         return not len(self._records)
@@ -73,10 +76,10 @@ class Retirement:
         """Return why no new work is taken here, unless whoever took it instead has gone."""
         if self._newer_release is None:
             return None
-        told = self._newer_release
+        tellings = self._tellings
         newer = await self._elders.meet()
         # One that came meanwhile may have told so.
-        if newer is not None or self._newer_release == told:
+        if newer is not None or self._tellings == tellings:
             self._newer_release = newer
         if self._newer_release is None:
             return None

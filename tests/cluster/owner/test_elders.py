@@ -163,3 +163,66 @@ def test_all_who_meet_the_others_at_once_hear_of_a_newer_release():
         assert await asyncio.gather(elders.meet(), elders.meet()) == ["2", "2"]
 
     run(test())
+
+
+def elders_of(*others: FakeElder, release: str = "1") -> Elders:
+    greeting = {"release": release, "build": "own", "messages": 7, "oldest_messages": 5}
+    return Elders(greeting, lambda: list(others))
+
+
+async def until_asked(elder: FakeElder, method: str) -> None:
+    while method not in elder.asked:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
+def test_newer_owner_is_known_to_who_meets_it_while_somebody_else_asks_it_for_work(monkeypatch):
+    async def test() -> None:
+        newer = FakeElder(7, "2")
+        newer.silent = {"greet"}
+        elders = elders_of(newer)
+        with monkeypatch.context() as soon:
+            soon.setattr(elders_module, "GREETING_SECONDS", 0.01)
+            assert await elders.meet() is None
+        looking, meeting = asyncio.create_task(elders.holder_of("d/r/t/-1")), asyncio.create_task(elders.meet())
+        await asyncio.sleep(0.01)
+        newer.speaks.set()
+        assert (await meeting, await looking) == ("2", newer)
+
+    run(test())
+
+
+def test_work_that_came_to_an_owner_while_it_is_looked_for_elsewhere_is_attached_to():
+    async def test() -> None:
+        has_it, hangs = FakeElder(7), FakeElder(7)
+        has_it._answers["describe"], hangs.silent = None, {"describe"}
+        elders = elders_of(has_it, hangs)
+        await elders.meet()
+        looking = asyncio.create_task(elders.holder_of("d/r/t/-1"))
+        await until_asked(has_it, "describe")
+        await until_asked(hangs, "describe")
+        has_it._answers["describe"] = {}
+        assert await elders.attach("d/r/t/-1", dict(ATTEMPT)) == {"attached": "RUNNING"}
+        hangs.speaks.set()
+        await looking
+
+    run(test())
+
+
+def test_owner_that_hangs_holds_up_the_news_of_no_other_work(monkeypatch):
+    monkeypatch.setattr(elders_module, "ELDERS_SECONDS", 0.01)
+
+    async def watch(watcher, wanted, timeout):
+        return [{"ended": True}] * len(wanted)
+
+    async def test() -> None:
+        hangs = FakeElder(7)
+        hangs.silent = {"describe"}
+        elders = elders_of(hangs)
+        await elders.meet()
+        wanted = [("d/r/not begun/-1", None, None), ("d/r/own/-1", None, None)]
+        watched = elders.watch(watch, ["d/r/not begun/-1"], "triggerer", wanted, 60.0)
+        # Of the first nothing is said: it may be with the one that hangs.
+        assert await asyncio.wait_for(watched, 30.0) == [None, {"ended": True}]
+        hangs.speaks.set()
+
+    run(test())
