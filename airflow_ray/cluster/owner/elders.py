@@ -126,7 +126,7 @@ class Elders:
         :param unknown: the ids of these records.
         """
         deadline = time.monotonic() + timeout
-        searches = {each: asyncio.ensure_future(self.holder_of(each)) for each in unknown}
+        searches = {each: asyncio.ensure_future(self.holder_of(each)) for each in set(unknown)}
         try:
             while True:
                 # One that is silent may have them, and keeps nobody from the news of the rest.
