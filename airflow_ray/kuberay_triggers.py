@@ -9,6 +9,7 @@ from asgiref.sync import sync_to_async
 
 from airflow_ray.client.connection.threads import in_own_thread
 from airflow_ray.client.kuberay.telling import NOT_DELETED, WAITING
+from airflow_ray.exceptions import AirflowRayError
 from airflow_ray.triggers import ENDED, ERROR, begin_to_settle
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class RayClusterTrigger(BaseTrigger):
             event = {"status": ENDED, "text": await self._waited()}
         # Whatever it is: a task whose trigger fails is not resumed, and would leave what it has made.
         except Exception as error:
+            if not isinstance(error, AirflowRayError):
+                self.log.exception("Waiting for the Ray cluster %s has failed", self.name)
             event = {"status": ERROR, "type": type(error).__name__, "message": str(error)}
         await settled
         yield TriggerEvent({**event, "resume": self.resume})  # type: ignore[no-untyped-call]
@@ -87,7 +90,7 @@ class RayClusterTrigger(BaseTrigger):
         from airflow_ray.client.kuberay.origin import Made
 
         self.log.info("Deleting the Ray cluster %s", self.name)
-        made = Made(*(self.resume or {}).get("made") or (self.name, self.uid))
+        made = Made.of_resume(self.resume or {}) or Made(self.name, self.uid)
         try:
             await in_own_thread((await self._clusters()).withdraw, made, KILL_SECONDS)
         # Nobody else tells of it.

@@ -111,7 +111,8 @@ class CreateRayClusterOperator(RayClusterOperator):
         except BaseException:
             self._remove(FAILURE_SECONDS)
             raise
-        resume = {"deadline": deadline, "start_seconds": start_seconds, "made": self._made}
+        made_here = self._made.resume() if self._made is not None else {"made": None}
+        resume = {"deadline": deadline, "start_seconds": start_seconds, **made_here}
         self._defer(name, uid, "ready", resume, "cluster_ready", delete_on_kill=self._made is not None)
 
     def cluster_ready(self, context: Context, event: dict[str, Any]) -> str:
@@ -122,7 +123,7 @@ class CreateRayClusterOperator(RayClusterOperator):
         self._open()
         from airflow_ray.client.kuberay.origin import Made
 
-        self._made = Made(*event["resume"]["made"]) if event["resume"]["made"] else None
+        self._made = Made.of_resume(event["resume"])
         try:
             return self._reached(context, self._require_ended(event), event["resume"]["deadline"])
         except BaseException:

@@ -25,8 +25,10 @@ from airflow_ray.exceptions import (
     AirflowRayError,
     KubernetesUnreachableError,
     RayClusterDeletedError,
+    RayClusterError,
     RayClusterForeignError,
     RayClusterManifestError,
+    RayClusterPermissionError,
     RayClusterTimeoutError,
     RayConfigurationError,
     RayConnectionError,
@@ -532,6 +534,39 @@ def test_cluster_that_other_runs_may_use_stays_when_who_made_it_fails(api):
     made = Made("shared", cluster["metadata"]["uid"], holder, is_shared=True)
     assert here.withdraw(made, 5.0) is False
     assert names_in(api) == ["shared"]
+
+
+def test_cluster_of_several_runs_that_cannot_start_is_deleted_though_others_have_found_it(api, kuberay, monkeypatch):
+    kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
+    first, second = (creation(name="shared", timeout=1) for _ in range(2))
+    monkeypatch.setattr(first, "_remove", lambda seconds: None)
+    for operator in first, second:
+        with pytest.raises(RayClusterTimeoutError):
+            operator.execute(context())
+    assert names_in(api) == ["shared"]
+    monkeypatch.undo()
+    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", api.connection())
+    first.on_kill()
+    assert names_in(api) == []
+
+
+def test_deletion_that_something_else_refuses_all_the_time_ends(api, mocker):
+    creation().execute(context())
+    here, (cluster,) = Clusters.of("kubernetes_default"), api.store.list(RAY_CLUSTERS)
+    mocker.patch.object(KubernetesApi, "delete", return_value=False)
+    with pytest.raises(RayClusterError, match="something refuses its deletion"):
+        here.withdraw(Made(NAME, cluster["metadata"]["uid"]), 5.0)
+
+
+def test_reason_why_a_checkpoint_could_not_be_written_is_told_where_that_cannot_be_noted_either(
+    api, held_objects, mocker, caplog
+):
+    mocker.patch.object(last_objects, "checkpoint", side_effect=RayConfigurationError("no path for checkpoints is set"))
+    creation().execute(context())
+    mocker.patch.object(Clusters, "annotate", side_effect=RayClusterPermissionError("no patch"))
+    with pytest.raises(RayConfigurationError, match="no path"):
+        deletion(ray_conn_id="ray_run", checkpoint=True).execute(context())
+    assert "it could not be noted: no patch" in caplog.text
 
 
 def test_cluster_that_has_changed_since_the_look_is_looked_at_again_before_it_is_deleted(api, monkeypatch):

@@ -118,7 +118,7 @@ class GatewaySession(Session):
             if told["kind"] == RefusalKind.OWNER_DIED:
                 raise owner_died(self.peer.namespace, told["message"]) from error
             if told["kind"] == RefusalKind.BROKEN:
-                raise RayConnectionError(f"The transfer broke off: {told['message']}.") from error
+                raise RayConnectionError(f"What the gateway was doing broke off: {told['message']}.") from error
             if told["kind"] == RefusalKind.REFUSED:
                 raise AirflowRayError(f"The Ray cluster refuses what it was asked: {told['message']}") from error
             raise streams.TransferFailure(told) from error

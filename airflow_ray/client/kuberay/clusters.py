@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import logging
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
@@ -17,7 +16,12 @@ from airflow_ray.client.kuberay.pods import belongs_to, is_head
 from airflow_ray.client.kuberay.refusals import ConflictError, NotThereError
 from airflow_ray.client.kuberay.state import is_head_running
 from airflow_ray.client.run_cluster import installation
-from airflow_ray.exceptions import AirflowRayError, KubeRayMissingError, RayClusterPermissionError
+from airflow_ray.exceptions import (
+    AirflowRayError,
+    KubeRayMissingError,
+    RayClusterManifestError,
+    RayClusterPermissionError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 CLUSTER_LABEL = "ray.io/cluster"
 KUEUE = "kueue.x-k8s.io/v1beta1"
 LAST_LINES = 15
+# KubeRay writes what a cluster is like every few seconds at most.
+MAX_LOOKS = 10
 LONGEST_LINES = 4000
 
 T = TypeVar("T")
@@ -127,8 +133,13 @@ class Clusters:
         note = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata}
         # In a name of its own: what was applied in that of the manifest would go.
         manager = f"{_manager()}-{name.rpartition('/')[2]}"
-        with suppress(ConflictError):
+        try:
             self._patiently(lambda: self._api.apply(self._path(name_of(cluster)), note, manager))
+        # The one is said of a cluster that has gone, the other, of a uid that may not change, where another has come.
+        except (ConflictError, RayClusterManifestError):
+            there = self.find(name_of(cluster))
+            if there is not None and uid_of(there) == uid_of(cluster):
+                raise
 
     def withdraw(self, made: Made, patience: float) -> bool:
         """Delete a cluster since the task that has made it has failed, unless others use it; return whether it is done.
@@ -139,7 +150,7 @@ class Clusters:
         return tries(patience, is_away)(lambda: self._withdraw(made))
 
     def _withdraw(self, made: Made) -> bool:
-        while True:
+        for _ in range(MAX_LOOKS):
             cluster = self.look_up(made.name)
             if cluster is None or not made.is_held(cluster):
                 log.info("The Ray cluster %s is gone, or another try of a task uses it", made.name)
@@ -150,6 +161,7 @@ class Clusters:
             # One that somebody has found, or changed, since the look has another version.
             if self._api.delete(self._path(made.name), made.uid, cluster["metadata"]["resourceVersion"]):
                 return True
+        raise ConflictError(f"The Ray cluster {made.name} changes all the time, or something refuses its deletion")
 
     def find_pods(self, name: str) -> list[dict[str, Any]] | None:
         """Return what :meth:`pods` does, as soon as an API server that is away has come back."""

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 _KEPT = (
     "The Ray cluster %s stays, since not all of its objects may have a checkpoint. Clear this task when what the error "
-    "names is mended: airflow ray clusters prune leaves the cluster for a day"
+    "names is mended"
 )
 
 
@@ -49,8 +49,18 @@ def keep_objects(clusters: Clusters, cluster: dict[str, Any], client: RayClient,
             return
         log.error(_KEPT, name)
         if not is_away(error):
-            clusters.annotate(cluster, KEPT_ANNOTATION, datetime.now(timezone.utc).isoformat())
+            _note_kept(clusters, cluster)
         raise
     if lost and not writes:
         text = "With the Ray cluster %s go %d objects that have no checkpoint:\n%s"
         log.warning(text, name, len(lost), "\n".join(lost))
+
+
+def _note_kept(clusters: Clusters, cluster: dict[str, Any]) -> None:
+    try:
+        clusters.annotate(cluster, KEPT_ANNOTATION, datetime.now(timezone.utc).isoformat())
+    # What the user should read is why it is kept.
+    except AirflowRayError as error:
+        log.warning("airflow ray clusters prune deletes it when its run has ended: it could not be noted: %s", error)
+    else:
+        log.info("airflow ray clusters prune leaves it for a day")

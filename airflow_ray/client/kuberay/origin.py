@@ -85,9 +85,19 @@ class Made(NamedTuple):
     is_shared: bool = False
 
     def is_held(self, cluster: Mapping[str, Any]) -> bool:
-        """Return whether a cluster of this name is this one, and no other try of a task has made or found it since."""
+        """Return whether a cluster of this name is this one, and no later try of the task has found it since."""
         holder = _annotations(cluster).get(HOLDER_ANNOTATION)
-        return uid_of(cluster) == self.uid and (holder is None or self.holder in (None, holder))
+        is_of_this_try = self.is_shared or holder is None or self.holder in (None, holder)
+        return uid_of(cluster) == self.uid and is_of_this_try
+
+    def resume(self) -> dict[str, Any]:
+        """Return this as plain data for the task that goes on; earlier releases know the first of both only."""
+        return {"made": [self.name, self.uid], "held": [self.holder, self.is_shared]}
+
+    @classmethod
+    def of_resume(cls, resume: Mapping[str, Any]) -> Made | None:
+        """Return what :meth:`resume` has returned before, or None where nothing was made."""
+        return cls(*resume["made"], *resume.get("held", ())) if resume.get("made") else None
 
 
 def own_clusters() -> str:
