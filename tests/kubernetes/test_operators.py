@@ -489,30 +489,29 @@ def test_objects_of_a_head_that_runs_and_is_not_ready_are_kept_too(api, held_obj
     assert len(written.call_args_list) == 1
 
 
-def test_deletion_goes_on_when_an_api_server_that_was_away_for_a_moment_is_back(api, mocker, held_objects):
-    creation().execute(context())
-    pods, failures = Clusters.pods, [KubernetesUnreachableError("busy")]
+def fails_once(mocker, kind, name):
+    """Let a method say once that Kubernetes is away, and return what is left of that."""
+    method, failures = getattr(kind, name), [KubernetesUnreachableError("busy")]
 
     def busy_once(*args):
         if failures:
             raise failures.pop()
-        return pods(*args)
+        return method(*args)
 
-    mocker.patch.object(Clusters, "pods", busy_once)
+    mocker.patch.object(kind, name, busy_once)
+    return failures
+
+
+def test_deletion_goes_on_when_an_api_server_that_was_away_for_a_moment_is_back(api, mocker, held_objects):
+    creation().execute(context())
+    failures = fails_once(mocker, Clusters, "pods")
     deletion(ray_conn_id="ray_run").execute(context())
-    assert names_in(api) == []
+    assert (failures, names_in(api)) == ([], [])
 
 
 def test_creation_that_fails_deletes_the_cluster_though_the_api_server_is_away_for_a_moment(api, kuberay, mocker):
     kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
-    delete, failures = KubernetesApi.delete, [KubernetesUnreachableError("busy")]
-
-    def busy_once(*args):
-        if failures:
-            raise failures.pop()
-        return delete(*args)
-
-    mocker.patch.object(KubernetesApi, "delete", busy_once)
+    failures = fails_once(mocker, KubernetesApi, "delete")
     with pytest.raises(RayClusterTimeoutError):
         creation(timeout=1).execute(context())
     assert (failures, names_in(api)) == ([], [])
