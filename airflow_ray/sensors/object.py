@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray._compat import AirflowSensorTimeout, BaseSensorOperator, conf
+from airflow_ray._compat import AirflowSensorTimeout, AirflowSkipException, BaseSensorOperator, conf
 from airflow_ray.client.deferral import seconds_of_start
 from airflow_ray.client.submission.uri_policy import require_allowed as checked
 from airflow_ray.exceptions import ObjectURIError, RayClusterGoneError, RayObjectLostError
@@ -58,7 +58,13 @@ class RayObjectSensor(BaseSensorOperator):
 
         start_seconds = seconds_of_start(context)
         resume = {"deadline": time.time() + self.timeout, "settle_seconds": seconds_to_settle(start_seconds)}
-        return self._wait(context, resume)
+        try:
+            return self._wait(context, resume)
+        except Exception as error:
+            # Airflow itself does it for a look of a sensor that is not deferrable, and after a wait.
+            if self.never_fail:
+                raise AirflowSkipException(f"The sensor is skipped, as never_fail says: {error}") from error
+            raise
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
         """Go on when :class:`~airflow_ray.triggers.RayObjectTrigger` has waited.

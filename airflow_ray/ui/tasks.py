@@ -63,7 +63,6 @@ async def show_task(
         dashboard=await run_in_threadpool(records.dashboard_url, *where),
         may_cancel=await run_in_threadpool(access.may_cancel, user, dag_id),
         may_release=await run_in_threadpool(access.may_release, user, dag_id),
-        may_see_logs=may_see_logs,
         log=log,
         visible=visible,
     )

@@ -237,6 +237,25 @@ def test_resources_of_the_trainable_itself_count(dag):
 
 
 @pytest.mark.slow
+def test_name_of_a_function_may_have_any_letters(dag):
+    def küvette(config):
+        parabola(config)
+
+    assert search(dag, küvette)["best_config"] == {"x": 3}
+
+
+@pytest.mark.slow
+def test_name_of_a_class_may_have_any_letters(dag):
+    from ray import tune
+
+    class Küvette(tune.Trainable):
+        def step(self):
+            return {"loss": (self.config["x"] - 3) ** 2, "done": True}
+
+    assert search(dag, Küvette)["best_config"] == {"x": 3}
+
+
+@pytest.mark.slow
 def test_helper_modules_reach_the_trials(dag):
     from tests.operators import helpers_for_user_code
 

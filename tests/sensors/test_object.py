@@ -48,6 +48,16 @@ def fail():
     raise ValueError("of the user")
 
 
+def failed_work(conn_id):
+    """Return the URI of work that has failed."""
+    uri = new_uri(conn_id)
+    with RayHook(conn_id).connect() as hook:
+        hook.submit(fail, uri=uri)
+        with pytest.raises(Exception, match="of the user"):
+            hook.wait(uri)
+    return uri
+
+
 @each_way_to_wait
 def test_sensor_waits_for_an_object_that_nobody_has_begun_to_make(dag, conn_id, how):
     uri = new_uri(conn_id)
@@ -75,11 +85,7 @@ def test_sensor_waits_for_all_of_a_list(dag, conn_id):
 
 @each_way_to_wait
 def test_sensor_fails_at_once_when_the_work_has_failed(dag, conn_id, how, capfd):
-    uri = new_uri(conn_id)
-    with RayHook(conn_id).connect() as hook:
-        hook.submit(fail, uri=uri)
-        with pytest.raises(Exception, match="of the user"):
-            hook.wait(uri)
+    uri = failed_work(conn_id)
     with dag:
         RayObjectSensor(task_id="wait", object_uri=str(uri), poke_interval=600, timeout=3600, **how)
     assert run_dag(dag).task_states("wait") == ["failed"]
@@ -92,6 +98,14 @@ def test_sensor_with_soft_fail_is_skipped_at_its_timeout(dag, conn_id, how):
         RayObjectSensor(
             task_id="wait", object_uri=str(new_uri(conn_id)), poke_interval=0.2, timeout=1, soft_fail=True, **how
         )
+    assert run_dag(dag).task_states("wait") == ["skipped"]
+
+
+@each_way_to_wait
+def test_sensor_with_never_fail_is_skipped_when_the_work_has_failed(dag, conn_id, how):
+    uri = failed_work(conn_id)
+    with dag:
+        RayObjectSensor(task_id="wait", object_uri=str(uri), never_fail=True, **how)
     assert run_dag(dag).task_states("wait") == ["skipped"]
 
 

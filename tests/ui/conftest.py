@@ -29,7 +29,7 @@ def patience(monkeypatch):
 @pytest.fixture(scope="module")
 def auth_manager():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW__CORE__AUTH_MANAGER", "tests.ui.managers.OneStrangerAuthManager")
+        patch.setenv("AIRFLOW__CORE__AUTH_MANAGER", "tests.ui.managers.TellingApartAuthManager")
         patch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "of the tests " * 8)
         yield create_auth_manager()
 

@@ -35,8 +35,9 @@ def _portable(trainable: Any, sources: Sources) -> Any:
     """Return a trainable that brings the user's own modules along to the processes of the trials."""
     from ray import cloudpickle
 
+    name = _name_for_ray(trainable)
     if isinstance(trainable, type):
-        return trainable
+        return trainable if name == trainable.__name__ else type(name, (trainable,), {})
     pickled = cloudpickle.dumps(trainable)
 
     def trial(config: dict[str, Any], **data: Any) -> Any:
@@ -45,11 +46,17 @@ def _portable(trainable: Any, sources: Sources) -> Any:
             return cloudpickle.loads(pickled)(config, **data)
 
     # Ray restores a search only with a trainable of the same name.
-    trial.__name__ = getattr(trainable, "__name__", type(trainable).__name__)
+    trial.__name__ = name
     # What tune.with_resources has said.
     if hasattr(trainable, "_resources"):
         trial._resources = trainable._resources  # type: ignore[attr-defined]
     return trial
+
+
+def _name_for_ray(trainable: Any) -> str:
+    """Return the name of a trainable, in the letters that Ray takes."""
+    name: str = getattr(trainable, "__name__", type(trainable).__name__)
+    return name.encode("ascii", "backslashreplace").decode().replace("\\", "_")
 
 
 def _trainer_function(trainer: Any, experiment: Experiment) -> Callable[[dict[str, Any]], None]:
