@@ -252,6 +252,9 @@ def test_name_of_a_class_may_have_any_letters(dag):
         def step(self):
             return {"loss": (self.config["x"] - 3) ** 2, "done": True}
 
+        def save_checkpoint(self, folder):
+            return {}
+
     assert search(dag, Küvette)["best_config"] == {"x": 3}
 
 
