@@ -148,12 +148,7 @@ class RayHead:
 
     def stop(self) -> None:
         """End all processes of the head as Ray does it."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        _stop(self.process)
         rmtree(self.temp_dir, ignore_errors=True)
 
 
@@ -173,6 +168,10 @@ class RayNode:
     def kill(self) -> None:
         """End all processes at once with SIGKILL, as the loss of the machine does."""
         _kill_family(self.process)
+
+    def stop(self) -> None:
+        """End all processes of the node as Ray does it: the head knows of it at once."""
+        _stop(self.process)
 
 
 def _dashboard(port: int | None, address: str) -> list[str]:
@@ -234,6 +233,13 @@ def _of_session(leader: int) -> list[psutil.Process]:
             if os.getsid(process.pid) == leader:
                 found.append(process)
     return found
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_SECONDS)
+    _kill_family(process)
 
 
 def _kill_family(process: subprocess.Popen[bytes]) -> None:

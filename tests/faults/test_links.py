@@ -169,7 +169,7 @@ def disturbed(network: Network, case: Case, chain: Chain, other: Host, spares: E
         chain.open(case.moment)
         if case.fault == "cut" and not case.once:
             # Where the work can run instead.
-            spares.callback(network.head.add_node(2, **AWAY).kill)
+            spares.callback(network.head.add_node(2, **AWAY).stop)
         time.sleep(case.seconds)
         other.hear()
 
@@ -184,7 +184,7 @@ def test_network_that_fails_costs_no_value_and_no_work_that_was_done(
     other = network.node_host if is_on_node else network.hosts.airflow
     with ExitStack() as stack:
         if is_on_node:
-            stack.callback(network.head.add_node(2, other.address, other.command(), **AWAY).kill)
+            stack.callback(network.head.add_node(2, other.address, other.command(), **AWAY).stop)
         usual = network.seconds_without_fault(case.moment, tmp_path / "without", is_on_node)
         chain = network.chain(tmp_path / "with", is_on_node)
         stack.callback(other.hear)
@@ -201,7 +201,7 @@ def test_network_that_fails_costs_no_value_and_no_work_that_was_done(
 def test_no_line_is_lost_where_the_connections_of_a_node_are_reset(network: Network, tmp_path: Path) -> None:
     other = network.node_host
     with ExitStack() as stack:
-        stack.callback(network.head.add_node(2, other.address, other.command(), **AWAY).kill)
+        stack.callback(network.head.add_node(2, other.address, other.command(), **AWAY).stop)
         stack.callback(other.hear)
         command = network.hosts.airflow.command(sys.executable, "-c", WRITING, str(uuid.uuid4()))
         environment = {**os.environ, **network.environment(tmp_path)}
