@@ -18,7 +18,7 @@ from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators.python import RayPythonOperator
 from airflow_ray.ui import records, runs
 from tests.dag_runs import new_dag, run_dag
-from tests.ui.conftest import SAME_ORIGIN, SERVER, run_address
+from tests.ui.conftest import SAME_ORIGIN, SERVER, make_frame, run_address
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -27,29 +27,9 @@ TOTAL = re.compile("In all: <strong>.*</strong>")
 GONE = {"conn_type": "ray", "host": "127.0.0.1", "port": 9, "password": "a-token-of-16-characters"}
 
 
-def make_frame(rows):
-    import pandas as pd
-
-    return pd.DataFrame({"a": range(rows), "b": 1.0})
-
-
-@pytest.fixture(scope="module")
-def dag(head):
-    with new_dag({}) as dag:
-        made = RayPythonOperator(task_id="make", python_callable=make_frame, op_args=[1000])
-        RayPythonOperator(task_id="count", python_callable=len, op_args=[made.output])
-    return dag
-
-
 @pytest.fixture
 def run(dag, database):
     """A run whose objects nobody has released yet."""
-    return run_dag(dag)
-
-
-@pytest.fixture(scope="module")
-def shared_run(dag, database):
-    """A run of which no test releases anything."""
     return run_dag(dag)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from types import SimpleNamespace
 
 import pytest
 from airflow.models.xcom import XComModel
@@ -122,13 +121,6 @@ def test_first_rows_are_for_who_may_read_the_dag(browser_of, run, dag, role, nam
 def test_first_rows_of_another_task_are_not_shown_under_this_one(user, run, dag):
     uri = str(ObjectURI("ray_gateway", dag.dag_id, run.run_id, "make"))
     assert user.get(f"{task_address(run, dag, 'count')}/rows", params={"uri": uri}).status_code == 404
-
-
-@pytest.fixture
-def log(mocker):
-    """The log that Airflow has of each task instance: a DAG run in this process leaves none."""
-    entries = [SimpleNamespace(event=f"line <{number}>") for number in range(300)]
-    mocker.patch.object(TaskLogReader, "read_log_chunks", return_value=(iter(entries), {}))
 
 
 @pytest.mark.usefixtures("log")
