@@ -12,7 +12,7 @@ from typing import Any
 from tests.kubernetes.api_server import ApiServer
 from tests.kubernetes.errors import ApiError
 from tests.kubernetes.kubelet import Kubelet
-from tests.kubernetes.store import PODS, RAY_CLUSTERS, SECRETS, SERVICES, Event, Object, Resource, Write, now
+from tests.kubernetes.store import EVENTS, PODS, RAY_CLUSTERS, SECRETS, SERVICES, Event, Object, Resource, Write, now
 
 OPERATOR = "kuberay-operator"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
@@ -54,8 +54,10 @@ class KubeRay:
         self._thread.join(CLOSE_SECONDS)
         self.kubelet.close()
 
-    def _notice(self, _: Event) -> None:
-        self._changed.set()
+    def _notice(self, event: Event) -> None:
+        # What it writes of a cluster does not wake the real one either, which would have no rest.
+        if event.resource != EVENTS and not _is_of_status(event):
+            self._changed.set()
 
     def _run(self) -> None:
         while not self._is_closed:
@@ -194,6 +196,13 @@ class KubeRay:
         pods = self.api.store.list(PODS, cluster["metadata"]["namespace"])
         uid = cluster["metadata"]["uid"]
         return [pod for pod in pods if uid in [each["uid"] for each in pod["metadata"].get("ownerReferences", [])]]
+
+
+def _is_of_status(event: Event) -> bool:
+    """Whether a cluster wants what it has wanted before."""
+    if event.resource != RAY_CLUSTERS or event.before is None:
+        return False
+    return bool(event.object["metadata"]["generation"] == event.before["metadata"]["generation"])
 
 
 def _refusal(spec: Object) -> str | None:

@@ -585,6 +585,23 @@ def test_cluster_that_has_changed_since_the_look_is_looked_at_again_before_it_is
     assert names_in(api) == [NAME]
 
 
+def test_cluster_that_changes_all_the_time_is_deleted_when_it_rests(api, monkeypatch, caplog):
+    creation().execute(context())
+    here, (cluster,) = Clusters.of("kubernetes_default"), api.store.list(RAY_CLUSTERS)
+    look_up, looks = Clusters.look_up, []
+
+    def changed_since(*args):
+        found = look_up(*args)
+        looks.append(found)
+        if "Trying again" not in caplog.text:
+            api.store.set_status(RAY_CLUSTERS, "default", NAME, {"reason": str(len(looks))}, "kuberay-operator")
+        return found
+
+    monkeypatch.setattr(Clusters, "look_up", changed_since)
+    assert here.withdraw(Made(NAME, cluster["metadata"]["uid"]), 20.0)
+    assert names_in(api) == []
+
+
 def test_trigger_that_meets_what_nobody_has_thought_of_lets_the_task_delete_its_cluster(api, kuberay, mocker):
     kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
     operator = creation(deferrable=True)

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 CLUSTER_LABEL = "ray.io/cluster"
 KUEUE = "kueue.x-k8s.io/v1beta1"
 LAST_LINES = 15
-# KubeRay writes what a cluster is like every few seconds at most.
-MAX_LOOKS = 10
 LONGEST_LINES = 4000
 
 T = TypeVar("T")
@@ -144,24 +142,23 @@ class Clusters:
     def withdraw(self, made: Made, patience: float) -> bool:
         """Delete a cluster since the task that has made it has failed, unless others use it; return whether it is done.
 
-        :param patience: seconds in which an API server that is away must come back.
+        :param patience: seconds in which an API server that is away must come back, or a cluster must stay as it is.
         :raises RayClusterError: Kubernetes refuses; the subclass tells why.
         """
-        return tries(patience, is_away)(lambda: self._withdraw(made))
+        return tries(patience, _may_be_deleted_later)(lambda: self._withdraw(made))
 
     def _withdraw(self, made: Made) -> bool:
-        for _ in range(MAX_LOOKS):
-            cluster = self.look_up(made.name)
-            if cluster is None or not made.is_held(cluster):
-                log.info("The Ray cluster %s is gone, or another try of a task uses it", made.name)
-                return False
-            if made.is_shared and is_head_running(cluster, self.pods(made.name)):
-                log.warning("The Ray cluster %s stays, since other runs may use it", made.name)
-                return False
-            # One that somebody has found, or changed, since the look has another version.
-            if self._api.delete(self._path(made.name), made.uid, cluster["metadata"]["resourceVersion"]):
-                return True
-        raise ConflictError(f"The Ray cluster {made.name} changes all the time, or something refuses its deletion")
+        cluster = self.look_up(made.name)
+        if cluster is None or not made.is_held(cluster):
+            log.info("The Ray cluster %s is gone, or another try of a task uses it", made.name)
+            return False
+        if made.is_shared and is_head_running(cluster, self.pods(made.name)):
+            log.warning("The Ray cluster %s stays, since other runs may use it", made.name)
+            return False
+        # One that somebody has found, or changed, since the look has another version.
+        if not self._api.delete(self._path(made.name), made.uid, cluster["metadata"]["resourceVersion"]):
+            raise ConflictError(f"The Ray cluster {made.name} has just changed, or something refuses its deletion")
+        return True
 
     def find_pods(self, name: str) -> list[dict[str, Any]] | None:
         """Return what :meth:`pods` does, as soon as an API server that is away has come back."""
@@ -221,6 +218,10 @@ class Clusters:
 
     def _core(self, kind: str) -> str:
         return f"/api/v1/namespaces/{quote(self.namespace, safe='')}/{kind}"
+
+
+def _may_be_deleted_later(error: BaseException) -> bool:
+    return is_away(error) or isinstance(error, ConflictError)
 
 
 def _manager() -> str:
