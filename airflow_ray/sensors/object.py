@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray._compat import AirflowSensorTimeout, AirflowSkipException, BaseSensorOperator, conf
+from airflow_ray._compat import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    conf,
+)
 from airflow_ray.client.deferral import seconds_of_start
 from airflow_ray.client.submission.uri_policy import require_allowed as checked
 from airflow_ray.exceptions import ObjectURIError, RayClusterGoneError, RayObjectLostError
@@ -62,8 +68,9 @@ class RayObjectSensor(BaseSensorOperator):
             return self._wait(context, resume)
         except Exception as error:
             # Airflow itself does it for a look of a sensor that is not deferrable, and after a wait.
-            if self.never_fail:
-                raise AirflowSkipException(f"The sensor is skipped, as never_fail says: {error}") from error
+            if self.never_fail or (self.soft_fail and isinstance(error, AirflowFailException)):
+                said_by = "soft_fail" if self.soft_fail else "never_fail"
+                raise AirflowSkipException(f"The sensor is skipped, as {said_by} says: {error}") from error
             raise
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> None:

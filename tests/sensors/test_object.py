@@ -10,6 +10,7 @@ import pytest
 from airflow.sdk import DAG, task
 
 from airflow_ray import triggers
+from airflow_ray._compat import AirflowFailException
 from airflow_ray.exceptions import ObjectURIError
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.operators.python import RayPythonOperator
@@ -48,11 +49,15 @@ def fail():
     raise ValueError("of the user")
 
 
-def failed_work(conn_id):
+def give_up():
+    raise AirflowFailException("of the user")
+
+
+def failed_work(conn_id, callable=fail):
     """Return the URI of work that has failed."""
     uri = new_uri(conn_id)
     with RayHook(conn_id).connect() as hook:
-        hook.submit(fail, uri=uri)
+        hook.submit(callable, uri=uri)
         with pytest.raises(Exception, match="of the user"):
             hook.wait(uri)
     return uri
@@ -106,6 +111,14 @@ def test_sensor_with_never_fail_is_skipped_when_the_work_has_failed(dag, conn_id
     uri = failed_work(conn_id)
     with dag:
         RayObjectSensor(task_id="wait", object_uri=str(uri), never_fail=True, **how)
+    assert run_dag(dag).task_states("wait") == ["skipped"]
+
+
+@each_way_to_wait
+def test_sensor_with_soft_fail_is_skipped_when_the_work_has_failed_for_good(dag, conn_id, how):
+    uri = failed_work(conn_id, give_up)
+    with dag:
+        RayObjectSensor(task_id="wait", object_uri=str(uri), soft_fail=True, **how)
     assert run_dag(dag).task_states("wait") == ["skipped"]
 
 
