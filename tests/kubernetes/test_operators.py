@@ -29,6 +29,7 @@ from airflow_ray.exceptions import (
     RayClusterForeignError,
     RayClusterManifestError,
     RayClusterPermissionError,
+    RayClusterQuotaError,
     RayClusterTimeoutError,
     RayConfigurationError,
     RayConnectionError,
@@ -546,6 +547,15 @@ def test_cluster_of_several_runs_that_cannot_start_is_deleted_though_others_have
     monkeypatch.undo()
     monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", api.connection())
     first.on_kill()
+    assert names_in(api) == []
+
+
+def test_cluster_that_cannot_start_is_deleted_though_a_head_of_an_earlier_one_of_its_name_runs(api):
+    creation(name="shared").execute(context())
+    api.store.delete(RAY_CLUSTERS, "default", "shared", propagation="Orphan")
+    api.store.quota[PODS, "default"] = 1
+    with pytest.raises(RayClusterQuotaError):
+        creation(name="shared", timeout=1).execute(context())
     assert names_in(api) == []
 
 
