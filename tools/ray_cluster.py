@@ -100,7 +100,8 @@ class RayHead:
         if self.gateway is None:
             self.start_gateway(free_ports(1)[0], secrets.token_hex(16))
         port, token = cast("tuple[int, str]", self.gateway)
-        return f"ray://:{token}@127.0.0.1:{port}?mode=gateway"
+        # Where all processors are busy, the first owner of a namespace takes more than a minute to start.
+        return f"ray://:{token}@127.0.0.1:{port}?mode=gateway&connect_timeout=180"
 
     def start_gateway(self, port: int, token: str, host: str = "127.0.0.1") -> None:
         """Start the gateway as a cluster's start command does."""

@@ -119,12 +119,26 @@ class Peer:
         self.greet(_probe_seconds(deadline))
         self._require_common_messages()
         if not self.greeting["owner"]:
-            message = {**self.owner, "bundle": bundle()}
-            self._told("start", message, max(1.0, deadline - time.monotonic()))
+            self._start_owner(max(1.0, deadline - time.monotonic()))
             self.greet(_probe_seconds(deadline))
             # Ray may know one that has just died for a moment.
             if not self.greeting["owner"]:
                 raise RayConnectionError(f"The process that runs the work on the Ray cluster at {self.where} ended.")
+
+    def _start_owner(self, seconds: float) -> None:
+        from pyarrow import flight
+
+        try:
+            self._told("start", {**self.owner, "bundle": bundle()}, seconds)
+        except RayConnectionError as error:
+            # It has been greeted just now.
+            if not isinstance(error.__cause__, flight.FlightTimedOutError):
+                raise
+            raise RayConnectionError(
+                f"The gateway of the Ray cluster at {self.where} answers, and the process that runs the work has not "
+                f"started there within {seconds:.0f} s. The head may be busy: the start goes on, and the next try of "
+                "the task finds it. Set a longer connect_timeout in the connection, such as 300, to wait for it."
+            ) from error
 
     def _require_common_messages(self) -> None:
         theirs = range(self.greeting["oldest_messages"], self.greeting["messages"] + 1)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import Refusal, failure, refusal
 from airflow_ray.cluster.gateway.calls import SIGN_SECONDS, OwnerName, Owners, greeting
 from airflow_ray.cluster.gateway.flight import MAY_SEND, batch_of, chunk_of, schema
-from airflow_ray.cluster.gateway.owner_start import start_owner
+from airflow_ray.cluster.gateway.owner_start import OwnerStarts
 from airflow_ray.cluster.gateway.pipes import SILENT_SECONDS, Pipe, PipeBrokenError, Pipes
 from airflow_ray.cluster.messages import packed, unpacked
 from airflow_ray.cluster.protocol import OWNER_PREFIX, RefusalKind
@@ -34,12 +33,10 @@ class Desk:
 
     def __init__(self, owners: Owners, settings: GatewaySettings, control_service: str, release: str) -> None:
         self._owners = owners
-        self._settings = settings
         self._socket = str(settings.socket)
-        self._control_service = control_service
         self._greeting = greeting(release)
         self._pipes = Pipes()
-        self._starting = threading.Lock()
+        self._starts = OwnerStarts(owners, settings, control_service)
 
     def answers(self, kind: str, body: Any) -> Iterator[bytes]:
         """Yield what a client is told for an action: nothing now and then while it waits, and then the answer.
@@ -52,7 +49,7 @@ class Desk:
             owner_id, others = self._owners.id_of(owner), self._owners.others(owner)
             yield packed({**self._greeting, "owner": owner_id, "others": others})
         elif kind == "start":
-            yield from (b"" for _ in self._start(_owner(message), message.get("bundle")))
+            yield from (b"" for _ in self._starts.start(_owner(message), message.get("bundle")))
             yield packed({})
         elif kind == "survey":
             # Of the cluster itself: also where nobody has begun to work, or all have ended.
@@ -61,20 +58,6 @@ class Desk:
             yield from self._call(message)
         else:
             raise refusal(RefusalKind.REFUSED, f"There is no action {kind!r}")
-
-    def _start(self, owner: OwnerName, bundle: Any) -> Iterator[None]:
-        """Start an owner that does not live, and yield now and then until it does.
-
-        Tasks that begin at the same time all ask for it, and each start takes seconds of a processor.
-        """
-        while not self._starting.acquire(timeout=SIGN_SECONDS):
-            yield
-        try:
-            if not self._owners.id_of(owner):
-                place = self._settings, self._control_service, owner.namespace
-                yield from start_owner(*place, bundle, SIGN_SECONDS)
-        finally:
-            self._starting.release()
 
     def take(self, command: Any, reader: Any, writer: Any) -> None:
         """Take a value from a client, for a worker, or from a worker, for a client.

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
-from airflow_ray.cluster.gateway import server
+from airflow_ray.cluster.failures import Refusal, refusal
+from airflow_ray.cluster.gateway import owner_start
 from airflow_ray.cluster.gateway.server import Desk
 from airflow_ray.cluster.messages import packed
-from airflow_ray.cluster.protocol import OWNER_PREFIX
+from airflow_ray.cluster.protocol import OWNER_PREFIX, RefusalKind
 
 START = packed({"namespace": "airflow", "owner": f"{OWNER_PREFIX}1", "bundle": b""})
 
@@ -28,18 +29,17 @@ class Cluster:
     def id_of(self, _owner: object) -> str:
         return "1" if self._lives else ""
 
-    def start(self, *_: object) -> Iterator[None]:
+    def start(self, *_: object) -> None:
         self.starts += 1
-        while not self.go.wait(0.01):
-            yield
+        self.go.wait()
         self._lives = True
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     cluster = Cluster()
-    monkeypatch.setattr(server, "start_owner", cluster.start)
-    monkeypatch.setattr(server, "SIGN_SECONDS", 0.01)
+    monkeypatch.setattr(owner_start, "start_owner", cluster.start)
+    monkeypatch.setattr(owner_start, "SIGN_SECONDS", 0.01)
     return cluster
 
 
@@ -59,13 +59,23 @@ def test_owner_that_several_ask_for_is_started_once(cluster: Cluster, desk: Desk
     assert cluster.starts == 1
 
 
-def test_who_goes_away_while_it_starts_an_owner_keeps_nobody_from_it(cluster: Cluster, desk: Desk) -> None:
+def test_start_goes_on_for_the_next_one_when_who_has_asked_for_it_goes_away(cluster: Cluster, desk: Desk) -> None:
     gone = desk.answers("start", START)
     next(gone)
     gone.close()  # type: ignore[attr-defined]  # As Flight does with what it no longer needs.
     cluster.go.set()
     assert list(desk.answers("start", START))[-1] == packed({})
-    assert cluster.starts == 2
+    assert cluster.starts == 1
+
+
+def test_owner_whose_start_has_failed_is_started_again(cluster: Cluster, desk: Desk, mocker: MockerFixture) -> None:
+    mocker.patch.object(owner_start, "start_owner", side_effect=refusal(RefusalKind.REFUSED, "no room"))
+    with pytest.raises(Refusal):
+        list(desk.answers("start", START))
+    mocker.patch.object(owner_start, "start_owner", cluster.start)
+    cluster.go.set()
+    assert list(desk.answers("start", START))[-1] == packed({})
+    assert cluster.starts == 1
 
 
 def test_who_waits_for_the_start_of_another_is_given_signs(cluster: Cluster, desk: Desk) -> None:

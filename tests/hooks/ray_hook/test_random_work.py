@@ -190,7 +190,7 @@ def test_cluster_keeps_the_rules_whatever_is_asked_of_it(
     # What another part has left on the same head has an owner of its own.
     namespace = f"random_{part}"
     for conn_id, ttl in ((CONN_ID, None), (SHORT_LIVED, 1)):
-        extra = {"namespace": namespace, "checkpoint_path": f"file://{tmp_path}/checkpoints"}
+        extra = {"namespace": namespace, "connect_timeout": 180, "checkpoint_path": f"file://{tmp_path}/checkpoints"}
         fields = urlencode(
             {"__extra__": json.dumps({**extra, "mode": "gateway", **({"object_ttl": ttl} if ttl else {})})}
         )
