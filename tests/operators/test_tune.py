@@ -490,7 +490,7 @@ def test_wrong_argument_fails_the_task_with_its_reason(dag, capfd, arguments, me
     ("arguments", "message"),
     [
         ({"num_samples": "2.5"}, "num_samples must be a whole number, got '2.5'"),
-        ({"resources_per_trial": {"gpu": 64}, "scheduling_timeout": 3}, "can ever run a trial: it asks for GPU 64"),
+        ({"resources_per_trial": {"gpu": 64}, "scheduling_timeout": 20}, "can ever run a trial: it asks for GPU 64"),
         ({"scheduler": "pbt"}, "The scheduler or search algorithm 'pbt' cannot be made"),
         ({"trainable": lambda config: parabola({"x": math.nan})}, "the last reports of it were None."),
         ({"scheduler": {"asha": {"max": 3}}}, "unexpected keyword argument 'max'"),
