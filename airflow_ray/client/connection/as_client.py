@@ -164,13 +164,21 @@ _client_mode = _ClientMode()
 def _connected(address: str, authentication: Authentication, namespace: str, deadline: float) -> Any:
     """Return Ray's handler of a new connection."""
 
+    crash = ""
+
     def connect() -> Any:
-        return connect_within(
-            max(0.1, deadline - time.monotonic()),
-            address,
-            lambda: _init_client(address, authentication, namespace),
-            _disconnect,
-        )
+        nonlocal crash
+        try:
+            return connect_within(
+                max(0.1, deadline - time.monotonic()),
+                address,
+                lambda: _init_client(address, authentication, namespace),
+                _disconnect,
+                crash,
+            )
+        except RayConnectionError as error:
+            crash = str(error)
+            raise
 
     return tries(deadline - time.monotonic(), _is_crash)(connect)
 

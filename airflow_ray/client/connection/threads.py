@@ -22,12 +22,15 @@ T = TypeVar("T")
 TELL_SECONDS = 5.0
 
 
-def connect_within(timeout: float, address: str, connect: Callable[[], T], close: Callable[[T], None]) -> T:
+def connect_within(
+    timeout: float, address: str, connect: Callable[[], T], close: Callable[[T], None], earlier: str = ""
+) -> T:
     """Return the connection that ``connect`` makes in a thread of its own.
 
     :param timeout: seconds until it must be there.
     :param address: of the cluster, for errors.
     :param close: ends a connection that comes when nobody waits for it any more.
+    :param earlier: how an earlier try has failed, for the error when the time is over.
     :raises RayConnectionError: there was none in time, or what Ray says of it.
     """
     future = start_in_thread(connect)
@@ -41,7 +44,7 @@ def connect_within(timeout: float, address: str, connect: Callable[[], T], close
             raise
         if isinstance(error, TimeoutError):
             raise RayConnectionError(
-                f"No connection to the Ray cluster at {address} within {timeout:.3g} seconds"
+                f"No connection to the Ray cluster at {address} within {timeout:.3g} seconds. {earlier}".rstrip()
             ) from None
         # Ray raises whatever it likes here, down to plain Exception.
         raise _connection_failure(address, error) from error

@@ -19,6 +19,7 @@ from airflow_ray.cluster.gateway.files import (
     replace_tokens,
     want_again,
 )
+from airflow_ray.cluster.gateway.settings import START_SECONDS
 from airflow_ray.cluster.releases import order_of
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from airflow_ray.cluster.gateway.child import Duty
     from airflow_ray.cluster.gateway.settings import GatewaySettings
 
-READY_SECONDS = 60.0
 POLL_SECONDS = 0.1
 # Between two looks of those who wait for the lock.
 LOCK_SECONDS = 0.5
@@ -99,7 +99,7 @@ class GatewayKeeper:
     :param ready_seconds: until a process must take connections.
     """
 
-    def __init__(self, is_wanted: Callable[[], bool], ready_seconds: float = READY_SECONDS) -> None:
+    def __init__(self, is_wanted: Callable[[], bool], ready_seconds: float = START_SECONDS) -> None:
         self._is_wanted = is_wanted
         self._ready_seconds = ready_seconds
         self._lock = threading.Lock()

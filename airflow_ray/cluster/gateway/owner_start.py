@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.failures import refusal
 from airflow_ray.cluster.gateway.calls import SIGN_SECONDS
-from airflow_ray.cluster.gateway.settings import TOKEN_VARIABLE
+from airflow_ray.cluster.gateway.settings import START_SECONDS, TOKEN_VARIABLE
 from airflow_ray.cluster.protocol import RefusalKind
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 MAX_BUNDLE_BYTES = 10_000_000
 LAST_CHARACTERS = 4000
-# On a head whose processors are all busy, the imports alone have taken 40.
-START_SECONDS = 300.0
 
 
 class OwnerStarts:

@@ -59,9 +59,10 @@ class HeadOfAnotherVersion(
 ):
     """Speaks as much of the Ray Client protocol as a connection needs to learn the versions."""
 
-    def __init__(self, ray_version: str, python_version: str, crashes: int = 0) -> None:
+    def __init__(self, ray_version: str, python_version: str, crashes: int = 0, falls_silent: bool = False) -> None:
         self.versions = {"ray_version": ray_version, "python_version": python_version}
         self.crashes = crashes
+        self.falls_silent = falls_silent
 
     def ClusterInfo(self, request, context):
         return ray_client_pb2.ClusterInfoResponse(json=json.dumps({}))
@@ -73,6 +74,11 @@ class HeadOfAnotherVersion(
         for request in request_iterator:
             kind = request.WhichOneof("type")
             response = ray_client_pb2.DataResponse(req_id=request.req_id)
+            if kind == "init" and self.falls_silent and not self.crashes:
+                client_has_left = threading.Event()
+                context.add_callback(client_has_left.set)
+                client_has_left.wait()
+                return
             if kind == "init":
                 response.init.CopyFrom(self._init_response())
             elif kind == "connection_info":
@@ -90,9 +96,9 @@ class HeadOfAnotherVersion(
 
 
 @contextmanager
-def head_of_another_version(ray_version: str, python_version: str, crashes: int = 0):
+def head_of_another_version(*arguments, **behaviour):
     server = grpc.server(futures.ThreadPoolExecutor(8))
-    servicer = HeadOfAnotherVersion(ray_version, python_version, crashes)
+    servicer = HeadOfAnotherVersion(*arguments, **behaviour)
     ray_client_pb2_grpc.add_RayletDriverServicer_to_server(servicer, server)
     ray_client_pb2_grpc.add_RayletDataStreamerServicer_to_server(servicer, server)
     ray_client_pb2_grpc.add_RayletLogStreamerServicer_to_server(servicer, server)
@@ -164,7 +170,14 @@ def test_client_server_that_crashes_is_tried_again(connect_to):
 
 def test_client_server_that_always_crashes_ends_at_the_deadline(connect_to):
     with head_of_another_version("2.31.0", "3.11.7", crashes=10_000) as port:
-        assert "Starting Ray client server failed" in str(connect_to(port, timeout=2))
+        assert "Starting Ray client server failed" in str(connect_to(port))
+
+
+def test_crash_is_told_where_the_next_try_has_no_answer_in_time(connect_to):
+    with head_of_another_version("2.31.0", "3.11.7", crashes=1, falls_silent=True) as port:
+        told = str(connect_to(port))
+    assert told.startswith("No connection to the Ray cluster at 127.0.0.1")
+    assert "Starting Ray client server failed" in told
 
 
 @pytest.mark.slow

@@ -48,7 +48,9 @@ class CommandLine:
         return answer_of(self.begin(verb, *options))
 
     def start(self, *options: str):
-        return answer_of(self.begin_start(*options))
+        note = answer_of(self.begin_start(*options))
+        assert "error" not in note
+        return note
 
     def answers(self) -> bool:
         try:
@@ -59,7 +61,7 @@ class CommandLine:
 
 
 def answer_of(process: subprocess.Popen[str]):
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=300)
     assert '{"airflow_ray_gateway"' in output, errors
     return answer_in(output)
 
