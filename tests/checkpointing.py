@@ -52,7 +52,7 @@ def produced(*args: Any, fn: Callable[..., Any] = make_frame, **options: Any) ->
     uri = new_uri(CONNECTION, "make")
     with RayHook(CONNECTION).connect() as hook:
         hook.submit(fn, *args, uri=uri, **{"checkpoint": True, **options})
-        hook.wait(uri, timeout=60)
+        hook.wait(uri)
     return uri
 
 
@@ -61,5 +61,5 @@ def consumed(uri: ObjectURI, fn: Callable[..., Any] = total, **options: Any) -> 
     of_consumer = new_uri(CONNECTION, "use")
     with RayHook(CONNECTION).connect() as hook:
         hook.submit(fn, uri, uri=of_consumer, **options)
-        record = hook.wait(of_consumer, timeout=150)
+        record = hook.wait(of_consumer)
         return hook.get(of_consumer), record["inputs"][0]["source"]

@@ -177,7 +177,7 @@ def database(new_database: Callable[[], dict[str, str]]) -> None:
         # Airflow has read where it is when it was imported.
         settings.configure_vars()
         settings.configure_orm()
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
 
 
 @pytest.fixture(

@@ -11,7 +11,7 @@ import psutil
 
 from tools.standalone import StandaloneAirflow
 
-END_SECONDS = 150.0
+END_SECONDS = 500.0
 
 
 class Work:
@@ -55,7 +55,7 @@ class Work:
 
     def await_end_of_process(self, number: int = -1) -> None:
         with suppress(psutil.NoSuchProcess):
-            psutil.Process(self.pids[number]).wait(100)
+            psutil.Process(self.pids[number]).wait()
 
     def open(self) -> None:
         self._gate.touch()

@@ -165,12 +165,12 @@ def run_sales(hook: RayHook) -> None:
         for task in ("load", "split", "train", "evaluate")
     ]
     hook.submit(sales.load, uri=loaded)
-    hook.wait(loaded, timeout=60)
+    hook.wait(loaded)
     hook.submit(sales.split, loaded, uri=divided, multiple_outputs=True)
-    hook.wait(divided, timeout=60)
+    hook.wait(divided)
     hook.submit(sales.train, divided.with_key("train"), uri=trained)
     with pytest.raises(RayTaskFailedError):
-        hook.wait(trained, timeout=60)
+        hook.wait(trained)
     hook.submit(sales.evaluate, divided.with_key("test"), uri=evaluated)
     while hook.status(evaluated) != State.RUNNING:
         time.sleep(0.05)

@@ -82,7 +82,7 @@ def at_run_time(node: ast.AST) -> Iterator[ast.AST]:
 
 def output_of(script: str) -> str:
     command = [sys.executable, "-c", script]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def is_of(module: str, parts: Iterable[str]) -> bool:

@@ -170,7 +170,7 @@ def test_deferrable_follows_the_setting_of_airflow(monkeypatch):
         "      RayObjectSensor(task_id='b', object_uri='').deferrable)\n"
     )
     monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
-    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert finished.stdout.splitlines()[-1] == "True True"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow_ray.client.connection.head_process import free_ports
 
-START_SECONDS = 60.0
+START_SECONDS = 150.0
 STOP_SECONDS = 30.0
 # Where Debian has the programs of each release; only some of them are on its PATH.
 DEBIAN = Path("/usr/lib/postgresql")

@@ -27,8 +27,10 @@ from tools.standalone import answers
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 STOP_SECONDS = 20.0
+# Where all processors are busy, the first owner of a namespace takes more than a minute to start.
+_PATIENT = "connect_timeout=180"
 OBJECT_STORE_BYTES = 1_000_000_000
 _STARTED = "Ray runtime started"
 
@@ -87,12 +89,12 @@ class RayHead:
     @property
     def client_uri(self) -> str:
         """The Airflow connection over Ray Client."""
-        return f"ray://127.0.0.1:{self.ports[1]}"
+        return f"ray://127.0.0.1:{self.ports[1]}?{_PATIENT}"
 
     @property
     def driver_uri(self) -> str:
         """The Airflow connection as a driver."""
-        return f"ray://127.0.0.1:{self.ports[0]}?mode=driver"
+        return f"ray://127.0.0.1:{self.ports[0]}?mode=driver&{_PATIENT}"
 
     @property
     def gateway_uri(self) -> str:
@@ -100,8 +102,7 @@ class RayHead:
         if self.gateway is None:
             self.start_gateway(free_ports(1)[0], secrets.token_hex(16))
         port, token = cast("tuple[int, str]", self.gateway)
-        # Where all processors are busy, the first owner of a namespace takes more than a minute to start.
-        return f"ray://:{token}@127.0.0.1:{port}?mode=gateway&connect_timeout=180"
+        return f"ray://:{token}@127.0.0.1:{port}?mode=gateway&{_PATIENT}"
 
     def start_gateway(self, port: int, token: str, host: str = "127.0.0.1") -> None:
         """Start the gateway as a cluster's start command does."""

@@ -18,7 +18,7 @@ from tools.standalone import answers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-START_SECONDS = 60.0
+START_SECONDS = 150.0
 REGION = "us-east-1"
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 LOCAL_CONNECTION = '{"conn_type": "ray", "extra": {"mode": "local", "connect_timeout": 120}}'
-START_SECONDS = 150.0
+START_SECONDS = 300.0
 # What has not ended by then is killed, which none of them minds.
 STOP_SECONDS = 5.0
 # Where many tasks start at once, it has to wait for a processor itself.

@@ -26,7 +26,7 @@ def as_read_without_pendulum(value):
     with pickle_by_value(()):
         pickled = cloudpickle.dumps(value)
     command = [sys.executable, "-c", WITHOUT_PENDULUM]
-    read = subprocess.run(command, input=pickled, stdout=subprocess.PIPE, check=True, timeout=60)
+    read = subprocess.run(command, input=pickled, stdout=subprocess.PIPE, check=True)
     return read.stdout.decode().strip()
 
 

@@ -75,12 +75,12 @@ def raising(error: Exception):
 def test_connection_ends_a_while_after_a_call_that_failed(opened):
     with pytest.raises(ValueError, match="of the call"):
         kept.call(HERE, raising(ValueError("of the call")))
-    assert opened[0].closed.wait(30)
+    assert opened[0].closed.wait(300)
 
 
 def test_connection_ends_a_while_after_a_call(opened):
     kept.call(HERE, lambda client: client)
-    assert opened[0].closed.wait(30)
+    assert opened[0].closed.wait(300)
 
 
 @pytest.mark.parametrize("error", [RayOwnerDiedError("dead"), RayConnectionError("broken")])
@@ -104,26 +104,26 @@ def test_call_that_fails_over_a_new_connection_ends_it(opened, monkeypatch, erro
 def test_call_that_hangs_holds_up_no_call_of_another_cluster():
     hangs, end = threading.Event(), threading.Event()
     hanging = start_in_thread(lambda: kept.call(HERE, lambda client: hangs.set() or end.wait()))
-    assert hangs.wait(30)
+    assert hangs.wait(300)
     other = start_in_thread(lambda: kept.call(THERE, lambda client: client.conn_id))
     try:
-        assert other.result(5) == "ray_there"
+        assert other.result(300) == "ray_there"
     finally:
         end.set()
-        hanging.result(30)
+        hanging.result(300)
 
 
 def test_call_of_another_thread_meanwhile_has_a_connection_of_its_own(opened):
     hangs, end = threading.Event(), threading.Event()
     hanging = start_in_thread(lambda: kept.call(HERE, lambda client: hangs.set() or end.wait()))
-    assert hangs.wait(30)
+    assert hangs.wait(300)
     other = start_in_thread(lambda: kept.call(HERE, lambda client: client))
     try:
-        assert other.result(5) is opened[1]
+        assert other.result(300) is opened[1]
         assert opened[1].closed.is_set()
     finally:
         end.set()
-        hanging.result(30)
+        hanging.result(300)
 
 
 def test_call_within_a_call_uses_the_same_connection(opened):
@@ -149,13 +149,13 @@ def test_a_run_is_not_held_up_by_a_call_of_another_one():
     one, two = (replace(HERE, conn_id="ray_runs", run_id=run) for run in ("one", "two"))
     hangs, end = threading.Event(), threading.Event()
     hanging = start_in_thread(lambda: kept.call(one, lambda client: hangs.set() or end.wait()))
-    assert hangs.wait(30)
+    assert hangs.wait(300)
     other = start_in_thread(lambda: kept.call(two, lambda client: client.run_id))
     try:
-        assert other.result(5) == "two"
+        assert other.result(300) == "two"
     finally:
         end.set()
-        hanging.result(30)
+        hanging.result(300)
 
 
 def test_runs_share_the_connection_to_the_cluster_of_their_dag(opened, monkeypatch):

@@ -98,13 +98,13 @@ def seen(hook: RayHook, python: str, folder: Path, produced: dict[str, Any]) -> 
     made = {name: begun(hook, folder, f"make {name}", ends_process=True) for name in VALUES}
     told(python, SCRIPT, "consume", str(folder))
     for uri in made.values():
-        hook.wait(uri, timeout=60)
+        hook.wait(uri)
     checked = {name: begun(hook, folder, f"check {name}", made[name]) for name in VALUES}
     checkpoints = S3CheckpointHook(path=f"file://{folder}/of_worker")
     for name in VALUES:
         leaving = new_uri("ray_client")
         hook.submit(departed, made[name], uri=leaving)
-        hook.wait(leaving, timeout=60)
+        hook.wait(leaving)
         (folder / f"value {name}").write_bytes(packed(hook.get(leaving)))
         checkpoints.save(name_of(name), hook.get(made[name]))
     seen = told(python, SCRIPT, "read", str(folder))
@@ -114,7 +114,7 @@ def seen(hook: RayHook, python: str, folder: Path, produced: dict[str, Any]) -> 
 
 
 def value_of(hook: RayHook, uri: ObjectURI) -> Any:
-    hook.wait(uri, timeout=60)
+    hook.wait(uri)
     return hook.get(uri)
 
 

@@ -76,7 +76,7 @@ def hook(head: RayHead, s3: S3Server) -> Iterator[RayHook]:
 def value_of(hook: RayHook, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     uri = new_uri(CONN_ID)
     hook.submit(function, *args, uri=uri, **options)
-    hook.wait(uri, timeout=120)
+    hook.wait(uri)
     return hook.get(uri)
 
 
@@ -307,13 +307,13 @@ def test_value_of_this_process_is_read_on_the_cluster(hook, kind):
 def test_checkpoint_of_the_cluster_is_read_there_and_here(hook, kind):
     make, uri = MAKERS[kind], new_uri(CONN_ID)
     hook.submit(make, uri=uri, checkpoint=True)
-    hook.wait(uri, timeout=120)
+    hook.wait(uri)
     path = hook.client.settings.checkpoint_path
     assert same(S3CheckpointHook(aws_conn_id="s3", path=path).load(uri), make())
     hook.release(uri)
     use = new_uri(CONN_ID)
     hook.submit(agrees, make, uri, uri=use)
-    assert hook.wait(use, timeout=120)["inputs"][0]["source"] == "checkpoint"
+    assert hook.wait(use)["inputs"][0]["source"] == "checkpoint"
     assert hook.get(use)
 
 
@@ -341,7 +341,7 @@ def test_exception_of_the_callable_is_told(hook):
     uri = new_uri(CONN_ID)
     hook.submit(too_cold, uri=uri)
     with pytest.raises(RayTaskFailedError, match=r"TooColdError: -273\.2") as told:
-        hook.wait(uri, timeout=120)
+        hook.wait(uri)
     assert "KeyError: 'sun'" in str(told.value)
 
 

@@ -63,7 +63,7 @@ def hook(request: pytest.FixtureRequest, head: RayHead) -> Iterator[RayHook]:
 def value_of(hook: RayHook, function, *args, **options):
     uri = new_uri(hook.ray_conn_id)
     hook.submit(function, *args, uri=uri, **options)
-    hook.wait(uri, timeout=120)
+    hook.wait(uri)
     return hook.get(uri)
 
 
@@ -169,7 +169,7 @@ def test_checkpoints_are_written_and_restored(hook, tmp_path, monkeypatch):
     uri = new_uri(hook.ray_conn_id)
     monkeypatch.setenv("AIRFLOW__AIRFLOW_RAY__CHECKPOINT_PATH", f"file://{tmp_path}")
     hook.submit(tables, uri=uri, multiple_outputs=True, checkpoint=True)
-    hook.wait(uri, timeout=120)
+    hook.wait(uri)
     before = {key: hook.get(uri.with_key(key)) for key in ("frame", "array", "object")}
     hook.release(uri)
     checkpoints = S3CheckpointHook(path=f"file://{tmp_path}")

@@ -69,7 +69,7 @@ def airflow(strict_head, tls_fields, s3, airflow_database, tmp_path_factory):
 def told(airflow):
     """A run of the DAG whose tasks tell all they know."""
     run_id = airflow.trigger("tells_secrets")
-    assert airflow.wait("tells_secrets", run_id, timeout=180) == "failed"
+    assert airflow.wait("tells_secrets", run_id, timeout=500) == "failed"
     return run_id
 
 

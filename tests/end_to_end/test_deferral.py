@@ -100,7 +100,7 @@ def test_task_and_triggerer_tell_metrics_of_the_work_that_they_wait_for(airflow,
     while max(metrics.of_triggers("airflow.ray.running.ray_default")) < 1:
         time.sleep(0.5)
     Path(files["gate"]).touch()
-    assert airflow.wait("triggerer_waits", run_id, timeout=300) == "success"
+    assert airflow.wait("triggerer_waits", run_id, timeout=500) == "success"
     assert len(metrics.of_tasks("airflow.ray.queued_duration.ray_default")) == 1
     assert metrics.of_tasks("airflow.ray.running.ray_default")
 

@@ -189,7 +189,7 @@ def test_running_work_is_cancelled_with_the_keyboard(page, airflow, run_address,
     button.focus()
     page.keyboard.press("Enter")
     frame_of(page).get_by_text("The work was cancelled.").wait_for()
-    assert airflow.wait("on_page", run_id, timeout=120) == "failed"
+    assert airflow.wait("on_page", run_id, timeout=500) == "failed"
 
 
 def test_objects_of_the_run_are_released_after_a_question(page, run_address):

@@ -101,7 +101,7 @@ def test_task_stops_on_the_cluster_at_dagrun_timeout(airflow, too_long, tmp_path
     work = too_long[dag_id]
     while not work.begins():
         work = Work(airflow, dag_id, tmp_path_factory.mktemp("again"))
-    assert airflow.wait(dag_id, work.run_id, timeout=150) == "failed"
+    assert airflow.wait(dag_id, work.run_id, timeout=500) == "failed"
     work.await_end_of_process()
 
 
@@ -145,7 +145,7 @@ def test_triggerer_that_is_killed_costs_no_line_of_any_task_and_repeats_none(air
     while len(numbers("loud")) < 16_000:
         time.sleep(0.5)
     airflow.kill_triggerer()
-    assert airflow.wait("quiet_beside_loud", run_id, timeout=240) == "success"
+    assert airflow.wait("quiet_beside_loud", run_id, timeout=500) == "success"
     assert numbers("quiet") == list(range(60))
     assert numbers("loud") == list(range(30_000))
 
@@ -157,7 +157,7 @@ def test_sensor_waits_for_the_object_of_another_dag(airflow):
     uri = ObjectURI("ray_default", "makes_for_another", maker, "make")
     run_id = airflow.trigger("waits_for_another", {"uri": str(uri)})
     airflow.trigger("makes_for_another", run_id=maker)
-    assert airflow.wait("waits_for_another", run_id, timeout=120) == "success"
+    assert airflow.wait("waits_for_another", run_id, timeout=500) == "success"
 
 
 class EndingWork:
@@ -174,7 +174,7 @@ class EndingWork:
 
     def end(self) -> tuple[str, int, str]:
         """Return how the run has ended, with which try, and what the work has noted of its starts."""
-        state = self._airflow.wait(self._dag_id, self._run_id, timeout=150)
+        state = self._airflow.wait(self._dag_id, self._run_id, timeout=500)
         return state, self.try_number, self.files["starts"].read_text()
 
     @property
@@ -213,5 +213,5 @@ def test_success_that_comes_when_airflow_has_given_the_task_up_is_taken_by_the_r
     finally:
         supervisor.resume()
     # What it tells now, Airflow refuses.
-    assert psutil.wait_procs([first_try], 60)[1] == []
+    assert psutil.wait_procs([first_try], 300)[1] == []
     assert work.end() == ("success", 2, "line\n")

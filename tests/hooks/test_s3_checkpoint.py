@@ -441,7 +441,7 @@ for _ in range(int(sys.argv[4])):
 def test_two_tries_that_write_at_once_leave_one_whole_checkpoint(on_s3, uri):
     command = [sys.executable, "-c", WRITER, on_s3.path, str(uri)]
     writers = [subprocess.Popen([*command, number, "4"]) for number in "12"]
-    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
+    assert [writer.wait() for writer in writers] == [0, 0]
     loaded = on_s3.load(uri)
     assert loaded.shape == (3_000_000, 1)
     assert set(loaded["a"].unique()) in ({1.0}, {2.0})
@@ -495,6 +495,6 @@ print(peak() - before - size)
 @pytest.mark.slow
 def test_save_and_load_of_160_megabytes_take_at_most_64_megabytes_more_memory(on_s3, uri):
     command = [sys.executable, "-c", MEMORY, on_s3.path, str(uri)]
-    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=120).stdout
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     saving, loading = map(int, output.split()[-2:])
     assert max(saving, loading) <= 64 * 1024 * 1024

@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("npm"), reason="npm, which brings s3rver, is not installed"),
 ]
 BUCKET = "checkpoints"
-START_SECONDS = 60.0
+START_SECONDS = 150.0
 FRAME = pd.DataFrame({"a": np.arange(3_000_000.0), "b": "ü"})
 
 

@@ -36,7 +36,7 @@ CORE = [NAMESPACES, PODS, SERVICES, EVENTS, SECRETS]
 TOKEN = "token-of-the-service-account"
 USER = "system:serviceaccount:airflow:airflow"
 WATCH_SECONDS = 1800.0
-START_SECONDS = 30.0
+START_SECONDS = 150.0
 CONTENT_TYPES = {
     "application/apply-patch+yaml": Store.apply,
     "application/merge-patch+json": Store.merge,

@@ -238,9 +238,9 @@ def test_watch_breaks_off_when_the_server_goes_away(api, core):
 
     thread = threading.Thread(target=look)
     thread.start()
-    begun.wait(30)
+    begun.wait(300)
     with api.away():
-        thread.join(30)
+        thread.join(300)
     assert (seen, thread.is_alive()) == (["ADDED"], False)
 
 

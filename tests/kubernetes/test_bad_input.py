@@ -390,7 +390,6 @@ def test_deletion_that_something_holds_up_is_told(api, kuberay):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_cluster_that_somebody_deletes_while_a_task_runs_on_it_is_told_to_its_next_try(api, kuberay_with_ray, tmp_path):
     begun = tmp_path / "begun"
     name = create(timeout=LONG)

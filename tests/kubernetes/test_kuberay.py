@@ -17,7 +17,7 @@ from tests.kubernetes.store import EVENTS, PODS, RAY_CLUSTERS, SERVICES, Write
 # Of what only stands in for KubeRay.
 pytestmark = pytest.mark.slow
 
-SECONDS = 120
+SECONDS = 300
 
 
 def create(api: ApiServer, name: str, **more: Any) -> None:

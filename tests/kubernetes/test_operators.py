@@ -243,8 +243,8 @@ def test_cluster_that_is_being_deleted_is_waited_for_and_made_anew(api, kuberay)
         await_that(lambda: names_in(api) == [])
         making = threads.submit(creation().execute, context())
         api.store.merge(RAY_CLUSTERS, "default", NAME, {"metadata": {"finalizers": []}}, Write("tests"))
-        deleting.result(60)
-        making.result(60)
+        deleting.result(300)
+        making.result(300)
     (second,) = api.store.list(RAY_CLUSTERS)
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
 
@@ -299,7 +299,7 @@ def test_kill_deletes_what_is_not_ready(api, kuberay, capfd):
         await_that(lambda: "Waiting for the Ray cluster" in capfd.readouterr().out)
         operator.on_kill()
         with pytest.raises(RayClusterDeletedError):
-            making.result(60)
+            making.result(300)
     assert names_in(api) == []
 
 
@@ -334,7 +334,7 @@ def test_kill_with_an_api_server_that_is_away_says_what_is_left(api, kuberay, ca
         assert "airflow ray clusters prune" in capfd.readouterr().out
         operator.on_kill()
         with pytest.raises(RayClusterDeletedError):
-            making.result(60)
+            making.result(300)
 
 
 def test_deferred_creation_goes_on_when_the_cluster_can_run_work(api):

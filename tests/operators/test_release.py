@@ -45,7 +45,7 @@ def made(hook: RayHook) -> ObjectURI:
     """Run a task with two outputs that have no checkpoint, and return its URI."""
     uri = new_uri(CONNECTION)
     hook.submit(several, uri=uri, multiple_outputs=True)
-    hook.wait(uri, timeout=60)
+    hook.wait(uri)
     return uri
 
 
@@ -70,7 +70,7 @@ def test_those_that_have_a_checkpoint_are_not_written_again(connect, tmp_path):
     hook, uri = connect(checkpoint_path=f"file://{tmp_path}"), new_uri(CONNECTION)
     with hook.connect():
         hook.submit(several, uri=uri, checkpoint=True)
-        hook.wait(uri, timeout=60)
+        hook.wait(uri)
         created = S3CheckpointHook(path=f"file://{tmp_path}").describe(uri)["created_at"]
         RayReleaseOperator(task_id="r", ray_conn_id=CONNECTION, keep="checkpoint").execute(context_of(uri))
     assert S3CheckpointHook(path=f"file://{tmp_path}").describe(uri)["created_at"] == created
@@ -95,7 +95,7 @@ def test_task_whose_value_is_in_xcom_alone_has_no_checkpoint_to_keep(connect, tm
     hook, uri = connect(checkpoint_path=f"file://{tmp_path}"), new_uri(CONNECTION)
     with hook.connect():
         hook.submit(len, "abc", uri=uri, result="value")
-        hook.wait(uri, timeout=60)
+        hook.wait(uri)
         RayReleaseOperator(task_id="r", ray_conn_id=CONNECTION, keep="checkpoint").execute(context_of(uri))
         assert hook.list_objects(dag_id=uri.dag_id, run_id=uri.run_id) == []
 

@@ -62,9 +62,7 @@ def large(size: int = 200_000_000) -> np.ndarray[tuple[int], np.dtype[np.uint8]]
 
 
 def test_process_that_grows_beyond_its_limit_ends() -> None:
-    grows = subprocess.run(
-        [sys.executable, "-c", LIMITED, "1_000_000"], capture_output=True, text=True, timeout=60, check=False
-    )
+    grows = subprocess.run([sys.executable, "-c", LIMITED, "1_000_000"], capture_output=True, text=True, check=False)
     assert (grows.returncode, grows.stdout) == (3, "held\n")
 
 
@@ -103,7 +101,7 @@ def test_work_objects_and_transfers_survive_the_death_of_the_gateway(gateway: Ga
         time.sleep(0.3)
         os.kill(before, signal.SIGKILL)
         may_end.touch()
-        waited, _, downloaded = (call.result(120) for call in calls)
+        waited, _, downloaded = (call.result(300) for call in calls)
     assert gateway.pid != before
     assert (waited, downloaded) == ("done", 7 * 200_000_000)
     with RayHook("ray_own").connect() as hook:

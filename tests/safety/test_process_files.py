@@ -82,7 +82,7 @@ def test_folder_of_a_process_that_runs_stays(other):
 
 def test_forked_task_removes_its_own_folder_and_not_that_of_its_parent(temp_dir):
     listed = subprocess.run(
-        [sys.executable, "-c", FORKS_A_TASK, str(temp_dir)], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", FORKS_A_TASK, str(temp_dir)], capture_output=True, text=True, check=True
     )
     (left,) = listed.stdout.split()
     assert left.startswith(process_files.PREFIX)

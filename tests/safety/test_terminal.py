@@ -28,7 +28,7 @@ def failed(hook):
 
     uri = hook.submit(fail, uri=new_uri("ray_driver"))
     with pytest.raises(RayTaskFailedError):
-        hook.wait(uri, timeout=60)
+        hook.wait(uri)
     return uri
 
 

@@ -16,7 +16,7 @@ from tests.conftest import new_uri
 def output_of(script: str, **environment: str) -> str:
     command = [sys.executable, "-c", script]
     environment = {**os.environ, **environment}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120).stdout
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
 
 def test_page_is_shown_in_the_navigation_on_each_run_and_on_each_task_instance():

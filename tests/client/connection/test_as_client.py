@@ -121,12 +121,12 @@ def test_connection_that_hangs_holds_up_no_other_one(server, connected):
     silent, other = server(), server(OTHER_VERSION)
     other.answers.set()
     hanging = start_in_thread(lambda: connected(silent, "ray_silent", timeout=10))
-    assert silent.asked.wait(30)
+    assert silent.asked.wait(300)
     with pytest.raises(RayVersionMismatchError):
         connected(other, "ray_other", timeout=60)
     assert not hanging.done()
     with pytest.raises(RayConnectionError):
-        hanging.result(60)
+        hanging.result(300)
 
 
 def test_connection_that_comes_too_late_is_closed(server, connected):
@@ -134,7 +134,7 @@ def test_connection_that_comes_too_late_is_closed(server, connected):
     with pytest.raises(RayConnectionError, match="No connection to the Ray cluster"):
         connected(late, "ray_late", timeout=1)
     late.answers.set()
-    assert late.left.wait(30)
+    assert late.left.wait(300)
 
 
 def test_client_that_leaves_keeps_client_mode_for_one_that_connects(server):
@@ -142,11 +142,11 @@ def test_client_that_leaves_keeps_client_mode_for_one_that_connects(server):
     ready.answers.set()
     leaving = handler_of(ready)
     connecting = start_in_thread(lambda: handler_of(silent))
-    assert silent.asked.wait(30)
+    assert silent.asked.wait(300)
     as_client._disconnect(leaving)
     assert client_mode_hook.is_client_mode_enabled
     silent.answers.set()
-    as_client._disconnect(connecting.result(30))
+    as_client._disconnect(connecting.result(300))
 
 
 def test_last_client_that_leaves_switches_client_mode_off(server):

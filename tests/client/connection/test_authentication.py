@@ -113,7 +113,7 @@ def work_on(conn_id):
     with RayHook(conn_id).connect() as hook:
         hook.put([1, 2, 3], uri=number)
         hook.submit(sum, number, uri=total)
-        hook.wait(total, timeout=60)
+        hook.wait(total)
         return hook.get(total)
 
 

@@ -29,7 +29,7 @@ def file(tmp_path: Path) -> Path:
 def output_of(*command: str) -> str:
     names = ("PATH", "HOME", "PYENV_VERSION")
     environment = {**{name: os.environ[name] for name in names if name in os.environ}, **ENVIRONMENT}
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd="/")
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, cwd="/")
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 

@@ -310,7 +310,7 @@ def guarded_head() -> Iterator[RayHead]:
 
 def stop_gateway(head: RayHead) -> None:
     address = f"--address=127.0.0.1:{head.ports[0]}"
-    subprocess.run([sys.executable, "-m", "airflow_ray.cluster.gateway", "stop", address], timeout=100, check=False)
+    subprocess.run([sys.executable, "-m", "airflow_ray.cluster.gateway", "stop", address], check=False)
 
 
 def in_own_process(script: str) -> subprocess.Popen[str]:
@@ -318,7 +318,7 @@ def in_own_process(script: str) -> subprocess.Popen[str]:
 
 
 def output_of(process: subprocess.Popen[str]) -> str:
-    output, errors = process.communicate(timeout=150)
+    output, errors = process.communicate()
     assert process.returncode == 0, errors
     return output
 
@@ -356,7 +356,7 @@ def test_work_runs_through_another_port_that_leads_to_the_gateway(head, monkeypa
     uri = new_uri("ray_proxy")
     with RayHook("ray_proxy").connect() as hook:
         hook.submit(sum, [1, 2], uri=uri)
-        hook.wait(uri, timeout=60)
+        hook.wait(uri)
         assert hook.get(uri) == 3
     proxy.close()
 

@@ -28,7 +28,7 @@ name = sys.argv[1]
 uri = ObjectURI("ray_default", "local", "run", name)
 with RayHook().connect() as hook:
     hook.submit(lambda: "made by " + name, uri=uri)
-    hook.wait(uri, timeout=100)
+    hook.wait(uri)
 """
 
 READ = """
@@ -63,7 +63,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory):
 
 def command(environment: dict[str, str], verb: str) -> str:
     arguments = [sys.executable, "-m", "airflow_ray.hooks.local_head", verb]
-    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=90, check=True).stdout
+    return subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True).stdout
 
 
 def in_own_process(environment: dict[str, str], script: str, *args: str) -> subprocess.Popen[str]:
@@ -94,26 +94,26 @@ def heads(environment: dict[str, str]) -> list[psutil.Process]:
 def running(environment):
     """The environment, with a head that runs."""
     if not heads(environment):
-        in_own_process(environment, TASK, "any").wait(120)
+        in_own_process(environment, TASK, "any").wait()
     return environment
 
 
 def test_six_tasks_that_start_at_once_share_one_head(environment):
     tasks = [in_own_process(environment, TASK, str(i)) for i in range(6)]
-    errors = [task.communicate(timeout=200)[1] for task in tasks if task.wait(200)]
+    errors = [task.communicate()[1] for task in tasks if task.wait()]
     assert errors == []
     assert len(heads(environment)) == 1
 
 
 def test_objects_stay_when_the_tasks_have_ended(environment):
-    in_own_process(environment, TASK, "early").wait(120)
+    in_own_process(environment, TASK, "early").wait()
     reader = in_own_process(environment, READ, "early")
-    assert reader.communicate(timeout=120)[0].strip() == "made by early"
+    assert reader.communicate()[0].strip() == "made by early"
 
 
 def test_head_refuses_a_driver_without_its_token(running):
     stranger = in_own_process({**running, "RAY_AUTH_MODE": "disabled"}, WITHOUT_TOKEN)
-    _, errors = stranger.communicate(timeout=120)
+    _, errors = stranger.communicate()
     assert stranger.returncode != 0
     assert "Unauthenticated" in errors
 
@@ -129,9 +129,9 @@ def test_stop_leaves_no_process_and_the_next_task_starts_a_new_head(running):
     session = psutil.Process(old.ppid())
     family = [session, *session.children(recursive=True)]
     assert command(running, "stop").strip() == "stopped"
-    _, alive = psutil.wait_procs(family, timeout=20)
+    _, alive = psutil.wait_procs(family, 300)
     assert alive == []
-    assert in_own_process(running, TASK, "later").wait(120) == 0
+    assert in_own_process(running, TASK, "later").wait() == 0
 
 
 def test_head_that_was_killed_is_replaced_with_nothing_left_of_it(running):
@@ -140,7 +140,7 @@ def test_head_that_was_killed_is_replaced_with_nothing_left_of_it(running):
     old_folder = Path(json.loads(state.read_text())["temp_dir"])
     psutil.Process(old.ppid()).kill()
     old.kill()
-    assert in_own_process(running, TASK, "later").wait(120) == 0
+    assert in_own_process(running, TASK, "later").wait() == 0
     assert not old_folder.exists()
 
 
@@ -154,7 +154,7 @@ def test_local_head_and_a_remote_cluster_work_from_one_process(environment, head
         "    remote.put(1, uri=ObjectURI('ray_client', 'd', 'r', 't'))\n"
     )
     task = in_own_process({**environment, "AIRFLOW_CONN_RAY_CLIENT": head.client_uri}, script, "both")
-    assert task.wait(120) == 0, task.stderr.read()
+    assert task.wait() == 0, task.stderr.read()
 
 
 MAKE_MODIN = """
@@ -169,11 +169,11 @@ def make():
 uri = ObjectURI("ray_default", "local", "run", "modin")
 with RayHook().connect() as hook:
     hook.submit(make, uri=uri)
-    hook.wait(uri, timeout=100)
+    hook.wait(uri)
     print(type(hook.get(uri)).__module__)
 """
 
 
 def test_modin_frame_is_one_in_the_process_that_reads_it(running):
     reader = in_own_process(running, MAKE_MODIN)
-    assert reader.communicate(timeout=200)[0].splitlines()[-1] == "modin.pandas.dataframe"
+    assert reader.communicate()[0].splitlines()[-1] == "modin.pandas.dataframe"

@@ -21,7 +21,7 @@ def uri(way, name):
 
 def run(hook, function, *args, task):
     hook.submit(function, *args, uri=task)
-    hook.wait(task, timeout=60)
+    hook.wait(task)
     return hook.get(task)
 
 
@@ -35,7 +35,7 @@ def produce(hook, dag):
         # What Airflow itself stores as JSON, such as a dataclass, does not go to Ray.
         if name != "list":
             links[name] = handed_over(make(), ObjectURI("any", "types", RUN_ID, f"pushed_{name}"))
-        hook.wait(uri("returned", name), timeout=60)
+        hook.wait(uri("returned", name))
     hook.put(dag.Counted(), uri=uri("put", "counted"))
     dag.Counted.made = 7
     hook.get(uri("put", "counted"))

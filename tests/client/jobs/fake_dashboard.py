@@ -64,16 +64,16 @@ class FakeDashboard:
             self._tls.load_cert_chain(*tls)
         self._thread = threading.Thread(target=self._run, args=[started], daemon=True)
         self._thread.start()
-        started.wait(10)
+        started.wait(60)
 
     @property
     def url(self) -> str:
         return f"http{'s' if self._tls else ''}://127.0.0.1:{self._port}"
 
     def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
 
     def _run(self, started: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)

@@ -105,7 +105,6 @@ def shown(folder: Path, name: str = "dag_of_user", **environment: str) -> dict[s
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         stdout=subprocess.PIPE,
         text=True,
-        timeout=60,
         check=True,
     )
     found: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])

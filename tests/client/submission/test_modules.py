@@ -75,5 +75,5 @@ def test_module_that_is_loaded_anew_is_found_in_place_of_the_one_before(tmp_path
 @pytest.mark.parametrize("connected_hook", ["ray_driver"], indirect=True)
 def test_callable_in_a_zip_file_runs_with_its_helper_modules(hook: RayHook, uri: ObjectURI, module: Any):
     hook.submit(module.answer, uri=uri)
-    hook.wait(uri, timeout=60)
+    hook.wait(uri)
     assert hook.get(uri) == 42

@@ -61,7 +61,7 @@ def moved_there_and_back(hook: RayHook) -> bool:
     with hook.connect():
         hook.put(array, uri=uri)
         hook.submit(lambda each: float(each.sum()), uri, uri=of_task)
-        hook.wait(of_task, timeout=60)
+        hook.wait(of_task)
         return bool(hook.get(of_task) == array.sum() and np.array_equal(hook.get(uri), array))
 
 
@@ -101,7 +101,7 @@ def test_a_large_callable_goes_through_the_gateway(hook_with_gateway_at, gateway
     hook = hook_with_gateway_at(gateway_port)
     with caplog.at_level("INFO"), hook.connect():
         hook.submit(lambda: len(text), uri=uri)
-        hook.wait(uri, timeout=60)
+        hook.wait(uri)
         assert hook.get(uri) == 3_000_000
     assert WORDS in caplog.text
 

@@ -48,7 +48,7 @@ def opened(path, folder):
         "--virtual-time-budget=8000",
         "--dump-dom",
     ]
-    finished = subprocess.run([*command, f"file://{path}"], capture_output=True, text=True, timeout=120, check=True)
+    finished = subprocess.run([*command, f"file://{path}"], capture_output=True, text=True, check=True)
     return finished.stdout, [line for line in finished.stderr.splitlines() if ":CONSOLE" in line]
 
 

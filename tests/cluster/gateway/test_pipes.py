@@ -54,7 +54,7 @@ def test_a_full_pipe_lets_the_sender_wait(threads: ThreadPoolExecutor) -> None:
     second = threads.submit(pipe.put, "second", 1)
     assert is_waiting(second)
     assert next(pipe.batches()) == "first"
-    second.result(10)
+    second.result(300)
 
 
 def test_batches_without_bytes_are_bounded_too() -> None:

@@ -176,7 +176,7 @@ class FakeOwner:
 
 def run(test: Coroutine[Any, Any, None]) -> None:
     """Run a test to its end, or let it fail where something waits for what never comes."""
-    asyncio.run(asyncio.wait_for(test, 20))
+    asyncio.run(asyncio.wait_for(test, 300))
 
 
 def _open_gate() -> asyncio.Event:

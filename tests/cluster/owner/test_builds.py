@@ -56,10 +56,10 @@ def test_work_of_an_older_build_goes_on_and_its_result_is_an_input_of_the_newer(
     with both.new.connect():
         assert both.new.status(made) in ("PENDING", "RUNNING")
         (tmp_path / "go").touch()
-        assert both.new.wait(made, timeout=60)["state"] == "SUCCEEDED"
+        assert both.new.wait(made)["state"] == "SUCCEEDED"
         assert both.new.logs(made) == ["begun"]
         both.new.submit(len, str(made), uri=used)
-        both.new.wait(used, timeout=60)
+        both.new.wait(used)
         assert both.new.get(used) == 100_000
 
 
@@ -96,7 +96,7 @@ def test_older_build_takes_work_again_when_the_newer_has_nothing(connections):
     both.old.put(1, uri=new_uri("ray_builds"))
     with both.new.connect():
         both.old.submit(len, [1], uri=uri)
-        assert both.old.wait(uri, timeout=60)["state"] == "SUCCEEDED"
+        assert both.old.wait(uri)["state"] == "SUCCEEDED"
 
 
 @pytest.mark.slow
@@ -106,7 +106,7 @@ def test_try_of_the_newer_build_attaches_to_work_that_the_older_runs(connections
     with both.new.connect():
         both.new.submit(_wait_for, str(tmp_path / "go"), uri=uri, generation="0", holder="second")
         (tmp_path / "go").touch()
-        assert both.old.wait(uri, timeout=60)["state"] == "SUCCEEDED"
+        assert both.old.wait(uri)["state"] == "SUCCEEDED"
         assert both.new.logs(uri) == ["begun"]
 
 
@@ -116,7 +116,7 @@ def test_work_of_the_newer_build_takes_the_place_of_what_the_older_runs(connecti
     both.old.submit(_wait_for, str(tmp_path / "never"), uri=uri)
     with both.new.connect():
         both.new.submit(len, [1], uri=uri)
-        assert both.new.wait(uri, timeout=60)["state"] == "SUCCEEDED"
+        assert both.new.wait(uri)["state"] == "SUCCEEDED"
         # The older owner ends when it has nothing more; who asks then is told what the newer one knows.
         assert both.old.status(uri) in ("LOST", "SUCCEEDED")
 

@@ -16,7 +16,7 @@ from tests.cluster.owner.fakes import FakeOwner
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 30))
+    asyncio.run(asyncio.wait_for(test, 300))
 
 
 async def work(owner: FakeOwner, known: Children, name: str) -> Record:

@@ -73,7 +73,7 @@ def test_cluster_is_in_use_while_there_is_work_or_an_object_and_not_otherwise(he
     (owner,) = owners(head)
     (tmp_path / "go").touch()
     with RayHook("ray_idle_client").connect() as hook:
-        hook.wait(uri, timeout=60)
+        hook.wait(uri)
     wait_until(lambda: drivers(head) == 1)
     assert owners(head) == [owner]
     with RayHook("ray_idle_client").connect() as hook:
@@ -107,7 +107,7 @@ def test_look_of_a_page_keeps_no_idle_cluster_awake_however_long_it_takes(head):
         RayHook("ray_idle_client").release(uri)
         wait_until(lambda: not owners(head))
         with pytest.raises(RayOwnerDiedError):
-            looking.result(60)
+            looking.result(300)
         # What the page shows then starts nobody.
         return client.survey()["nodes"], client.list_objects(), owners(head)
 

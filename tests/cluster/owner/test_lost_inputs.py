@@ -35,12 +35,12 @@ def test_two_tasks_that_take_two_lost_inputs_both_end_and_name_them(cluster):
     with RayHook("ray_losing").connect() as hook:
         for uri in made:
             hook.submit(_make, 2_000_000, uri=uri, resources={"away": 1}, max_retries=0)
-            hook.wait(uri, timeout=60)
+            hook.wait(uri)
         node.kill()
         for uri in takers:
             hook.submit(_measure, *map(str, made), uri=uri)
         for uri in takers:
             with pytest.raises(RayObjectLostError):
-                hook.wait(uri, timeout=120)
+                hook.wait(uri)
         with pytest.raises(RayObjectLostError, match="first"):
             hook.client.is_available(made[0])

@@ -32,10 +32,10 @@ def test_to_look_for_an_object_of_another_environment_leaves_it_readable(hook, t
     environment = {"env_vars": {"PYTHONPATH": str(tmp_path)}}
     made, measured = (new_uri(hook.ray_conn_id, task_id) for task_id in ("make", "measure"))
     hook.submit(_make, size, uri=made, runtime_env=environment)
-    hook.wait(made, timeout=60)
+    hook.wait(made)
     assert hook.client.is_available(made)
     hook.submit(_measure, str(made), uri=measured, runtime_env=environment)
-    hook.wait(measured, timeout=60)
+    hook.wait(measured)
     assert hook.get(measured) == size
 
 
@@ -53,7 +53,7 @@ def test_payload_of_a_try_that_attaches_is_not_sent(hook, uri, monkeypatch):
     hook.submit(len, b"x" * 2_000_000, uri=uri, generation="0", holder="first")
     monkeypatch.setattr("airflow_ray.client.submission.submitter.LARGE_PAYLOAD_BYTES", 1_000_000)
     hook.submit(len, b"x" * 2_000_000, uri=uri, generation="0", holder="second")
-    assert (hook.wait(uri, timeout=60)["state"], sent) == ("SUCCEEDED", [])
+    assert (hook.wait(uri)["state"], sent) == ("SUCCEEDED", [])
 
 
 def test_submission_costs_one_call(uri, hook, monkeypatch):

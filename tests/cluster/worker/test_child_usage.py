@@ -20,7 +20,7 @@ def hook(head):
 def record_of(hook, function, *args):
     uri = new_uri(hook.ray_conn_id)
     hook.submit(function, *args, uri=uri)
-    return hook.wait(uri, timeout=90)
+    return hook.wait(uri)
 
 
 def start_children(size):

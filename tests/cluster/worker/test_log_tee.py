@@ -35,7 +35,7 @@ def tee(script: str, log: Path, stdout: Any = subprocess.DEVNULL) -> str:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     command = [sys.executable, "-c", TEE + script, str(log)]
     # A callable that hangs is what these tests are about: whoever waits longer has found it.
-    subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, check=True, env=environment, timeout=60)
+    subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, check=True, env=environment)
     return log.read_text()
 
 
@@ -82,7 +82,7 @@ def test_forked_child_that_lives_on_does_not_hold_up_the_end(tmp_path):
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
         command = [sys.executable, "-c", TEE + script, str(tmp_path / "log")]
         # The child waits for the end of its input, which comes when this test closes it.
-        subprocess.run(command, stdin=reader, stdout=subprocess.DEVNULL, check=True, env=environment, timeout=60)
+        subprocess.run(command, stdin=reader, stdout=subprocess.DEVNULL, check=True, env=environment)
     finally:
         os.close(writer)
         os.close(reader)
@@ -120,7 +120,7 @@ class Followed:
         """Write all, in a thread of its own: a pump that has ended lets it wait for ever."""
         writer = threading.Thread(target=self._write, args=(data,), daemon=True)
         writer.start()
-        writer.join(30)
+        writer.join(300)
         assert not writer.is_alive(), "nobody reads what the callable writes"
 
     def until_sent(self, line: str) -> None:
@@ -132,7 +132,7 @@ class Followed:
     def end(self) -> None:
         os.close(self._sink)
         os.write(self._stop, b"x")
-        self._pump.join(30)
+        self._pump.join(300)
         assert not self._pump.is_alive()
         for descriptor in self._descriptors:
             os.close(descriptor)
@@ -270,7 +270,6 @@ def test_what_a_callable_sets_of_loggers_is_put_back():
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
     )
     lines = finished.stdout.partition("SENT")[2].splitlines()
     assert [line for line in lines if "of lib" in line] == [f"INFO lib: of lib {task}" for task in range(3)]
@@ -301,7 +300,6 @@ def levels_of(script: str) -> tuple[list[tuple[str, str]], str]:
         text=True,
         errors="replace",
         check=True,
-        timeout=60,
     )
     own, _, sent = finished.stdout.partition("SENT")
     return ast.literal_eval(sent), own

@@ -120,7 +120,7 @@ def main(step: str, conn_id: str, run_id: str, *kinds: str) -> dict[str, Any]:
             globals()[step](hook, uri, kind)
         for kind, uri in uris.items():
             done = ObjectURI(conn_id, "frames", run_id, f"use_{kind}") if step == "use" else uri
-            record = hook.wait(done, timeout=120)
+            record = hook.wait(done)
             told[kind] = [record["inputs"][0]["source"], *hook.get(done)] if step == "use" else record["outputs"]
     return told
 

@@ -105,7 +105,7 @@ def test_callable_of_each_kind_runs(hook):
     for kind, uri in uris.items():
         hook.submit(KINDS[kind], 2, uri=uri, num_cpus=0)
     for uri in uris.values():
-        hook.wait(uri, timeout=120)
+        hook.wait(uri)
     assert {kind: hook.get(uri) for kind, uri in uris.items()} == dict.fromkeys(KINDS, 42)
 
 
@@ -167,7 +167,7 @@ uri, placed = (ObjectURI("ray_client", "script", "run", task_id) for task_id in 
 
 def result_of(hook, *call):
     hook.submit(*call, uri=uri, generation="first")
-    hook.wait(uri, timeout=120)
+    hook.wait(uri)
     return hook.get(uri)
 
 with RayHook("ray_client").connect() as hook:

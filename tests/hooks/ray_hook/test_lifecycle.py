@@ -32,7 +32,7 @@ def make_frame(rows):
 
 def run(hook, uri, fn, *args, **options):
     hook.submit(fn, *args, uri=uri, **options)
-    return hook.wait(uri, timeout=120)
+    return hook.wait(uri)
 
 
 def listed(hook, uri):
@@ -67,7 +67,7 @@ def test_list_tells_of_work_that_has_no_output_yet(hook, uri, tmp_path):
     hook.submit(wait, uri=uri)
     (found,) = listed(hook, uri)
     gate.touch()
-    hook.wait(uri, timeout=60)
+    hook.wait(uri)
     assert (found["state"] in ("PENDING", "RUNNING"), found["type"], found["bytes"]) == (True, None, None)
 
 
@@ -134,7 +134,7 @@ def store_bytes(head):
         "print(get_memory_info_reply(ray._private.state.state).store_stats.object_store_bytes_used)\n"
     )
     command = [sys.executable, "-c", script, f"127.0.0.1:{head.ports[0]}"]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()[-1])
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
 def await_store(head, below):
@@ -214,13 +214,13 @@ def test_object_that_work_uses_is_kept_until_the_work_has_ended(mortal, tmp_path
     await_release(mortal, idle)
     assert mortal.status(uri) == "SUCCEEDED"
     gate.touch()
-    mortal.wait(user, timeout=60)
+    mortal.wait(user)
     await_release(mortal, uri)
 
 
 @pytest.mark.parametrize("ttl", ["soon", "-1", "nan"])
 def test_time_to_live_that_is_no_number_of_seconds_is_refused(head, monkeypatch, ttl):
-    monkeypatch.setenv("AIRFLOW_CONN_RAY_WRONG", f"{head.client_uri}?object_ttl={ttl}")
+    monkeypatch.setenv("AIRFLOW_CONN_RAY_WRONG", f"{head.client_uri}&object_ttl={ttl}")
     with pytest.raises(RayConfigurationError, match="object_ttl must be a number of seconds"):
         RayHook("ray_wrong").list_objects()
 
@@ -316,7 +316,7 @@ def test_objects_inside_an_object_outlive_the_process_that_made_them(hook, uri, 
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(record["pid"])
         process.send_signal(signal.SIGKILL)
-        process.wait(30)
+        process.wait()
     consumer = new_uri(hook.ray_conn_id)
     run(hook, consumer, sum_of_first_column, uri)
     assert hook.get(consumer) == 199_990_000

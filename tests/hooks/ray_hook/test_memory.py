@@ -51,9 +51,9 @@ def test_callable_that_fills_the_memory_fails_and_the_next_task_works(hook, max_
     uri = new_uri("ray_small")
     hook.submit(fill_memory, uri=uri, max_retries=max_retries)
     with pytest.raises(RayOutOfMemoryError, match="memory=<bytes>"):
-        hook.wait(uri, timeout=120)
+        hook.wait(uri)
     hook.submit(lambda: "well", uri=uri)
-    hook.wait(uri, timeout=60)
+    hook.wait(uri)
     assert hook.get(uri) == "well"
 
 
@@ -85,7 +85,7 @@ def test_lack_of_memory_tells_the_node_what_was_asked_and_who_else_was_there(hoo
     hook.submit(fill_memory, uri=uri, max_retries=max_retries, memory=1024**3)
     try:
         with pytest.raises(RayOutOfMemoryError) as raised:
-            hook.wait(uri, timeout=120)
+            hook.wait(uri)
     finally:
         hook.cancel(neighbour)
     told = hook.describe(uri)["error"]

@@ -7,7 +7,7 @@ import pytest
 
 def result_of(hook, uri, function, num_cpus=0):
     hook.submit(function, uri=uri, num_cpus=num_cpus)
-    hook.wait(uri, timeout=120)
+    hook.wait(uri)
     return hook.get(uri)
 
 

@@ -62,7 +62,7 @@ def test_next_try_after_sigkill_goes_on_with_the_work(hook, uri, files):
     killed_after_its_first_line(start(hook, uri, files))
     second = start(hook, uri, files)
     files[1].touch()
-    output = second.communicate(timeout=60)[0]
+    output = second.communicate()[0]
     assert (hook.get(uri), files[0].read_text()) == (42, "started\n")
     assert lines_of(output)[-1] == "line: last line"
 
@@ -71,15 +71,15 @@ def test_next_try_after_sigkill_goes_on_with_the_work(hook, uri, files):
 def test_next_try_finds_work_that_ended_meanwhile(hook, uri, files):
     killed_after_its_first_line(start(hook, uri, files))
     files[1].touch()
-    hook.wait(uri, timeout=60)
-    start(hook, uri, files).wait(60)
+    hook.wait(uri)
+    start(hook, uri, files).wait()
     assert (hook.get(uri), files[0].read_text()) == (42, "started\n")
 
 
 def test_changed_code_cancels_and_begins_anew(hook, uri, files):
     killed_after_its_first_line(start(hook, uri, files))
     files[1].touch()
-    start(hook, uri, files, script=SCRIPT.replace("return 42", "return 43")).wait(60)
+    start(hook, uri, files, script=SCRIPT.replace("return 42", "return 43")).wait()
     assert (hook.get(uri), files[0].read_text()) == (43, "started\nstarted\n")
 
 
@@ -87,7 +87,7 @@ def test_changed_code_cancels_and_begins_anew(hook, uri, files):
 def test_cleared_task_begins_anew(hook, uri, files):
     killed_after_its_first_line(start(hook, uri, files))
     files[1].touch()
-    start(hook, uri, files, generation="1").wait(60)
+    start(hook, uri, files, generation="1").wait()
     assert files[0].read_text() == "started\nstarted\n"
 
 

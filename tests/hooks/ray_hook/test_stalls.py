@@ -80,7 +80,7 @@ def test_actor_that_waits_for_what_its_task_holds_is_told(hook, uri):
 def test_what_can_never_come_inside_a_callable_fails_the_work(hook, uri, function, arguments, what):
     hook.submit(function, uri=uri, num_cpus=0, kwargs=arguments)
     with pytest.raises(RaySchedulingError, match="no node of the Ray cluster can ever give") as raised:
-        hook.wait(uri, timeout=120)
+        hook.wait(uri)
     assert what in str(raised.value)
 
 
@@ -156,7 +156,7 @@ def test_work_whose_node_is_lost_says_what_it_waits_for_and_runs_on_the_next(own
         told = detail_of(hook, uri)
         own_head.add_node(away=1)
         gate.touch()
-        hook.wait(uri, timeout=120)
+        hook.wait(uri)
     assert told.startswith(
         "resources to run again, since its process or node was lost: asked for {'CPU': 1, 'away': 1}"
     )
