@@ -99,7 +99,7 @@ class CreateRayClusterOperator(RayClusterOperator):
             # An earlier try that is still about leaves it from here on.
             clusters.annotate(cluster, HOLDER_ANNOTATION, holder)
             # One that was there is of an earlier try; it may be in use where several runs share it, or its head runs.
-            if not (is_new or made.is_shared) and not is_head_running(cluster, clusters.find_pods(name)):
+            if not (is_new or made.is_shared) and not is_head_running(cluster, clusters.find_pods(name, uid)):
                 self._made = made
             # It went on while the cluster was being made, and found nothing to delete.
             if self._is_killed:

@@ -559,6 +559,15 @@ def test_cluster_that_cannot_start_is_deleted_though_a_head_of_an_earlier_one_of
     assert names_in(api) == []
 
 
+def test_pods_of_an_earlier_cluster_of_its_name_are_none_of_a_new_one(api):
+    creation(name="shared").execute(context())
+    api.store.delete(RAY_CLUSTERS, "default", "shared", propagation="Orphan")
+    creation(name="shared").execute(context())
+    (cluster,), both = api.store.list(RAY_CLUSTERS), api.store.list(PODS)
+    own = Clusters.of("kubernetes_default").pods("shared", cluster["metadata"]["uid"])
+    assert (len(own), len(both)) == (1, 2)
+
+
 def test_deletion_that_something_else_refuses_all_the_time_ends(api, mocker):
     creation().execute(context())
     here, (cluster,) = Clusters.of("kubernetes_default"), api.store.list(RAY_CLUSTERS)

@@ -53,11 +53,11 @@ def give_up():
     raise AirflowFailException("of the user")
 
 
-def failed_work(conn_id, callable=fail):
+def failed_work(conn_id, work=fail):
     """Return the URI of work that has failed."""
     uri = new_uri(conn_id)
     with RayHook(conn_id).connect() as hook:
-        hook.submit(callable, uri=uri)
+        hook.submit(work, uri=uri)
         with pytest.raises(Exception, match="of the user"):
             hook.wait(uri)
     return uri

@@ -152,7 +152,7 @@ class Clusters:
         if cluster is None or not made.is_held(cluster):
             log.info("The Ray cluster %s is gone, or another try of a task uses it", made.name)
             return False
-        if made.is_shared and is_head_running(cluster, self.pods(made.name)):
+        if made.is_shared and is_head_running(cluster, self.pods(made.name, made.uid)):
             log.warning("The Ray cluster %s stays, since other runs may use it", made.name)
             return False
         # One that somebody has found, or changed, since the look has another version.
@@ -160,13 +160,17 @@ class Clusters:
             raise ConflictError(f"The Ray cluster {made.name} has just changed, or something refuses its deletion")
         return True
 
-    def find_pods(self, name: str) -> list[dict[str, Any]] | None:
+    def find_pods(self, name: str, uid: str) -> list[dict[str, Any]] | None:
         """Return what :meth:`pods` does, as soon as an API server that is away has come back."""
-        return self._patiently(lambda: self.pods(name))
+        return self._patiently(lambda: self.pods(name, uid))
 
-    def pods(self, name: str) -> list[dict[str, Any]] | None:
-        """Return the pods of a cluster, or None where they may not be read."""
-        return self._readable("pods", labelSelector=f"{CLUSTER_LABEL}={name}")
+    def pods(self, name: str, uid: str) -> list[dict[str, Any]] | None:
+        """Return the pods of a cluster, or None where they may not be read.
+
+        :param uid: tells them from those of an earlier cluster of its name, which may not have ended yet.
+        """
+        pods = self._readable("pods", labelSelector=f"{CLUSTER_LABEL}={name}")
+        return None if pods is None else [pod for pod in pods if belongs_to(pod, uid)]
 
     def events(self, name: str, pods: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
         """Return what Kubernetes tells of a cluster and of the pod of its head, as far as that may be read."""

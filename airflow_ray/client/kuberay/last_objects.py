@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client.errand import checkpoint, without_checkpoint
 from airflow_ray.client.kuberay.api import is_away
-from airflow_ray.client.kuberay.origin import KEPT_ANNOTATION, name_of
+from airflow_ray.client.kuberay.origin import KEPT_ANNOTATION, name_of, uid_of
 from airflow_ray.client.kuberay.state import is_head_running
 from airflow_ray.exceptions import AirflowRayError
 from airflow_ray.object_uri import ObjectURI
@@ -36,7 +36,7 @@ def keep_objects(clusters: Clusters, cluster: dict[str, Any], client: RayClient,
     """
     name = name_of(cluster)
     try:
-        if not is_head_running(cluster, clusters.find_pods(name)):
+        if not is_head_running(cluster, clusters.find_pods(name, uid_of(cluster))):
             log.info("The Ray cluster %s holds no objects, since its head does not run", name)
             return
         with client.connect() as connected:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_ray.client.kuberay.origin import namespace_of, uid_of
-from airflow_ray.client.kuberay.pods import Crash, belongs_to, is_head, is_ready, look_at_pod, runs_ray
+from airflow_ray.client.kuberay.origin import namespace_of
+from airflow_ray.client.kuberay.pods import Crash, is_head, is_ready, look_at_pod, runs_ray
 from airflow_ray.client.kuberay.refusals import QUOTA
 from airflow_ray.exceptions import (
     AirflowRayError,
@@ -69,13 +69,12 @@ def look_at(cluster: Resource, pods: Sequence[Resource] | None, events: Iterable
 def is_head_running(cluster: Resource, pods: Sequence[Resource] | None) -> bool:
     """Return whether a cluster may hold objects, or run work: its head runs, be it ready or not.
 
-    :param pods: of all clusters of its name; None where they may not be read.
+    :param pods: its pods; None where they may not be read.
     """
     if pods is None:
         was_ready = _condition(cluster, "HeadPodReady") or _condition(cluster, "RayClusterProvisioned")
         return bool(was_ready) or _status(cluster).get("state") == "ready"
-    own_heads = [pod for pod in pods if is_head(pod) and belongs_to(pod, uid_of(cluster))]
-    return any(not _is_going(pod) and runs_ray(pod) for pod in own_heads)
+    return any(is_head(pod) and not _is_going(pod) and runs_ray(pod) for pod in pods)
 
 
 def _without_head(cluster: Resource, warnings: list[Resource], may_be_there: bool) -> Look:

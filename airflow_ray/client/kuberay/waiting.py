@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 from airflow_ray.client.connection.threads import in_own_thread
 from airflow_ray.client.kuberay.api import AWAY_SECONDS, is_away
 from airflow_ray.client.kuberay.origin import uid_of
-from airflow_ray.client.kuberay.pods import belongs_to
 from airflow_ray.client.kuberay.state import Look, look_at
 from airflow_ray.exceptions import (
     AirflowRayError,
@@ -104,9 +103,7 @@ class ClusterWait:
                 f"The Ray cluster {self._name} in the namespace {self._clusters.namespace} is not there any more: "
                 "somebody has deleted it"
             )
-        pods = self._clusters.pods(self._name)
-        # Those of an earlier cluster of this name may not have ended yet.
-        pods = None if pods is None else [pod for pod in pods if belongs_to(pod, self._uid)]
+        pods = self._clusters.pods(self._name, self._uid)
         look = look_at(cluster, pods, self._clusters.events(self._name, pods))
         if look.is_queued and (why := self._clusters.why_queued(cluster)):
             return look._replace(text=f"{look.text}: {why}")
@@ -123,8 +120,7 @@ class ClusterWait:
             finalizers = cluster["metadata"].get("finalizers")
             held = f", which {', '.join(finalizers)} has to allow" if finalizers else ""
             return Look(f"Kubernetes deletes it{held}")
-        pods = [pod for pod in self._clusters.pods(self._name) or () if belongs_to(pod, self._uid)]
-        if pods:
+        if pods := self._clusters.pods(self._name, self._uid):
             names = sorted(pod["metadata"]["name"] for pod in pods)
             return Look(f"its pods have not ended: {', '.join(names)}")
         return Look("it is gone", is_ready=True)

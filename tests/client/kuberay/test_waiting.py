@@ -40,7 +40,7 @@ class FakeClusters:
         found, self.pods_now = look
         return found
 
-    def pods(self, name):
+    def pods(self, name, uid):
         return self.pods_now
 
     def events(self, name, pods):
@@ -72,13 +72,6 @@ def waited(*looks, goal="ready", timeout=1e6, clock=None):
     wait = ClusterWait(clusters, "sales", UID, goal, timeout, clock or Clock())
     told.append(asyncio.run(wait.run(0.0, told.append)))
     return told
-
-
-def test_head_of_an_earlier_cluster_of_the_name_is_none_of_this_one():
-    earlier = ready_pod()
-    earlier["metadata"]["ownerReferences"] = [{"kind": "RayCluster", "uid": "of an earlier one"}]
-    told = waited((cluster(NOTICED), [earlier]), (cluster(NOTICED), [ready_pod()]))
-    assert told[0] == "KubeRay makes the pod of its head"
 
 
 def failure_of(kind, *looks, **more):
@@ -175,9 +168,7 @@ def test_end_is_waited_for_with_that_of_the_pods():
 
 def test_end_does_not_wait_for_another_cluster_of_the_same_name():
     another = {**cluster(NOTICED), "metadata": {**cluster()["metadata"], "uid": "another"}}
-    of_another = pod()
-    of_another["metadata"]["ownerReferences"] = [{"uid": "another"}]
-    assert waited((another, [of_another]), goal="gone") == ["it is gone"]
+    assert waited((another, []), goal="gone") == ["it is gone"]
 
 
 def test_cluster_that_does_not_go_in_time_is_an_error():
