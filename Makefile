@@ -9,7 +9,7 @@ LONGEST_TOO := tests/end_to_end/test_two_hosts.py tests/hooks/ray_hook/test_fram
 FAULTS_RESULTS := $(CURDIR)/build/faults.jsonl
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
-.PHONY: demo demo-higgs demo-recovery demo-tune test test-each-change test-all test-postgres matrix faults \
+.PHONY: demo demo-higgs demo-recovery demo-tune test test-lanes test-slow test-all test-postgres matrix faults \
     faults-at-each-moment faults-at-random lint docs bench bench-quick airflow constraints dist
 
 demo: .venv/installed
@@ -28,12 +28,15 @@ demo-tune: .venv/installed
 test: .venv/installed
 	$(PYTEST) -m "not slow and not only_faults"
 
-test-all: test-each-change
+test-all: test-lanes test-slow
 	$(PYTEST) -m slow $(LONGEST) $(LONGEST_TOO:%=--ignore=%)
 
-# What of it runs with each change, in half an hour: `make test` has some of each folder that is left out.
-test-each-change: .venv/installed
+# Part of it on the oldest and on the newest releases, and on pandas 3.
+test-lanes: .venv/installed
 	$(BIN)/python -m tools.matrix --on-each-run
+
+# Of what is slow, half an hour: `make test` has some of each folder that is left out.
+test-slow: .venv/installed
 	$(PYTEST) -m slow $(LONGEST:%=--ignore=%)
 	$(PYTEST) -m slow $(LONGEST_TOO)
 

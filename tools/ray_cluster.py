@@ -30,9 +30,12 @@ if TYPE_CHECKING:
 START_SECONDS = 300.0
 STOP_SECONDS = 20.0
 # Where all processors are busy, the first owner of a namespace takes more than a minute to start.
-_PATIENT = "connect_timeout=180"
+# Airflow warns of a text of a connection that has fewer than five characters.
+_PATIENT = "connect_timeout=180.0"
 OBJECT_STORE_BYTES = 1_000_000_000
 _STARTED = "Ray runtime started"
+# Ray waits for half a minute, whatever else the machine has to do.
+_GAVE_UP = "The current node timed out during startup"
 
 
 class RayHead:
@@ -197,26 +200,36 @@ def _start(
     # The loss of a node shows after two seconds instead of most of a minute.
     defaults |= {"RAY_health_check_initial_delay_ms": "0", "RAY_health_check_period_ms": "500"}
     defaults |= {"RAY_health_check_timeout_ms": "1000", "RAY_health_check_failure_threshold": "3"}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, **defaults, **head.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    environment = {**os.environ, **defaults, **head.environment}
     deadline = time.monotonic() + START_SECONDS
+    while True:
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        if _becomes_ready(process, ready, deadline):
+            return process
+        told = log.read_text()
+        if _GAVE_UP not in told or time.monotonic() >= deadline:
+            raise RuntimeError(told)
+
+
+def _becomes_ready(process: subprocess.Popen[bytes], ready: Callable[[], bool], deadline: float) -> bool:
+    """Return whether a process was ready in time; one that was not has ended, with all that it has started."""
+    is_ready = False
     try:
-        while not ready():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(log.read_text())
+        while not (is_ready := ready()) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
     # Ctrl-C while it starts must leave no process behind either.
-    except BaseException:
-        _kill_family(process)
-        raise
-    return process
+    finally:
+        if not is_ready:
+            _kill_family(process)
+    return is_ready
 
 
 def _descendants(pid: int, text: str = "") -> list[psutil.Process]:

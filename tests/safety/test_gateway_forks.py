@@ -12,8 +12,6 @@ from airflow_ray.object_uri import ObjectURI
 from tests.conftest import new_uri
 from tests.ray_head import RayHead
 
-SECONDS = 60
-
 # A process of its own: what forks here may not have Ray in it. Children write to its output and end at once.
 PARENT = """
 import multiprocessing, os, sys, threading
@@ -48,9 +46,7 @@ def in_child(function):
 def output(code: str, uri: ObjectURI) -> list[str]:
     """Return what a process prints that runs some code after :data:`PARENT`."""
     script = PARENT + code
-    ran = subprocess.run(
-        [sys.executable, "-c", script, str(uri)], capture_output=True, text=True, timeout=SECONDS, check=False
-    )
+    ran = subprocess.run([sys.executable, "-c", script, str(uri)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.splitlines()
 

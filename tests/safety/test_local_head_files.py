@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -26,8 +27,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def command_lines(pid: int) -> list[str]:
     """Return what every user of this machine can see of a process and of all that it has started."""
-    process = psutil.Process(pid)
-    return [" ".join(each.cmdline()) for each in (process, *process.children(recursive=True))]
+    process, lines = psutil.Process(pid), []
+    for each in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            lines.append(" ".join(each.cmdline()))
+    return lines
 
 
 @pytest.mark.slow
