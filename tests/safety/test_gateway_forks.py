@@ -137,3 +137,21 @@ def test_no_child_hangs_whose_parent_calls_all_the_time(kept: ObjectURI, use: st
     *children, parent = output(use + WHILE_IT_CALLS, kept)
     assert set(children) <= {"'kept'", "RayForkedError"}
     assert parent == "'kept'"
+
+
+GRPC_ENDS_LATE = """
+from airflow_ray.client.connection import flight_client
+
+flight_client.SHUTDOWN_SECONDS = 0.0
+for _ in range(15):
+    use()
+    print(in_child(use).partition(":")[0])
+print(told())
+"""
+
+
+@pytest.mark.slow
+def test_no_child_hangs_where_grpc_ends_later_than_a_fork_waits(kept: ObjectURI) -> None:
+    *children, parent = output(GRPC_ENDS_LATE, kept)
+    assert set(children) <= {"'kept'", "RayForkedError"}
+    assert parent == "'kept'"

@@ -36,7 +36,7 @@ def command_lines(pid: int) -> list[str]:
 
 @pytest.mark.slow
 def test_no_other_user_reaches_the_session_folder_of_ray_or_sees_the_token(folder):
-    head = local_head.ensure(120)
+    head = local_head.ensure(300)
     try:
         assert stat.S_IMODE(Path(head.temp_dir).stat().st_mode) == 0o700
         assert [path.name for path in Path(head.temp_dir).iterdir()] == ["r"]

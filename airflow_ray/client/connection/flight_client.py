@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from airflow_ray.client.forks import free_in_children
 from airflow_ray.cluster.messages import packed, unpacked
 from airflow_ray.exceptions import RayForkedError
 
@@ -34,8 +35,10 @@ _GRPC_OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 ]
-# In which gRPC ends its threads after its last client was closed.
-SHUTDOWN_SECONDS = 1.0
+# How long a fork waits for gRPC to end its threads after its last client was closed: for those that have its names, and
+# that have taken more than a second on a busy machine, or else for those that may be another library's.
+SHUTDOWN_SECONDS = 10.0
+NAMELESS_SECONDS = 1.0
 _GRPC_THREADS = ("grpc", "event_engine", "lifeguard", "timer_")
 
 
@@ -73,7 +76,7 @@ class FlightClient:
         :raises RayForkedError: this process was forked from one that used Arrow Flight at that moment.
         """
         with _forking, self._lock:
-            if _forked_under_use:
+            if _is_forked_under_use:
                 raise RayForkedError(
                     "This process was forked while its parent was calling the Ray cluster from another thread, and "
                     "cannot connect to it: Arrow Flight does not survive that. Start it with multiprocessing's "
@@ -110,8 +113,11 @@ class FlightClient:
         from pyarrow import flight
 
         global _had_client
-        _of_others.update(_native_threads())
-        _had_client = True
+        with _beginning:
+            # Later, some of them may be gRPC's.
+            if not _had_client:
+                _of_others.update(_native_threads())
+                _had_client = True
         tls = self.authentication.tls
         options: dict[str, Any] = {}
         if tls is not None:
@@ -122,48 +128,62 @@ class FlightClient:
 
 
 _clients: WeakSet[FlightClient] = WeakSet()
-_forked_under_use = False
+# Whether Arrow Flight was in use when this process was forked, and when it forks itself.
+_is_forked_under_use = _forks_under_use = False
 # Held while this process forks, so that nobody begins a call between the last look and the fork.
 _forking = threading.Lock()
-# Whether there was one since the last fork that waited for gRPC's end.
+# Whether there was one since the last fork that has seen gRPC's end.
 _had_client = False
 # Threads that were there before gRPC's, by their ids.
 _of_others: set[str] = set()
+# Held from the look for those until it is noted that gRPC has begun.
+_beginning = free_in_children(threading.Lock())
 # What must not be collected in a child: Arrow Flight would wait for threads that are not there.
 _of_parent: list[Any] = []
 
 
 def _before_fork() -> None:
     """Close what is idle: threads of gRPC that a child lacks would let it wait for ever."""
-    global _had_client
+    global _forks_under_use, _had_client
     _forking.acquire()
     clients = [client for client in list(_clients) if client._client is not None]
     for client in clients:
         if not client.users:
             client.close()
     # A child of one that is in use is told so by used(). One that was closed just now has threads for a while.
-    is_awaited = _had_client and not any(client.users for client in list(_clients))
-    deadline = time.monotonic() + SHUTDOWN_SECONDS
-    while is_awaited and _has_grpc_threads() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    _had_client = _had_client and not is_awaited
+    _forks_under_use = any(client.users for client in list(_clients))
+    if _had_client and not _forks_under_use:
+        begun = time.monotonic()
+        while time.monotonic() - begun < _seconds_of_end():
+            time.sleep(0.005)
+        _had_client = _forks_under_use = _has_grpc_threads()
 
 
 def _after_fork_in_child() -> None:
-    global _forked_under_use, _had_client
+    global _is_forked_under_use, _had_client
     _forking.release()
     _had_client = False
+    _is_forked_under_use = _is_forked_under_use or _forks_under_use
     _of_others.clear()
     for client in list(_clients):
-        _forked_under_use = _forked_under_use or client.users > 0
         _of_parent.append(client._client)
         client._client, client.users, client._lock = None, 0, threading.Lock()
 
 
+def _seconds_of_end() -> float:
+    """Return how long a fork waits for the threads that gRPC has or, where they have no name yet, may have."""
+    if _has_grpc_threads():
+        return SHUTDOWN_SECONDS
+    return NAMELESS_SECONDS if _new_threads() else 0.0
+
+
 def _has_grpc_threads() -> bool:
-    """Whether gRPC may have threads: those of its names, and those without a name yet since it was begun with."""
-    threads = _native_threads()
-    return any(name.startswith(_GRPC_THREADS) or number not in _of_others for number, name in threads.items())
+    return any(name.startswith(_GRPC_THREADS) for name in _new_threads())
+
+
+def _new_threads() -> list[str]:
+    """Return the names of the threads that have come since gRPC was begun with and are not Python's own."""
+    return [name for number, name in _native_threads().items() if number not in _of_others]
 
 
 def _native_threads() -> dict[str, str]:
