@@ -163,7 +163,6 @@ _client_mode = _ClientMode()
 
 def _connected(address: str, authentication: Authentication, namespace: str, deadline: float) -> Any:
     """Return Ray's handler of a new connection."""
-
     crash = ""
 
     def connect() -> Any:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from airflow_ray.client.forks import free_in_children
 from airflow_ray.cluster.messages import packed, unpacked
 from airflow_ray.exceptions import RayForkedError
 
@@ -75,6 +74,7 @@ class FlightClient:
 
         :raises RayForkedError: this process was forked from one that used Arrow Flight at that moment.
         """
+        global _had_client
         with _forking, self._lock:
             if _is_forked_under_use:
                 raise RayForkedError(
@@ -82,6 +82,10 @@ class FlightClient:
                     "cannot connect to it: Arrow Flight does not survive that. Start it with multiprocessing's "
                     "'spawn', or fork while nothing of airflow_ray is under way."
                 )
+            # Later, some of them may be gRPC's.
+            if not _had_client:
+                _of_others.update(_native_threads())
+                _had_client = True
             # First, for who forks meanwhile.
             self.users += 1
         try:
@@ -112,12 +116,6 @@ class FlightClient:
     def _connected(self) -> Any:
         from pyarrow import flight
 
-        global _had_client
-        with _beginning:
-            # Later, some of them may be gRPC's.
-            if not _had_client:
-                _of_others.update(_native_threads())
-                _had_client = True
         tls = self.authentication.tls
         options: dict[str, Any] = {}
         if tls is not None:
@@ -130,14 +128,13 @@ class FlightClient:
 _clients: WeakSet[FlightClient] = WeakSet()
 # Whether Arrow Flight was in use when this process was forked, and when it forks itself.
 _is_forked_under_use = _forks_under_use = False
-# Held while this process forks, so that nobody begins a call between the last look and the fork.
+# Held while this process forks, so that nobody begins a call between the last look and the fork, and while a call
+# begins, so that others' threads are noted before gRPC has any.
 _forking = threading.Lock()
 # Whether there was one since the last fork that has seen gRPC's end.
 _had_client = False
 # Threads that were there before gRPC's, by their ids.
 _of_others: set[str] = set()
-# Held from the look for those until it is noted that gRPC has begun.
-_beginning = free_in_children(threading.Lock())
 # What must not be collected in a child: Arrow Flight would wait for threads that are not there.
 _of_parent: list[Any] = []
 
@@ -156,7 +153,7 @@ def _before_fork() -> None:
         begun = time.monotonic()
         while time.monotonic() - begun < _seconds_of_end():
             time.sleep(0.005)
-        _had_client = _forks_under_use = _has_grpc_threads()
+        _had_client = _forks_under_use = _are_of_grpc(_new_threads())
 
 
 def _after_fork_in_child() -> None:
@@ -172,13 +169,15 @@ def _after_fork_in_child() -> None:
 
 def _seconds_of_end() -> float:
     """Return how long a fork waits for the threads that gRPC has or, where they have no name yet, may have."""
-    if _has_grpc_threads():
+    names = _new_threads()
+    if _are_of_grpc(names):
         return SHUTDOWN_SECONDS
-    return NAMELESS_SECONDS if _new_threads() else 0.0
+    return NAMELESS_SECONDS if names else 0.0
 
 
-def _has_grpc_threads() -> bool:
-    return any(name.startswith(_GRPC_THREADS) for name in _new_threads())
+def _are_of_grpc(names: list[str]) -> bool:
+    """Whether gRPC has named one of these threads."""
+    return any(name.startswith(_GRPC_THREADS) for name in names)
 
 
 def _new_threads() -> list[str]:

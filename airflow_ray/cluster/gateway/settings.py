@@ -12,8 +12,8 @@ from pathlib import Path
 TOKEN_VARIABLE = "AIRFLOW_RAY_GATEWAY_TOKEN"
 #: Flight's usual port; Ray's workers take 10002 to 19999.
 PORT = 8815
-# Of the gateway and of an owner. On a head whose processors are all busy, the imports alone have taken 40; who begins a
-# start anew before its end never sees one.
+# Of the gateway and of an owner. On a head whose processors are all busy, the imports alone have taken 40 seconds; who
+# begins a start anew before its end never sees one.
 START_SECONDS = 300.0
 
 

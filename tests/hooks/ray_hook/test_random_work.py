@@ -147,7 +147,7 @@ class ClusterMachine(RuleBasedStateMachine):
     def kill_owner(self) -> None:
         for owner in type(self).owners():
             owner.kill()
-            owner.wait()
+            owner.wait(60)
         for name in list(self.works):
             self._forget(name)
         # The connection learns of it by its next call.
@@ -172,7 +172,7 @@ class ClusterMachine(RuleBasedStateMachine):
         """What was under way ends."""
         work = self.works.pop(name, None)
         if work is not None and work.process is not None:
-            work.process.wait()
+            work.process.wait(60)
 
 
 # One part after another, all of `make faults` would take hours.
