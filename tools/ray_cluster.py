@@ -197,6 +197,8 @@ def _start(
     command += options
     defaults = {"GRPC_ENABLE_FORK_SUPPORT": "0", "RAY_AUTH_MODE": "disabled"}
     defaults["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"
+    # Ray Client's own 30 seconds are not enough for each start of a process on a busy machine.
+    defaults["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "300"
     # The loss of a node shows after two seconds instead of most of a minute.
     defaults |= {"RAY_health_check_initial_delay_ms": "0", "RAY_health_check_period_ms": "500"}
     defaults |= {"RAY_health_check_timeout_ms": "1000", "RAY_health_check_failure_threshold": "3"}

@@ -47,7 +47,7 @@ TOKEN = "0123456789abcdef" * 2
 # For what ends by itself; a test that waits for the end of this time takes SHORT.
 TIMEOUT, SHORT, POLL = 60.0, 1.5, 0.1
 # For what starts a real head.
-LONG = 240.0
+LONG = 500.0
 needs_crds = pytest.mark.skipif(crd_file("rayclusters") is None, reason="KubeRay's CRDs are not on this machine")
 
 

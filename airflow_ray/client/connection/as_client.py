@@ -32,8 +32,13 @@ if TYPE_CHECKING:
 # From here on the gateway, which has to be looked for first, takes less time than Ray Client.
 LARGE_BYTES = 32_000_000
 GOODBYE_SECONDS = 5.0
-# Ray starts a process for each client; a crash while it starts is known and worth another try.
-CRASHED = ("Starting Ray client server failed", "session that has already been cleaned up")
+# Ray starts a process for each client. That it crashes while it starts, or is not there after Ray's own 30 seconds on a
+# busy head, is known and worth another try.
+FAILED_STARTS = (
+    "Starting Ray client server failed",
+    "session that has already been cleaned up",
+    "Proxy failed to Connect to backend",
+)
 log = logging.getLogger(__name__)
 
 
@@ -163,27 +168,27 @@ _client_mode = _ClientMode()
 
 def _connected(address: str, authentication: Authentication, namespace: str, deadline: float) -> Any:
     """Return Ray's handler of a new connection."""
-    crash = ""
+    failure = ""
 
     def connect() -> Any:
-        nonlocal crash
+        nonlocal failure
         try:
             return connect_within(
                 max(0.1, deadline - time.monotonic()),
                 address,
                 lambda: _init_client(address, authentication, namespace),
                 _disconnect,
-                crash,
+                failure,
             )
         except RayConnectionError as error:
-            crash = str(error)
+            failure = str(error)
             raise
 
-    return tries(deadline - time.monotonic(), _is_crash)(connect)
+    return tries(deadline - time.monotonic(), _is_failed_start)(connect)
 
 
-def _is_crash(error: BaseException) -> bool:
-    return any(sign in str(error) for sign in CRASHED)
+def _is_failed_start(error: BaseException) -> bool:
+    return any(sign in str(error) for sign in FAILED_STARTS)
 
 
 def _init_client(address: str, authentication: Authentication, namespace: str) -> Any:

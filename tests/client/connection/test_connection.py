@@ -59,10 +59,18 @@ class HeadOfAnotherVersion(
 ):
     """Speaks as much of the Ray Client protocol as a connection needs to learn the versions."""
 
-    def __init__(self, ray_version: str, python_version: str, crashes: int = 0, falls_silent: bool = False) -> None:
+    def __init__(
+        self,
+        ray_version: str,
+        python_version: str,
+        crashes: int = 0,
+        falls_silent: bool = False,
+        crash: str = "Starting Ray client server failed.",
+    ) -> None:
         self.versions = {"ray_version": ray_version, "python_version": python_version}
         self.crashes = crashes
         self.falls_silent = falls_silent
+        self.crash = crash
 
     def ClusterInfo(self, request, context):
         return ray_client_pb2.ClusterInfoResponse(json=json.dumps({}))
@@ -91,7 +99,7 @@ class HeadOfAnotherVersion(
     def _init_response(self):
         if self.crashes:
             self.crashes -= 1
-            return ray_client_pb2.InitResponse(ok=False, msg="RuntimeError: Starting Ray client server failed.")
+            return ray_client_pb2.InitResponse(ok=False, msg=f"RuntimeError: {self.crash}")
         return ray_client_pb2.InitResponse(ok=True)
 
 
@@ -161,8 +169,16 @@ def test_other_version_of_the_cluster_is_told_with_both_versions(connect_to, ver
     assert ray.__version__ in str(error)
 
 
-def test_client_server_that_crashes_is_tried_again(connect_to):
-    with head_of_another_version("2.31.0", "3.11.7", crashes=2) as port:
+@pytest.mark.parametrize(
+    "crash",
+    [
+        "Starting Ray client server failed.",
+        "Attempted to reconnect a session that has already been cleaned up.",
+        "Proxy failed to Connect to backend!",
+    ],
+)
+def test_client_server_that_does_not_start_is_tried_again(connect_to, crash):
+    with head_of_another_version("2.31.0", "3.11.7", crashes=2, crash=crash) as port:
         assert isinstance(connect_to(port, timeout=20), RayVersionMismatchError)
 
 
