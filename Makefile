@@ -3,13 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 # In three processes on two cores, since tests wait as much as they compute.
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
-LONGEST := tests/end_to_end tests/faults tests/hooks tests/operators
-# Of these, what nothing else tells.
-LONGEST_TOO := tests/end_to_end/test_two_hosts.py tests/hooks/ray_hook/test_frames.py tests/hooks/test_s3_checkpoint.py
 FAULTS_RESULTS := $(CURDIR)/build/faults.jsonl
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 
-.PHONY: demo demo-higgs demo-recovery demo-tune test test-lanes test-slow test-all test-postgres matrix faults \
+.PHONY: demo demo-higgs demo-recovery demo-tune test test-lanes test-all test-postgres matrix faults \
     faults-at-each-moment faults-at-random lint docs bench bench-quick airflow constraints dist
 
 demo: .venv/installed
@@ -28,17 +25,12 @@ demo-tune: .venv/installed
 test: .venv/installed
 	$(PYTEST) -m "not slow and not only_faults"
 
-test-all: test-lanes test-slow
-	$(PYTEST) -m slow $(LONGEST) $(LONGEST_TOO:%=--ignore=%)
+test-all: test-lanes
+	$(PYTEST) -m slow
 
 # Part of it on the oldest and on the newest releases, and on pandas 3.
 test-lanes: .venv/installed
 	$(BIN)/python -m tools.matrix --on-each-run
-
-# Of what is slow, half an hour: `make test` has some of each folder that is left out.
-test-slow: .venv/installed
-	$(PYTEST) -m slow $(LONGEST:%=--ignore=%)
-	$(PYTEST) -m slow $(LONGEST_TOO)
 
 # The tests from end to end, with Airflow as teams run it: its database in PostgreSQL, and 16 tasks at a time. Then those
 # of hundreds of tasks at once, beside which nothing else should run.
