@@ -133,12 +133,12 @@ def installed_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment with the built wheel; its other packages are those of this one."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(PACKAGE.parent)]
-    subprocess.run(build, check=True, capture_output=True, timeout=200)
+    subprocess.run(build, check=True, capture_output=True)
     venv.create(folder / "env", with_pip=True)
     python = folder / "env" / "bin" / "python"
     (wheel,) = folder.glob("*.whl")
     install = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run(install, check=True, timeout=200)
+    subprocess.run(install, check=True)
     site_packages = Path(output_of("import sysconfig; print(sysconfig.get_path('purelib'))", str(python)).strip())
     (site_packages / "others.pth").write_text(sysconfig.get_path("purelib"))
     return python

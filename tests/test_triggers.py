@@ -155,7 +155,7 @@ def test_execution_timeout_counts_while_deferred_and_cancels_the_work(dag, conn_
             python_callable=sleep_long,
             ray_conn_id=conn_id,
             deferrable=True,
-            execution_timeout=timedelta(seconds=6),
+            execution_timeout=timedelta(seconds=20),
         )
     run = run_dag(dag)
     assert run.task_states("sleep") == ["failed"]

@@ -317,7 +317,7 @@ def test_template_of_a_plain_operator_shows_the_value(dag):
 def test_sensor_gets_the_uri(dag):
     with dag:
         made = task(make_frame)()
-        RayObjectSensor(task_id="wait", object_uri=made, poke_interval=0.1, timeout=20)
+        RayObjectSensor(task_id="wait", object_uri=made, poke_interval=0.1)
     assert run_dag(dag).task_states("wait") == ["success"]
 
 
@@ -416,7 +416,7 @@ def test_branches_sensors_and_templates_get_values(dag):
     with dag:
         made = ray_task(make_frame, ray_conn_id="ray_gateway")()
         choose(made) >> [task(lambda: 1, task_id=name)() for name in ("many", "few")]
-        task.sensor(lambda frame: len(frame) == 10, task_id="watch", poke_interval=0.1, timeout=20)(made)
+        task.sensor(lambda frame: len(frame) == 10, task_id="watch", poke_interval=0.1)(made)
         task.short_circuit(lambda frame: frame.empty, task_id="stop")(made) >> task(lambda: 1, task_id="stopped")()
         BashOperator(task_id="echo", bash_command="echo '{{ ti.xcom_pull(task_ids=\"make_frame\").size }}'")
         made >> dag.get_task("echo")

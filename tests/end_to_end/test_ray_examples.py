@@ -62,7 +62,7 @@ def test_example_runs_whole_in_a_task(hook, name):
     pytest.importorskip(NEEDED.get(name, "ray"))
     uri = new_uri(CONN_ID)
     hook.submit(whole, name, uri=uri, num_cpus=0)
-    hook.wait(uri, timeout=240)
+    hook.wait(uri)
     assert hook.get(uri) == "__main__"
 
 

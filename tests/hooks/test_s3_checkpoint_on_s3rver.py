@@ -35,7 +35,7 @@ FRAME = pd.DataFrame({"a": np.arange(3_000_000.0), "b": "ü"})
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("s3rver")
     install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "s3rver@3.7.1"]
-    subprocess.run(install, cwd=folder, check=True, timeout=240)
+    subprocess.run(install, cwd=folder, check=True)
     (port,) = free_ports(1)
     command = ["node", "node_modules/s3rver/bin/s3rver.js", "--silent", "--directory", str(folder / "data")]
     command += ["--address", "127.0.0.1", "--port", str(port), "--configure-bucket", BUCKET]

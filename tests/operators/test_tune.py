@@ -647,7 +647,7 @@ def test_retry_after_the_loss_of_the_cluster_repeats_no_ended_trial(dag, tmp_pat
 @pytest.mark.slow
 def test_kill_of_the_task_stops_all_trials(dag, head, tmp_path):
     with Sabotage(tmp_path, threading.Event().wait) as sabotage:
-        search(dag, counted, sabotage.space, execution_timeout=timedelta(seconds=15))
+        search(dag, counted, sabotage.space, execution_timeout=timedelta(seconds=60))
         _, alive = psutil.wait_procs([psutil.Process(pid) for pid in sabotage.pids if psutil.pid_exists(pid)], 300)
     assert alive == []
 

@@ -351,7 +351,7 @@ def test_work_that_was_lost_with_an_input_that_no_other_node_can_make_again_says
         await_file(tmp_path / "begun")
         node.kill()
         with pytest.raises(RayObjectLostError, match=r"asks for \{'CPU': 1, 'away': 1\}"):
-            hook.wait(other, timeout=180)
+            hook.wait(other)
         assert consumed(uri) == (19_999_900_000, "checkpoint")
 
 

@@ -45,7 +45,7 @@ def environment(tmp_path):
 
 def run(environment, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def started_in(folder) -> list[psutil.Process]:

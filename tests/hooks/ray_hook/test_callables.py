@@ -185,6 +185,6 @@ def test_cached_and_dispatched_functions_of_a_script_run(head, tmp_path, way):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     command = [sys.executable, script if way == "file" else "-"]
-    finished = subprocess.run(command, input=SCRIPT, capture_output=True, text=True, timeout=280)
+    finished = subprocess.run(command, input=SCRIPT, capture_output=True, text=True)
     results = [line for line in finished.stdout.splitlines() if line.startswith("got")]
     assert results == ["got 55 own (55, 'own')", "got 55 own", "got [55, 'something'] 55"], finished.stderr
