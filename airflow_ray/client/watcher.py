@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client.connection.opening import call_from_aside, open_persistently
+from airflow_ray.client.connection.reasons import sentence_of
 from airflow_ray.client.connection.retrying import FIRST_PAUSE_SECONDS, is_passing
 from airflow_ray.client.metrics import tell_totals
 from airflow_ray.exceptions import AirflowRayError, RayConnectionError, RayOwnerDiedError
@@ -194,7 +195,7 @@ class Watcher(threading.Thread):
             except RayConnectionError as error:
                 if not is_passing(error):
                     raise
-                log.warning("%s Connecting again.", error)
+                log.warning("%s Connecting again.", sentence_of(error))
             finally:
                 self.session = None
         # It may break at once each time.

@@ -12,6 +12,7 @@ from airflow_ray.client.checkpoints.location import find_location
 from airflow_ray.client.checkpoints.store import CheckpointStore
 from airflow_ray.client.checkpoints.telling import of_producer
 from airflow_ray.client.connection.clusters import cluster_of
+from airflow_ray.client.connection.reasons import sentence_of
 from airflow_ray.client.connection.retrying import is_passing
 from airflow_ray.exceptions import RayClusterGoneError, RayObjectLostError
 
@@ -71,7 +72,7 @@ def from_gone_cluster(link: Link, uri: ObjectURI, error: RayConnectionError) -> 
     :raises RayCheckpointError: the checkpoint cannot be read.
     """
     location = require_checkpoint(link, uri, error)
-    log.warning("%s. Reading %s from its checkpoint in %s instead", str(error).rstrip("."), uri, location.path)
+    log.warning("%s Reading %s from its checkpoint in %s instead", sentence_of(error), uri, location.path)
     return CheckpointStore(location).load(uri)
 
 
@@ -90,8 +91,8 @@ def require_checkpoint(link: Link, uri: ObjectURI, error: RayConnectionError) ->
     if location is not None and CheckpointStore(location).exists(uri):
         return location
     if is_gone:
-        raise errors.object_lost(uri, f"{str(error).rstrip('.')}. It has no checkpoint") from error
-    raise type(error)(f"{str(error).rstrip('.')}. Nor has {uri} a checkpoint, from which it could be read") from error
+        raise errors.object_lost(uri, f"{sentence_of(error)} It has no checkpoint") from error
+    raise type(error)(f"{sentence_of(error)} Nor has {uri} a checkpoint, from which it could be read") from error
 
 
 def _lost_without_checkpoint(link: Link, uri: ObjectURI) -> RayObjectLostError:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray.client.connection import gateway_session
 from airflow_ray.client.connection.probe import probe_client_server
 from airflow_ray.client.connection.ray_session import RaySession
+from airflow_ray.client.connection.reasons import sentence_of
 from airflow_ray.client.connection.retrying import tries
 from airflow_ray.client.connection.session import give_up
 from airflow_ray.client.connection.threads import connect_within, run_in_thread
@@ -97,7 +98,7 @@ class ClientSession(RaySession):
         try:
             yield
         except RayConnectionError as error:
-            log.warning("%s Going on over Ray Client.", error)
+            log.warning("%s Going on over Ray Client.", sentence_of(error))
             self._gateway = None
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray._compat import BaseHook
 from airflow_ray.client.connection.clusters import cluster_of, settings_at
 from airflow_ray.client.connection.opening import call_from_aside, open_persistently, open_session
+from airflow_ray.client.connection.reasons import sentence_of
 from airflow_ray.client.connection.retrying import is_passing
 from airflow_ray.client.connection.settings import settings_of
 from airflow_ray.client.connection.threads import await_result
@@ -138,13 +139,14 @@ class Link:
         :param seconds: until when it must be there, where that is before ``connect_timeout``.
         :raises RayConnectionError: there was none by then.
         """
-        log.warning("%s Connecting again.", broken)
+        log.warning("%s Connecting again.", sentence_of(broken))
         settings = self._settings_within(seconds)
         try:
             self._open_anew(settings)
         except RayConnectionError as error:
             raise type(error)(
-                f"{broken} None came in its place within {settings.connect_timeout:.3g} seconds. {error} {_AFTER}"
+                f"{sentence_of(broken)} None came in its place within {settings.connect_timeout:.3g} seconds. "
+                f"{sentence_of(error)} {_AFTER}"
             ) from error
         log.info("Connected again")
         return self.session

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.client.connection import as_client, as_driver, as_gateway, local_head
+from airflow_ray.client.connection.reasons import sentence_of
 from airflow_ray.client.connection.retrying import tries
 from airflow_ray.client.connection.threads import await_result
 from airflow_ray.exceptions import RayConnectionError
@@ -49,7 +50,7 @@ def open_session(settings: RaySettings) -> Iterator[Session]:
                 raise
             cluster = settings.cluster
             raise type(error)(
-                f"{str(error).rstrip('. ')}. So {cluster} cannot be reached: see whether it runs, and whether the task "
+                f"{sentence_of(error)} So {cluster} cannot be reached: see whether it runs, and whether the task "
                 "that makes it comes before this one"
             ) from error
         yield session
@@ -82,7 +83,7 @@ def call_from_aside(session: Session | None, settings: RaySettings, method: str,
         try:
             return await_result(session.begin(method, *args), ASIDE_SECONDS)
         except RayConnectionError as error:
-            log.info("%s Connecting once more for %s.", error, method)
+            log.info("%s Connecting once more for %s.", sentence_of(error), method)
         except TimeoutError:
             log.info("The connection is silent. Connecting once more for %s.", method)
     with open_session(settings) as own:

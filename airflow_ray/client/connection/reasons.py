@@ -35,6 +35,11 @@ def reason_of(error: BaseException) -> str:
     return plain_details(line).rstrip(".")
 
 
+def sentence_of(error: BaseException) -> str:
+    """Return the text of an error with a full stop at its end, for what is said after it."""
+    return f"{str(error).rstrip('. ')}."
+
+
 def plain_details(details: str) -> str:
     """Return what gRPC says without what it puts around the cause."""
     if found := _OF_SOCKET.search(details):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import tenacity
 
+from airflow_ray.client.connection.reasons import sentence_of
 from airflow_ray.exceptions import (
     RayAuthenticationError,
     RayClusterGoneError,
@@ -65,5 +66,5 @@ def tries(
 
 
 def _tell(state: tenacity.RetryCallState) -> None:
-    error = state.outcome and state.outcome.exception()
-    log.warning("%s. Trying again in %.1f s.", str(error).rstrip("."), state.upcoming_sleep)
+    if state.outcome and (error := state.outcome.exception()):
+        log.warning("%s Trying again in %.1f s.", sentence_of(error), state.upcoming_sleep)

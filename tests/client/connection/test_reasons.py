@@ -127,15 +127,16 @@ def test_error_of_the_arguments_stays_what_it_is():
         raise TypeError("got an unexpected keyword argument")
 
 
-def test_connection_that_cannot_be_made_again_says_what_becomes_of_the_work(monkeypatch):
+@pytest.mark.parametrize("end", ["", "."])
+def test_connection_that_cannot_be_made_again_says_what_becomes_of_the_work(monkeypatch, end):
     def refuse(settings):
-        raise RayConnectionError("Connection refused.")
+        raise RayConnectionError(f"Connection refused{end}")
 
     monkeypatch.setenv("AIRFLOW_CONN_RAY_HERE", "ray://here?connect_timeout=0.1")
     monkeypatch.setitem(OPENERS, "client", refuse)
     monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 0.01)
     with pytest.raises(RayConnectionError) as caught:
-        Link("ray_here").connect_again(RayConnectionError("It broke."))
+        Link("ray_here").connect_again(RayConnectionError(f"It broke{end}"))
     assert str(caught.value) == (
         "It broke. None came in its place within 0.1 seconds. Connection refused. If the head is lost, so are its work "
         "and its objects, and the next try of the task starts anew; otherwise the work goes on, and so does the next "
