@@ -38,6 +38,6 @@ def test_notebook_runs_from_top_to_bottom(tmp_path):
     examples = tmp_path / "examples"
     shutil.copytree(EXAMPLES, examples)
     folder = str(examples / NOTEBOOK.parent)
-    ran = NotebookClient(notebook(), timeout=None, resources={"metadata": {"path": folder}}).execute()
+    ran = NotebookClient(notebook(), resources={"metadata": {"path": folder}}).execute()
     (validated,) = (cell for cell in ran.cells if cell.source.startswith("validate("))
     assert ast.literal_eval(validated.outputs[-1]["data"]["text/plain"])["auc"] > 0.75

@@ -48,12 +48,10 @@ class RaySession(Session):
             self.owner = self.run(self._find_owner, max(0.1, deadline - time.monotonic()))
         except TimeoutError:
             raise RayConnectionError(
-                "Connected, but what keeps the objects did not start on the Ray head in time: its memory may be full."
+                "Connected, but what keeps the objects did not start on the Ray head in time: its memory may be full"
             ) from None
         except RuntimeError as error:
-            raise RayConnectionError(
-                f"What keeps the objects could not be started on the Ray head: {reason_of(error)}."
-            ) from error
+            raise RayConnectionError(f"What keeps the objects could not be started on the Ray head: {error}") from error
 
     @property
     def ray_version(self) -> str:

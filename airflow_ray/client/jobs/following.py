@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_ray.client.connection.dashboard import FINAL, PENDING
+from airflow_ray.client.connection.reasons import sentence_of
 from airflow_ray.client.connection.retrying import is_passing
 from airflow_ray.client.connection.threads import in_own_thread
 from airflow_ray.client.jobs.output import LineReader, OutputBrokenError, stored, tailed
@@ -101,7 +102,7 @@ class JobFollower:
             except RayConnectionError as error:
                 if not is_passing(error) or time.monotonic() > since + AWAY_SECONDS:
                     raise
-                log.warning("%s. The job goes on meanwhile. Trying again.", error)
+                log.warning("%s The job goes on meanwhile. Trying again.", sentence_of(error))
                 await asyncio.sleep(AWAY_PAUSE_SECONDS)
 
     async def _tail(self) -> AsyncGenerator[list[str], None]:

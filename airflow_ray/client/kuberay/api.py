@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from airflow_ray.client.connection.reasons import sentence_of
 from airflow_ray.client.kuberay.manifest import API_VERSION
 from airflow_ray.client.kuberay.refusals import ConflictError, NotThereError, error_of
 from airflow_ray.exceptions import KubernetesUnreachableError, RayConfigurationError
@@ -170,9 +171,9 @@ def open_api(
     try:
         client = hook.api_client
     except ConfigException as error:
-        reason = str(error).rstrip(".")
         raise RayConfigurationError(
-            f"Connection {kubernetes_conn_id!r} leads to no Kubernetes: {reason}. Set in_cluster, or give a kubeconfig"
+            f"Connection {kubernetes_conn_id!r} leads to no Kubernetes: {sentence_of(error)} Set in_cluster, or give a "
+            "kubeconfig"
         ) from error
     waits = REQUEST_SECONDS if seconds is None else (seconds, seconds)
     return KubernetesApi(client, kubernetes_conn_id, waits), namespace or hook.get_namespace() or hook.DEFAULT_NAMESPACE

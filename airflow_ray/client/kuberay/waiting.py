@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Literal
 
+from airflow_ray.client.connection.reasons import sentence_of
 from airflow_ray.client.connection.threads import in_own_thread
 from airflow_ray.client.kuberay.api import AWAY_SECONDS, is_away
 from airflow_ray.client.kuberay.origin import uid_of
@@ -90,7 +91,7 @@ class ClusterWait:
             self._away_since = now if self._away_since is None else self._away_since
             if not is_away(error) or now - self._away_since > AWAY_SECONDS:
                 raise
-            return Look(f"{error}. Asking again", kind=type(error))
+            return Look(f"{sentence_of(error)} Asking again", kind=type(error))
         self._away_since = None
         if self._is_hopeless(look, now):
             raise self._failure(look, f": {look.text}")
