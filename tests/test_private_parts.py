@@ -408,6 +408,7 @@ PARTS = [
         has="_explicitly_disable_client_mode disable_client_hook",
     ),
     Part("ray.util.client", "likewise", has="_all_contexts _lock ray"),
+    Part("ray.util.client", "connections that are lost", at="ray.util.client._ClientContext", has="is_connected"),
     Part("ray.util.client.ray", "the connection of this thread", "set_context", at="ray.util.client.RayAPIStub"),
     Part(
         "ray.util.client.common",

@@ -532,7 +532,7 @@ def test_cluster_that_other_runs_may_use_stays_when_who_made_it_fails(api):
     here, (cluster,) = Clusters.of("kubernetes_default"), api.store.list(RAY_CLUSTERS)
     holder = cluster["metadata"]["annotations"]["airflow-ray/held-by"]
     made = Made("shared", cluster["metadata"]["uid"], holder, is_shared=True)
-    assert here.withdraw(made, 5.0) is False
+    assert here.withdraw(made, 300.0) is False
     assert names_in(api) == ["shared"]
 
 
@@ -600,7 +600,7 @@ def test_cluster_that_has_changed_since_the_look_is_looked_at_again_before_it_is
         return found
 
     monkeypatch.setattr(Clusters, "look_up", found_meanwhile)
-    assert here.withdraw(made, 5.0) is False
+    assert here.withdraw(made, 300.0) is False
     assert names_in(api) == [NAME]
 
 
@@ -617,7 +617,7 @@ def test_cluster_that_changes_all_the_time_is_deleted_when_it_rests(api, monkeyp
         return found
 
     monkeypatch.setattr(Clusters, "look_up", changed_since)
-    assert here.withdraw(Made(NAME, cluster["metadata"]["uid"]), 20.0)
+    assert here.withdraw(Made(NAME, cluster["metadata"]["uid"]), 300.0)
     assert names_in(api) == []
 
 

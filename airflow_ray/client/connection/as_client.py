@@ -33,12 +33,14 @@ if TYPE_CHECKING:
 # From here on the gateway, which has to be looked for first, takes less time than Ray Client.
 LARGE_BYTES = 32_000_000
 GOODBYE_SECONDS = 5.0
+LOST_AT_ONCE = "the connection was lost as soon as it was made"
 # Ray starts a process for each client. That it crashes while it starts, or is not there after Ray's own 30 seconds on a
 # busy head, is known and worth another try.
 FAILED_STARTS = (
     "Starting Ray client server failed",
     "session that has already been cleaned up",
     "Proxy failed to Connect to backend",
+    LOST_AT_ONCE,
 )
 log = logging.getLogger(__name__)
 
@@ -149,17 +151,15 @@ class _ClientMode:
         with self._lock:
             self._users += 1
 
-    def leave(self, handler: Any = None) -> None:
-        """Count one less, and switch it off after the last one.
-
-        :param handler: Ray's own note of the connection that has ended.
-        """
+    def leave(self) -> None:
+        """Count one less, and switch it off after the last one."""
         from ray._private.client_mode_hook import _explicitly_disable_client_mode
         from ray.util import client
 
         with self._lock, client._lock:
             self._users -= 1
-            client._all_contexts.discard(handler)
+            # Ray's own notes of connections. Of one that was lost at once it has told nobody.
+            client._all_contexts = {each for each in client._all_contexts if each.is_connected()}
             if not (self._users or client._all_contexts):
                 _explicitly_disable_client_mode()
 
@@ -204,8 +204,11 @@ def _init_client(address: str, authentication: Authentication, namespace: str) -
             _credentials=authentication.credentials,
             _metadata=authentication.metadata,
         )
-    except BaseException:
+    except BaseException as error:
         _client_mode.leave()
+        # Ray asserts that there is a connection after it has made one.
+        if isinstance(error, AssertionError):
+            raise ConnectionError(LOST_AT_ONCE) from error
         raise
     return context._context_to_restore
 
@@ -214,4 +217,4 @@ def _disconnect(handler: Any) -> None:
     # A connection that broke cannot say goodbye, or only after long.
     with suppress(Exception):
         run_in_thread(handler.disconnect, GOODBYE_SECONDS)
-    _client_mode.leave(handler)
+    _client_mode.leave()

@@ -97,7 +97,7 @@ class Peer:
         :raises RayConnectionError: it does not; the subclass and the text tell why.
         """
         try:
-            self.greet(_probe_seconds(deadline))
+            self.greet(max(0.1, deadline - time.monotonic()))
         except _NothingAnswersError as error:
             raise RayConnectionError(str(error)) from error
         self._require_common_messages()

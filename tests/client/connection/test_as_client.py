@@ -13,6 +13,7 @@ import pytest
 import ray
 from ray._private import client_mode_hook
 from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc
+from ray.util.client import ray as ray_client
 
 from airflow_ray.client.connection import as_client
 from airflow_ray.client.connection.authentication import Authentication
@@ -153,6 +154,23 @@ def test_last_client_that_leaves_switches_client_mode_off(server):
     ready = server()
     ready.answers.set()
     as_client._disconnect(handler_of(ready))
+    assert not client_mode_hook.is_client_mode_enabled
+
+
+def test_connection_that_ray_loses_as_soon_as_it_is_made_is_tried_again(server, monkeypatch):
+    """A head that loses one just then cannot be brought about: Ray's own calls fail likewise a moment before."""
+    losses = iter([None])
+
+    def lost_once() -> None:
+        for _ in losses:
+            ray_client.get_context().disconnect()
+            raise AssertionError
+
+    monkeypatch.setattr("ray._common.usage.usage_lib.put_pre_init_usage_stats", lost_once)
+    ready = server()
+    ready.answers.set()
+    as_client._disconnect(handler_of(ready))
+    assert list(losses) == []
     assert not client_mode_hook.is_client_mode_enabled
 
 

@@ -24,7 +24,7 @@ BYTES = 200_000_000
 # Of what else the process does meanwhile.
 SLACK = 50_000_000
 HOLDS = f"data = b'x' * {BYTES}; print('ready', flush=True); input()"
-COMPUTES = "import time\nwhile time.process_time() < 0.5: pass\nprint('ready', flush=True); input()"
+COMPUTES = "import time\nwhile time.process_time() < {}: pass\nprint('ready', flush=True); input()"
 
 
 def used_by(function: Callable[[], Any], gpus: list[str] | None = None) -> Used:
@@ -154,7 +154,7 @@ def test_cpu_of_a_child_counts(ends):
     children = []
 
     def run_child():
-        children.append(started(COMPUTES))
+        children.append(started(COMPUTES.format(0.5)))
         if ends:
             children[0].communicate()
 
@@ -163,8 +163,9 @@ def test_cpu_of_a_child_counts(ends):
 
 
 def test_cpu_of_a_child_that_began_before_does_not_count():
-    child = started(COMPUTES)
-    assert used_by(child.communicate)["cpu_seconds"] < 0.4
+    child = started(COMPUTES.format(5))
+    # On a busy machine the end of a process alone takes its time.
+    assert used_by(child.communicate)["cpu_seconds"] < 4
 
 
 def test_children_are_left_to_whoever_waits_for_them():
