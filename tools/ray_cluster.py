@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, cast
+from urllib.request import urlopen
 
 import psutil
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 300.0
 STOP_SECONDS = 20.0
+PROBE_SECONDS = 5.0
 # Where all processors are busy, the first owner of a namespace takes more than a minute to start.
 # Airflow warns of a text of a connection that has fewer than five characters.
 _PATIENT = "connect_timeout=180.0"
@@ -75,7 +77,9 @@ class RayHead:
         self.gateway: tuple[int, str] | None = None
         self.python = python
         options = ["--head", f"--port={control_port}", f"--ray-client-server-port={client_port}"]
-        options += [f"--temp-dir={self.temp_dir}", *_dashboard(dashboard_port, address)]
+        # Ray's own choice for the agent is one port for all heads of a machine.
+        (self._agent_port,) = free_ports(1)
+        options += [f"--temp-dir={self.temp_dir}", *self._dashboard_options()]
         options += [f"--object-store-memory={object_store_bytes}"]
         options += [f"--num-cpus={num_cpus}", f"--resources={json.dumps(resources or {})}"]
         self._log = Path(self.temp_dir, "start.log")
@@ -85,9 +89,26 @@ class RayHead:
             rmtree(self.temp_dir, ignore_errors=True)
             raise
 
+    def _dashboard_options(self) -> list[str]:
+        if self.dashboard_port is None:
+            return ["--include-dashboard=false"]
+        options = ["--include-dashboard=true", f"--dashboard-agent-listen-port={self._agent_port}"]
+        return [*options, f"--dashboard-host={self.address}", f"--dashboard-port={self.dashboard_port}"]
+
     def _answers(self) -> bool:
-        """Whether the Ray Client server, the last to start, accepts connections, where that can be tried."""
-        return _STARTED in self._log.read_text() if self.prefix else answers(self.ports[1])
+        """Whether the Ray Client server accepts connections, where that can be tried, and the dashboard answers."""
+        has_started = _STARTED in self._log.read_text() if self.prefix else answers(self.ports[1])
+        return has_started and (self.dashboard_port is None or self._is_healthy())
+
+    def _is_healthy(self) -> bool:
+        """Whether the readiness probe of KubeRay would succeed."""
+        probes = (self.dashboard_port, "gcs_healthz"), (self._agent_port, "local_raylet_healthz")
+        with suppress(OSError):
+            for port, name in probes:
+                with urlopen(f"http://{self.address}:{port}/api/{name}", timeout=PROBE_SECONDS):
+                    pass
+            return True
+        return False
 
     @property
     def client_uri(self) -> str:
@@ -177,15 +198,6 @@ class RayNode:
     def stop(self) -> None:
         """End all processes of the node as Ray does it: the head knows of it at once."""
         _stop(self.process)
-
-
-def _dashboard(port: int | None, address: str) -> list[str]:
-    if port is None:
-        return ["--include-dashboard=false"]
-    # Ray's own choice for the agent is one port for all heads of a machine.
-    (agent_port,) = free_ports(1)
-    options = ["--include-dashboard=true", f"--dashboard-host={address}", f"--dashboard-port={port}"]
-    return [*options, f"--dashboard-agent-listen-port={agent_port}"]
 
 
 def _start(
