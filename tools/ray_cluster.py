@@ -96,12 +96,11 @@ class RayHead:
         return [*options, f"--dashboard-host={self.address}", f"--dashboard-port={self.dashboard_port}"]
 
     def _answers(self) -> bool:
-        """Whether the Ray Client server accepts connections, where that can be tried, and the dashboard answers."""
-        has_started = _STARTED in self._log.read_text() if self.prefix else answers(self.ports[1])
-        return has_started and (self.dashboard_port is None or self._is_healthy())
+        """Whether the Ray Client server, the last to start, accepts connections, where that can be tried."""
+        return _STARTED in self._log.read_text() if self.prefix else answers(self.ports[1])
 
-    def _is_healthy(self) -> bool:
-        """Whether the readiness probe of KubeRay would succeed."""
+    def is_healthy(self) -> bool:
+        """Whether the readiness probe of KubeRay succeeds, for which the head needs a dashboard."""
         probes = (self.dashboard_port, "gcs_healthz"), (self._agent_port, "local_raylet_healthz")
         with suppress(OSError):
             for port, name in probes:

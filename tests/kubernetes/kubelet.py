@@ -203,7 +203,7 @@ class Kubelet:
         parameters = json.loads(pod["metadata"].get("annotations", {}).get("ray.io/start-params", "{}"))
         # A job calls python.
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return RayHead(
+        head = RayHead(
             (CONTROL_PORT, CLIENT_PORT),
             num_cpus=_cpus(parameters, spec),
             environment={"PATH": path, **ENVIRONMENT, **self._environment(pod)},
@@ -212,6 +212,9 @@ class Kubelet:
             address=network.address,
             prefix=network.prefix,
         )
+        while not head.is_healthy() and head.process.poll() is None:
+            time.sleep(0.1)
+        return head
 
     def _environment(self, pod: Object) -> dict[str, str]:
         return {each["name"]: self._value(pod, each) for each in _container(pod).get("env", [])}
