@@ -532,7 +532,7 @@ def test_cluster_that_other_runs_may_use_stays_when_who_made_it_fails(api):
     here, (cluster,) = Clusters.of("kubernetes_default"), api.store.list(RAY_CLUSTERS)
     holder = cluster["metadata"]["annotations"]["airflow-ray/held-by"]
     made = Made("shared", cluster["metadata"]["uid"], holder, is_shared=True)
-    assert here.withdraw(made, 300.0) is False
+    assert here.withdraw(made, 5.0) is False
     assert names_in(api) == ["shared"]
 
 
