@@ -10,7 +10,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections import defaultdict, deque
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +28,13 @@ LOCAL_CONNECTION = '{"conn_type": "ray", "extra": {"mode": "local", "connect_tim
 START_SECONDS = 300.0
 # What has not ended by then is killed, which none of them minds.
 STOP_SECONDS = 5.0
+# A part of Airflow whose write waits for another's longer than this ends; five by default, which a slow disk exceeds.
+DATABASE_SECONDS = 300
 # Where many tasks start at once, it has to wait for a processor itself.
 ANSWER_SECONDS = 120.0
 POLL_SECONDS = 0.25
+# Of each part of Airflow, in the error that something has not come.
+LAST_LINES = 15
 # As many entries as Airflow's API gives at once.
 PAGE = 100
 FINISHED_STATES = frozenset({"success", "failed"})
@@ -67,6 +73,7 @@ class StandaloneAirflow:
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout={DATABASE_SECONDS}",
             # Those of all Airflows of a machine would come into one folder.
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(home / "bundles"),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
@@ -114,7 +121,7 @@ class StandaloneAirflow:
     @property
     def database(self) -> str:
         """The address of Airflow's database, as SQLAlchemy takes it."""
-        return self.environment.get("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{self.home}/airflow.db")
+        return self.environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
 
     def token(self, user: str = "admin") -> str:
         """Return what a user is known by, in a header or as the cookie ``_token``."""
@@ -333,8 +340,8 @@ class StandaloneAirflow:
         while not condition():
             died = self._process is None or self._process.poll() is not None
             if died or time.monotonic() > deadline:
-                tail = self._log.read_text(errors="replace")[-4000:]
-                raise RuntimeError(f"{complaint}: Airflow {'died' if died else 'is not ready'}\n{tail}")
+                last = _last_lines(self._log.read_text(errors="replace"))
+                raise RuntimeError(f"{complaint}: Airflow {'died' if died else 'is not ready'}\n{last}")
             time.sleep(POLL_SECONDS)
 
     def _get(self, path: str, **parameters: Any) -> Any:
@@ -360,6 +367,15 @@ def _log_lines(entries: list[dict[str, Any]]) -> list[str]:
         for error in entry.get("error_detail") or []:
             lines.append(f"{error['exc_type']}: {error['exc_value']}")
     return lines
+
+
+def _last_lines(log: str) -> str:
+    """Return the last lines of each part of Airflow, since one that has ended says no more and others go on."""
+    by_part: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=LAST_LINES))
+    for line in log.splitlines():
+        part, separator, _ = line.partition(" | ")
+        by_part[part if separator else ""].append(line)
+    return "\n".join(chain.from_iterable(by_part.values()))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
