@@ -15,7 +15,7 @@ from tools.standalone import StandaloneAirflow
 
 CHROMIUM = shutil.which("chromium")
 DAGS = Path(__file__).parent.parent / "dags"
-SEEN_MILLISECONDS = 60_000
+SEEN_MILLISECONDS = 300_000
 PHONE = {"width": 375, "height": 700}
 DESKTOP = {"width": 1300, "height": 900}
 
