@@ -85,7 +85,7 @@ class StandaloneAirflow:
             "AIRFLOW__API__PORT": str(api_port),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
             # A task that has waited longer for its turn cannot start; ten minutes by default.
-            "AIRFLOW__EXECUTION_API__JWT_EXPIRATION_TIME": "7200",
+            "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "7200",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
             # A file that has changed is parsed at once; the others need not be, over and over again.
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
