@@ -6,6 +6,8 @@ only. ``deploy`` and ``ask`` run there too. Leave out ``take_down`` and the mode
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pendulum
 from airflow.sdk import Param, dag
 
@@ -24,7 +26,8 @@ def train():
     return RandomForestClassifier(n_estimators=20, random_state=0).fit(rows[::2], labels[::2])
 
 
-@ray_task(num_cpus=0, resources=ON_THE_HEAD, result="value")
+# Serve waits for a minute for what it starts; where that takes longer, the next try finds it.
+@ray_task(num_cpus=0, resources=ON_THE_HEAD, result="value", retries=3, retry_delay=timedelta(seconds=30))
 def deploy(model, params):
     """Serve the model and return its address."""
     import socket
@@ -42,11 +45,9 @@ def deploy(model, params):
 
     port = params["port"]
     if not serve.status().proxies:
-        with socket.create_server(("127.0.0.1", port)) as unused:
-            port = unused.getsockname()[1]
+        # Serve would keep a port that another program has.
+        socket.create_server(("127.0.0.1", port)).close()
         serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
-    elif not port:
-        raise ValueError("Ray Serve runs on this cluster already: give its port")
     serve.run(Classifier.bind(model), name=NAME, route_prefix=f"/{NAME}")
     return f"http://127.0.0.1:{port}/{NAME}"
 
@@ -80,7 +81,7 @@ def take_down():
     schedule=None,
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     max_active_runs=1,
-    params={"port": Param(0, type="integer", minimum=0, maximum=65535, description="0 for one that is free")},
+    params={"port": Param(8000, type="integer", minimum=1, maximum=65535, description="Serve's, if it runs already")},
     tags=["ray", "example"],
     doc_md=__doc__,
 )

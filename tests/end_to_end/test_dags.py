@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from airflow_ray.client.connection.head_process import free_ports
 from tests.dags.helpers.frame_kinds import KINDS, expected
 from tests.modin import needs_modin, with_reason
 from tools.example import XCOM_BACKEND, write_higgs_file
@@ -79,7 +80,7 @@ EXAMPLES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 # XGBoost in taskflow, and plain tasks and Ray tasks in turn; ``make demo`` runs the first one with classic operators.
 OFTEN = ("local_to_ray_and_back",)
-# Those that come to the same each time, and run here with the parameters that they have by default.
+# Those that come to the same each time, and compute here with the parameters that they have by default.
 SAME = ("xgboost_breast_cancer_taskflow", "deploy_model", "local_to_ray_and_back")
 
 
@@ -99,6 +100,7 @@ def example_runs(
     """The ids of runs of the examples, which go on side by side: most of a task's time is spent on waiting."""
     folder = tmp_path_factory.mktemp("examples")
     conf = {
+        "deploy_model": {"port": free_ports(1)[0]},
         "xgboost_tune_breast_cancer": {"num_samples": 4},
         "xgboost_tune_breast_cancer_taskflow": {"num_samples": 4},
         "ray_train_xgboost": {"storage_path": str(folder)},
