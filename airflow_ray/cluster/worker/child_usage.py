@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from airflow_ray.cluster.worker.process_numbers import cpu_seconds, forget_peak, sizes
+from airflow_ray.cluster.worker.process_numbers import cpu_seconds, take_peak
 
 if TYPE_CHECKING:
     from airflow_ray.cluster.protocol import ChildUsed
@@ -30,7 +30,7 @@ class ChildUsage:
         """Leave out what this process has done so far: that is of another work."""
         self._read_at = time.monotonic() + SHORT_SECONDS - READ_SECONDS
         self._cpu = cpu_seconds()
-        forget_peak()
+        take_peak()
 
     def is_due(self) -> bool:
         """Whether it is time to read it again."""
@@ -40,7 +40,6 @@ class ChildUsage:
         """Return the peak and the seconds of CPU since the last reading."""
         self._read_at, before = time.monotonic(), self._cpu
         self._cpu = cpu_seconds()
-        own = sizes("self")
-        forget_peak()
+        own = take_peak()
         peak = own.get("VmHWM", 0) - own.get("RssFile", 0) - own.get("RssShmem", 0)
         return {"place": self._place, "cpu_seconds": max(0.0, self._cpu - before), "memory": max(0, peak)}

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from airflow_ray.cluster.worker.gpus import GpuMemory
-from airflow_ray.cluster.worker.process_numbers import cpu_seconds, descendants, forget_peak, sizes, unshared_bytes
+from airflow_ray.cluster.worker.process_numbers import cpu_seconds, descendants, take_peak, unshared_bytes
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -44,7 +44,7 @@ class Meter:
 
     def __enter__(self) -> Meter:
         self._started, self._cpu = time.monotonic(), cpu_seconds()
-        forget_peak()
+        take_peak()
         threading.Thread(target=self._look_on, name="airflow-ray-meter", daemon=True).start()
         return self
 
@@ -75,8 +75,7 @@ class Meter:
 
     def _look(self) -> None:
         with self._looking:
-            own = sizes("self")
-            forget_peak()
+            own = take_peak()
             self._not_own = max(self._not_own, own.get("RssFile", 0) + own.get("RssShmem", 0))
             since = max(own.get("RssAnon", 0), own.get("VmHWM", 0) - self._not_own)
             self._peak = max(self._peak, since + sum(map(unshared_bytes, descendants())))

@@ -6,9 +6,11 @@ import mmap
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +20,7 @@ from ray._private.thirdparty import pynvml
 from airflow_ray.cluster.protocol import Used
 from airflow_ray.cluster.worker import meter
 from airflow_ray.cluster.worker.meter import Meter
+from airflow_ray.cluster.worker.process_numbers import take_peak
 
 ROOT = Path(__file__).parents[3]
 BYTES = 200_000_000
@@ -62,6 +65,26 @@ def peak_is_not_that_of_the_work_before_in_the_same_process() -> None:
     before = idle()
     memory_of(fill_for_a_moment)
     assert idle() < before + SLACK
+
+
+def peak_of_another_thread_is_in_a_reading_whenever_it_comes() -> None:
+    peaks: SimpleQueue[int] = SimpleQueue()
+    has_ended = threading.Event()
+
+    def read_on() -> None:
+        while not has_ended.is_set():
+            peaks.put(take_peak()["VmHWM"])
+
+    reader = threading.Thread(target=read_on)
+    reader.start()
+    highest = []
+    for _ in range(30):
+        fill_for_a_moment()
+        # One reading may have begun before that.
+        highest.append(max(peaks.get() for _ in range(peaks.qsize() + 2)))
+    has_ended.set()
+    reader.join()
+    assert min(highest) > BYTES, highest
 
 
 def memory_of_a_child_counts() -> None:
@@ -134,6 +157,7 @@ def memory_that_is_shared_as_the_object_store_is_does_not_count() -> None:
 CHECKS = (
     peak_that_lasts_for_a_moment_is_known,
     peak_is_not_that_of_the_work_before_in_the_same_process,
+    peak_of_another_thread_is_in_a_reading_whenever_it_comes,
     memory_of_a_child_counts,
     peak_that_lasts_for_a_moment_counts_beside_a_child,
     memory_of_a_child_that_has_ended_counts_if_it_lasted,
@@ -175,7 +199,7 @@ def test_children_are_left_to_whoever_waits_for_them():
 
 
 def test_without_the_kernels_files_no_memory_is_told(monkeypatch):
-    monkeypatch.setattr(meter, "sizes", lambda pid: {})
+    monkeypatch.setattr(meter, "take_peak", dict)
     monkeypatch.setattr(meter, "descendants", list)
     used = used_by(lambda: None)
     assert (used["memory"], used["gpu_memory"]) == (None, None)
