@@ -271,6 +271,12 @@ PARTS = [
     ),
     Part("ray._private.worker.Worker", "likewise", has="function_actor_manager", unseen=True),
     Part(
+        "ray._private.worker.global_worker.get_serialization_context",
+        "what Ray loads for the first value of a process, before its memory is measured",
+        at="ray._private.worker.Worker.get_serialization_context",
+        call=lambda f: f(None),
+    ),
+    Part(
         "ray._private.worker.global_worker.core_worker",
         "the task that runs, its children, and whether an object is an error, without reading it",
         at="ray._raylet.CoreWorker",

@@ -80,6 +80,8 @@ class ChildOutput(threading.Thread):
         self._is_runner = False
         self._has_used_for_others = True
         self._streams: list[WatchedStream] = []
+        # For the first value Ray loads numpy and pyarrow: their files, mapped after a peak, would be taken off it.
+        self._worker.get_serialization_context()
         self._begin()
 
     @property
@@ -157,10 +159,13 @@ class ChildOutput(threading.Thread):
 
     def before_a_value_leaves(self) -> None:
         """Wait until what was written so far has come to the owner: a value may be all that the work waits for."""
+        # What this thread sends is no value of the work: a reading for it would put off the next one.
+        if threading.current_thread() is self:
+            return
         self._take_begun()
         self._look()
         self._note_usage()
-        if not self.has_unsent or os.getpid() != self._pid or threading.current_thread() is self:
+        if not self.has_unsent or os.getpid() != self._pid:
             return
         # Under this lock the thread unpickles arguments, and Ray reads no answer to another thread meanwhile.
         if self._worker.function_actor_manager.lock._is_owned():

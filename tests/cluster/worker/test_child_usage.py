@@ -55,6 +55,49 @@ def test_what_tasks_and_actors_use_is_told_apart(hook):
     assert record["used"]["memory"] < BYTES
 
 
+def test_what_a_child_writes_does_not_hide_what_it_uses_after_that(hook):
+    def starts_child(size):
+        import time
+
+        import ray
+
+        @ray.remote(num_cpus=0)
+        class Trainer:
+            def train(self):
+                time.sleep(0.1)
+                print("begins")
+                # The line is sent meanwhile.
+                time.sleep(0.3)
+                return len(b"x" * size)
+
+        ray.get(Trainer.remote().train.remote())
+
+    assert record_of(hook, starts_child, BYTES)["children_used"]["memory"] > BYTES
+
+
+def test_libraries_that_ray_loads_for_the_first_value_are_not_taken_off_the_peak_before(hook):
+    def starts_child(size):
+        import ray
+
+        @ray.remote(num_cpus=0)
+        class Trainer:
+            def train(self):
+                import time
+
+                time.sleep(0.1)
+                with open("/proc/self/status") as status:
+                    before = next(line.split()[1] for line in status if line.startswith("RssAnon:"))
+                b"x" * size
+                return int(before) * 1024 + size
+
+        return ray.get(Trainer.remote().train.remote())
+
+    uri = new_uri(hook.ray_conn_id)
+    hook.submit(starts_child, BYTES, uri=uri)
+    told = hook.wait(uri)["children_used"]["memory"]
+    assert told > 0.99 * hook.get(uri)
+
+
 def test_work_without_children_tells_of_none_though_its_process_has_run_other_work(hook):
     record_of(hook, len, [1])
     record = record_of(hook, lambda size: b"x" * size, 1_000_000)
