@@ -53,6 +53,8 @@ def airflow(strict_head, tls_fields, s3, airflow_database, tmp_path_factory):
         "runtime_env": {"env_vars": {"OF_CONNECTION": OF_CONNECTION}},
         "checkpoint_path": f"s3://{s3.new_bucket()}/checkpoints",
         "checkpoint_conn_id": "s3",
+        # As the connections of the other heads have it.
+        "connect_timeout": 180,
     }
     connection = {"conn_type": "ray", "host": "127.0.0.1", "port": strict_head.ports[1]}
     environment = {

@@ -7,6 +7,7 @@ import os
 import resource
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,8 +29,10 @@ def take_peak() -> dict[str, int]:
     status = ctypes.create_string_buffer(_STATUS_BYTES)
     # Some systems have no such files, or let nobody write there: then what is looked at is all that is known.
     with suppress(OSError), open("/proc/self/status") as source, open("/proc/self/clear_refs", "w") as peak:
-        libc.read(source.fileno(), status, _STATUS_BYTES)
-        libc.write(peak.fileno(), b"5", 1)
+        read = partial(libc.read, source.fileno(), status, _STATUS_BYTES)
+        forget = partial(libc.write, peak.fileno(), b"5", 1)
+        # One step of the interpreter, which lets other threads run between its steps.
+        list(map(partial.__call__, (read, forget)))
         return _sizes_in(status.value.decode(errors="replace").splitlines())
     return sizes("self")
 
