@@ -118,18 +118,15 @@ def head() -> Iterator[RayHead]:
     from ray._private.client_mode_hook import disable_client_hook
 
     head = RayHead()
-    # Also where its gateway does not start.
-    try:
-        os.environ["AIRFLOW_CONN_RAY_GATEWAY"] = head.gateway_uri
-        os.environ["AIRFLOW_CONN_RAY_CLIENT"] = head.client_uri
-        os.environ["AIRFLOW_CONN_RAY_DRIVER"] = head.driver_uri
-        yield head
-        # Ray ends a driver's process when the cluster goes away under it, and a failed test may still hold a value.
-        watcher.stop_all()
-        with disable_client_hook():
-            ray.shutdown()
-    finally:
-        head.stop()
+    os.environ["AIRFLOW_CONN_RAY_GATEWAY"] = head.gateway_uri
+    os.environ["AIRFLOW_CONN_RAY_CLIENT"] = head.client_uri
+    os.environ["AIRFLOW_CONN_RAY_DRIVER"] = head.driver_uri
+    yield head
+    # Ray ends a driver's process when the cluster goes away under it, and a test that failed may still hold a value.
+    watcher.stop_all()
+    with disable_client_hook():
+        ray.shutdown()
+    head.stop()
 
 
 @pytest.fixture(scope="module", autouse=True)

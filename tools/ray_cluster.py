@@ -128,18 +128,22 @@ class RayHead:
         return f"ray://:{token}@127.0.0.1:{port}?mode=gateway&{_PATIENT}"
 
     def start_gateway(self, port: int, token: str, host: str = "127.0.0.1") -> None:
-        """Start the gateway as a cluster's start command does."""
+        """Start the gateway as a cluster's start command does; where it does not start, the head ends too."""
         self.gateway = port, token
         bundle_file = Path(self.temp_dir, BUNDLE_NAME)
         bundle_file.write_bytes(bundle())
         place = ["--address", f"127.0.0.1:{self.ports[0]}", "--host", host, "--port", str(port)]
-        subprocess.run(
-            [self.python, str(bundle_file), "start", *place, "--folder", self._gateway_folder],
-            env={**os.environ, "RAY_AUTH_MODE": "disabled", **self.environment, TOKEN_VARIABLE: token},
-            check=True,
-            timeout=START_SECONDS,
-            stdout=subprocess.DEVNULL,
-        )
+        try:
+            subprocess.run(
+                [self.python, str(bundle_file), "start", *place, "--folder", self._gateway_folder],
+                env={**os.environ, "RAY_AUTH_MODE": "disabled", **self.environment, TOKEN_VARIABLE: token},
+                check=True,
+                timeout=START_SECONDS,
+                stdout=subprocess.DEVNULL,
+            )
+        except BaseException:
+            self.stop()
+            raise
 
     def kill_gateway(self) -> None:
         """End the gateway's process at once with SIGKILL; its keeper starts another one."""
