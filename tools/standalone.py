@@ -43,6 +43,9 @@ FINISHED_STATES = frozenset({"success", "failed"})
 class StandaloneAirflow:
     """``airflow standalone`` on free ports of this machine, with everybody an admin unless there are ``users``.
 
+    What tasks ask has a server of its own. In one server for all, a click waits for SQLite's lock where the request of
+    a task that holds it cannot end meanwhile: both stand still until the time to wait for the lock is over.
+
     As a context manager it starts Airflow and waits until it is healthy; at the end it stops all of
     Airflow's processes and the embedded Ray head that its tasks have started.
 
@@ -66,8 +69,9 @@ class StandaloneAirflow:
     ) -> None:
         self.home = home
         self._users = users
-        api_port, worker_log_port, trigger_log_port = free_ports(3)
+        api_port, self._execution_port, worker_log_port, trigger_log_port = free_ports(4)
         self.url = f"http://127.0.0.1:{api_port}"
+        self._execution_url = f"http://127.0.0.1:{self._execution_port}/execution/"
         self.environment = {
             **os.environ,
             "AIRFLOW_HOME": str(home),
@@ -79,7 +83,7 @@ class StandaloneAirflow:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": self._execution_url,
             "AIRFLOW__API__BASE_URL": self.url,
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(api_port),
@@ -267,7 +271,7 @@ class StandaloneAirflow:
         self.start_more("scheduler")
 
     def start_more(self, part: str, *arguments: str) -> None:
-        """Start one more scheduler or triggerer."""
+        """Start one more scheduler, triggerer or API server."""
         command = [sys.executable, "-m", "airflow", part, *arguments]
         with self._log.open("ab") as output:
             self._more.append(
@@ -315,6 +319,9 @@ class StandaloneAirflow:
     def _start(self) -> None:
         # Appended to: other parts write there too, and those that are started later.
         with self._log.open("ab") as output:
+            migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
+            # An API server ends where the tables are not there yet.
+            subprocess.run(migrate, env=self.environment, stdout=output, stderr=output, check=True)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "airflow", "standalone"],
                 env=self.environment,
@@ -323,11 +330,14 @@ class StandaloneAirflow:
                 stderr=output,
                 start_new_session=True,
             )
+        self.start_more("api-server", "--apps", "execution", "--port", str(self._execution_port))
         self._until(self._healthy, "Airflow does not start")
         self._http.headers["Authorization"] = f"Bearer {self.token()}"
 
     def _healthy(self) -> bool:
         with suppress(requests.RequestException, ValueError, KeyError):
+            # Its first answer takes some seconds of a processor.
+            self._http.get(f"{self._execution_url}health", timeout=ANSWER_SECONDS).raise_for_status()
             parts = self._get("monitor/health")
             return all(parts[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "dag_processor"))
         return False

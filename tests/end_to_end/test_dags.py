@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import requests
 
 from airflow_ray.client.connection.head_process import free_ports
 from tests.dags.helpers.frame_kinds import KINDS, expected
@@ -213,3 +217,22 @@ def test_task_that_a_person_marks_failed_stops_on_the_cluster(airflow, tmp_path)
     airflow.set_state("long_task", run_id, "sleep", "failed")
     _, alive = psutil.wait_procs([psutil.Process(pid)], 300)
     assert alive == []
+
+
+@pytest.mark.slow
+def test_what_a_task_asks_is_answered_while_a_click_waits_for_the_database(airflow):
+    if not airflow.database.startswith("sqlite"):
+        pytest.skip("only SQLite lets one writer in at a time")
+    execution_url = airflow.environment["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"]
+    with closing(sqlite3.connect(airflow.home / "airflow.db", timeout=300)) as database, ThreadPoolExecutor() as pool:
+        database.execute("BEGIN IMMEDIATE")
+        click = pool.submit(airflow.trigger, "with_helpers")
+        # The server of the UI answers nobody while the click waits.
+        with suppress(requests.Timeout):
+            while True:
+                requests.get(f"{airflow.url}/api/v2/version", timeout=2)
+        try:
+            assert requests.get(f"{execution_url}health", timeout=100).ok
+        finally:
+            database.rollback()
+    assert airflow.wait("with_helpers", click.result(), timeout=500) == "success"
