@@ -320,8 +320,8 @@ class StandaloneAirflow:
         # Appended to: other parts write there too, and those that are started later.
         with self._log.open("ab") as output:
             migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
-            # An API server ends where the tables are not there yet.
-            subprocess.run(migrate, env=self.environment, stdout=output, stderr=output, check=True)
+            # An API server ends where the tables are not there yet. What fails here fails below too, and is told.
+            subprocess.run(migrate, env=self.environment, stdout=output, stderr=output, check=False)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "airflow", "standalone"],
                 env=self.environment,

@@ -226,12 +226,12 @@ def test_what_a_task_asks_is_answered_while_a_click_waits_for_the_database(airfl
     execution_url = airflow.environment["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"]
     with closing(sqlite3.connect(airflow.home / "airflow.db", timeout=300)) as database, ThreadPoolExecutor() as pool:
         database.execute("BEGIN IMMEDIATE")
-        click = pool.submit(airflow.trigger, "with_helpers")
-        # The server of the UI answers nobody while the click waits, or not to the end.
-        with suppress(requests.RequestException):
-            while True:
-                requests.get(f"{airflow.url}/api/v2/version", timeout=2)
         try:
+            click = pool.submit(airflow.trigger, "with_helpers")
+            # The server of the UI answers nobody while the click waits, or not to the end.
+            with suppress(requests.RequestException):
+                while True:
+                    requests.get(f"{airflow.url}/api/v2/version", timeout=2)
             assert requests.get(f"{execution_url}health", timeout=100).ok
         finally:
             database.rollback()
