@@ -228,9 +228,9 @@ class Owner(Views):
         """See :meth:`Children.note`."""
         await self._children.note(parent, tasks, actors)
 
-    async def note_child_used(self, child: str, used: ChildUsed) -> None:
+    async def note_child_used(self, child: str, used: ChildUsed) -> bool:
         """See :meth:`Children.note_used`."""
-        await self._children.note_used(child, used)
+        return await self._children.note_used(child, used)
 
     async def append_child_log(self, child: str, who: str, lines: list[str], levels: str) -> bool:
         """Keep lines of a task or actor with the work that it is of, as :meth:`Waiting.append_log` does."""

@@ -47,12 +47,13 @@ class Children:
         if work is not None:
             self._keep(work, tasks, actors)
 
-    async def note_used(self, child: str, used: ChildUsed) -> None:
-        """Take note of what the process has used in which ``child`` runs."""
+    async def note_used(self, child: str, used: ChildUsed) -> bool:
+        """Take note of what the process has used in which ``child`` runs; return whether its work is known."""
         record = await self.record_of(child)
         # What the callable itself uses is measured in another way.
         if record is not None and not record.finished and child != record.task_id:
             record.take_child_used(used)
+        return record is not None
 
     async def record_of(self, child: str) -> Record | None:
         """Return the record of the work that ``child`` is of, if that is known soon."""

@@ -232,15 +232,18 @@ class ChildOutput(threading.Thread):
             self._owner = ray.get_actor(self._owner_name)
         if tasks or actors:
             begin_call(self._owner, "note_children", parent, tasks, actors)
-        # What comes twice would count twice.
-        for child, told in used:
-            self._owner.note_child_used.remote(child, told)
+        # Not as the others, which may come twice: this would count twice.
+        tellings = [(child, self._owner.note_child_used.remote(child, told)) for child, told in used]
         if batch is not None:
             # An asynchronous actor warns of ray.get, in any thread.
             shown = redacted(batch.lines, self._secrets)
             call = begin_call(self._owner, "append_child_log", batch.child, batch.who, shown, batch.levels)
             if not call.future().result(ANSWER_SECONDS):
                 self._unwanted = batch.child
+        # The value that leaves next may end the work, and would overtake what is only on its way.
+        for child, telling in tellings:
+            if not telling.future().result(ANSWER_SECONDS):
+                self._unwanted = child
 
     def _note_usage(self) -> None:
         if self._is_runner or self._child == self._unwanted or os.getpid() != self._pid or not self._usage.is_due():

@@ -99,6 +99,34 @@ def test_libraries_that_ray_loads_for_the_first_value_are_not_taken_off_the_peak
     assert told > 0.99 * hook.get(uri)
 
 
+def test_value_of_a_child_waits_until_what_it_used_was_told(hook):
+    def starts_child(size):
+        import threading
+        import time
+
+        import ray
+
+        @ray.remote(num_cpus=0)
+        def part(seconds):
+            time.sleep(seconds)
+            return len(b"x" * size)
+
+        # A process is there for the next one.
+        ray.get(part.remote(0))
+        (output,) = (each for each in threading.enumerate() if each.name == "airflow-ray-child-output")
+        # The word whose child it is waits as long as this is held, and so does what the child tells.
+        with output._changed:
+            ref = part.remote(READ_SECONDS)
+            ready, _ = ray.wait([ref], timeout=READ_SECONDS + 2.0)
+        ray.get(ref)
+        return len(ready)
+
+    uri = new_uri(hook.ray_conn_id)
+    hook.submit(starts_child, BYTES, uri=uri)
+    assert hook.wait(uri)["children_used"]["memory"] > BYTES
+    assert hook.get(uri) == 0
+
+
 def test_work_without_children_tells_of_none_though_its_process_has_run_other_work(hook):
     record_of(hook, len, [1])
     record = record_of(hook, lambda size: b"x" * size, 1_000_000)
