@@ -232,17 +232,17 @@ class ChildOutput(threading.Thread):
             self._owner = ray.get_actor(self._owner_name)
         if tasks or actors:
             begin_call(self._owner, "note_children", parent, tasks, actors)
-        # Not as the others, which may come twice: this would count twice.
-        tellings = [(child, self._owner.note_child_used.remote(child, told)) for child, told in used]
+        calls = []
         if batch is not None:
-            # An asynchronous actor warns of ray.get, in any thread.
             shown = redacted(batch.lines, self._secrets)
             call = begin_call(self._owner, "append_child_log", batch.child, batch.who, shown, batch.levels)
-            if not call.future().result(ANSWER_SECONDS):
-                self._unwanted = batch.child
+            calls.append((batch.child, call))
+        # Not by begin_call: what comes twice would count twice.
+        calls += [(child, self._owner.note_child_used.remote(child, told)) for child, told in used]
         # The value that leaves next may end the work, and would overtake what is only on its way.
-        for child, telling in tellings:
-            if not telling.future().result(ANSWER_SECONDS):
+        for child, call in calls:
+            # An asynchronous actor warns of ray.get, in any thread.
+            if not call.future().result(ANSWER_SECONDS):
                 self._unwanted = child
 
     def _note_usage(self) -> None:

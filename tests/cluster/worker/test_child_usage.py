@@ -107,16 +107,16 @@ def test_value_of_a_child_waits_until_what_it_used_was_told(hook):
         import ray
 
         @ray.remote(num_cpus=0)
-        def part(seconds):
+        def part(seconds, size):
             time.sleep(seconds)
             return len(b"x" * size)
 
         # A process is there for the next one.
-        ray.get(part.remote(0))
+        ray.get(part.remote(0, 0))
         (output,) = (each for each in threading.enumerate() if each.name == "airflow-ray-child-output")
         # The word whose child it is waits as long as this is held, and so does what the child tells.
         with output._changed:
-            ref = part.remote(READ_SECONDS)
+            ref = part.remote(READ_SECONDS, size)
             ready, _ = ray.wait([ref], timeout=READ_SECONDS + 2.0)
         ray.get(ref)
         return len(ready)
