@@ -365,12 +365,19 @@ PARTS = [
         has="available_resources node_id status total_resources",
         unseen=True,
     ),
-    Part("ray.core.generated.common_pb2", "names of states and strategies", has="PlacementStrategy TaskStatus"),
+    Part("ray.core.generated.common_pb2", "names in Ray's tables", has="Language PlacementStrategy TaskStatus"),
+    Part("ray.core.generated.common_pb2.Language", "whose classes Ray does not load", has="JAVA"),
     Part(
         "ray.core.generated.common_pb2.TaskStatus",
         "the states of a task that may wait",
         has="FAILED FINISHED Name PENDING_ARGS_AVAIL PENDING_NODE_ASSIGNMENT RUNNING RUNNING_IN_RAY_GET "
         "RUNNING_IN_RAY_WAIT",
+    ),
+    Part("ray.core.generated.core_worker_pb2", "a handle without the class of its actor", has="ActorHandle"),
+    Part(
+        "ray.core.generated.core_worker_pb2.ActorHandle",
+        "likewise",
+        has="FromString SerializeToString actor_language",
     ),
     Part("ray.core.generated.gcs_pb2", "rows of Ray's tables", has="ActorTableData PlacementGroupTableData"),
     Part(

@@ -40,4 +40,14 @@ def end(states: Sequence[bytes]) -> None:
     for state in states:
         # Ray raises one thing or another for an actor of which it knows nothing any more.
         with suppress(Exception):
-            ray.kill(ActorHandle._deserialization_helper(state, True))
+            ray.kill(ActorHandle._deserialization_helper(_without_class(state), True))
+
+
+def _without_class(state: bytes) -> bytes:
+    """Return the state of a handle with which Ray does not load the actor's class, which is the user's code."""
+    from ray.core.generated import common_pb2, core_worker_pb2
+
+    handle = core_worker_pb2.ActorHandle.FromString(state)
+    # Ray looks for a class only where it is one of Python's.
+    handle.actor_language = common_pb2.Language.JAVA
+    return bytes(handle.SerializeToString())

@@ -561,6 +561,48 @@ def test_cancel_ends_the_actors_that_the_callable_started(hook, uri, tmp_path):
     await_exit(pid)
 
 
+class Trace:
+    """Leaves a file with the number of each process that unpickles it."""
+
+    def __init__(self, folder):
+        self._folder = folder
+
+    def __reduce__(self):
+        return leave_trace, (self._folder,)
+
+
+def leave_trace(folder):
+    pathlib.Path(folder, str(os.getpid())).touch()
+
+
+def test_owner_runs_no_code_of_the_actors_that_it_ends(hook, head, uri, tmp_path):
+    traces = tmp_path / "traces"
+    traces.mkdir()
+
+    def start_actor():
+        import ray
+
+        trace = Trace(str(traces))
+
+        @ray.remote
+        class Sleeper:
+            leaves = trace
+
+            def sleep(self, path):
+                sleep_until_cancelled(path)
+
+        ray.get(Sleeper.remote().sleep.remote(str(tmp_path / "actor")))
+
+    hook.submit(start_actor, uri=uri)
+    pid = await_file(tmp_path / "actor")
+    hook.cancel(uri)
+    await_exit(pid)
+    owners = {str(process.pid) for process in head.processes("ray::Owner")}
+    left = {path.name for path in traces.iterdir()}
+    assert str(pid) in left
+    assert not owners & left
+
+
 def hold_gadgets(path):
     from ray.util.placement_group import placement_group
 
