@@ -7,6 +7,7 @@ each result would die with the Airflow task that made it.
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING, Any
 
 from airflow_ray.cluster.owner.calls import Calls, counted
@@ -111,9 +112,13 @@ class Owner(Views):
         **more: Any,
     ) -> SubmitAnswer:
         """See :meth:`Submissions.submit`."""
-        if self._submissions.has_begun(record_id, more.get("submission")):
+        has_begun = functools.partial(self._submissions.has_begun, record_id, more.get("submission"))
+        answer: SubmitAnswer = {}
+        if not has_begun():
+            answer = await self._attach(record_id, {name: more.get(name) for name in ATTEMPT})
+        # It may have waited for the first call of the same submission, and is not to be told of that as of another.
+        if has_begun():
             return await self._with_page(record_id, {})
-        answer = await self._attach(record_id, {name: more.get(name) for name in ATTEMPT})
         if not answer and (refusal := await self._retirement.refusal()) is not None:
             return {"error": refusal}
         if not answer:

@@ -111,10 +111,10 @@ class Submissions:
         :param lent: refs of inputs that the owners of other builds have, by record id and key.
         """
         async with self._records.lock(record_id):
-            if answer := self._attach(record_id, fingerprint, holder, checkpoint, storage, task_try):
-                return answer
             if self.has_begun(record_id, submission):
                 return {}
+            if answer := self._attach(record_id, fingerprint, holder, checkpoint, storage, task_try):
+                return answer
             refs, error = self._input_refs(inputs, lent)
             if error is not None:
                 return {"error": error}

@@ -22,6 +22,8 @@ from tests.conftest import examples
 NAME = "d/r/t/-1"
 KEY = "return_value"
 LINE = "x" * 99
+# An upload would be known by a text.
+PAYLOAD_REF = object()
 
 
 class Scene:
@@ -32,8 +34,8 @@ class Scene:
         self.owner = owner_on(self.ray)
         self.loop = asyncio.get_running_loop()
 
-    async def submit(self, **more: Any) -> Any:
-        return await self.owner.submit(NAME, PAYLOAD, {}, [], {"max_retries": 0}, **more)
+    async def submit(self, payload: Any = PAYLOAD, **more: Any) -> Any:
+        return await self.owner.submit(NAME, payload, {}, [], {"max_retries": 0}, **more)
 
     def end(self) -> None:
         task = self.ray.work_of(NAME)
@@ -109,6 +111,12 @@ async def test_what_is_submitted_and_cancelled_by_its_holder_at_once_does_not_ru
 async def test_one_submission_that_comes_three_times_begins_once(scene):
     await together(*(scene.submit(submission="s") for _ in range(3)))
     assert len(scene.ray.tasks) == 1
+
+
+@in_any_order()
+async def test_submission_that_comes_three_times_is_never_told_of_itself_as_of_another_try(scene):
+    calls = [scene.submit([PAYLOAD_REF], fingerprint="f", submission="s") for _ in range(3)]
+    assert [answer for answer in await together(*calls) if "attached" in answer] == []
 
 
 @in_any_order()

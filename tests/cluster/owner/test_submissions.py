@@ -83,6 +83,20 @@ def test_submission_that_comes_again_has_begun_already():
     run(test())
 
 
+def test_submission_that_comes_again_while_it_begins_is_not_told_of_itself_as_of_another_try():
+    async def test() -> None:
+        owner = FakeOwner()
+        owner.ray.copy_gate.clear()
+        calls = [owner.submit("d/r/t/-1", [PAYLOAD_REF], fingerprint="f", submission="one") for _ in range(2)]
+        both = asyncio.gather(*calls)
+        await asyncio.sleep(0)
+        owner.ray.copy_gate.set()
+        assert await both == [{}, {}]
+        assert len(owner.ray.tasks) == 1
+
+    run(test())
+
+
 def test_another_submission_takes_the_place_of_the_first():
     async def test() -> None:
         owner = FakeOwner()
