@@ -274,7 +274,9 @@ def _known_of(record: Record) -> dict[str, Any]:
         "outputs": record.refs,
         "lost": record.lost,
         "by": (record.fingerprint, task_try, record.holder, record.submission),
+        "inputs": [(name, key) for name, key, _ in record.inputs],
         "actors": record.actors,
+        "ttl": record.ttl,
         "ends": None if record.ttl is None or is_in_use else record.used_at + record.ttl,
     }
 
@@ -295,7 +297,9 @@ def _expected_of(work: Work) -> dict[str, Any]:
         "outputs": work.outputs,
         "lost": work.lost,
         "by": (work.fingerprint, work.task_try, work.holder, work.submission),
+        "inputs": list(work.inputs),
         "actors": work.actors,
+        "ttl": work.ttl,
         "ends": None if work.ttl is None or work.users or work.is_under_way else work.used_at + work.ttl,
     }
 
