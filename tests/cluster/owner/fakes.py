@@ -14,6 +14,8 @@ from airflow_ray.cluster.owner.waiting import Waiting
 from airflow_ray.cluster.protocol import State
 
 PAYLOAD = b"a call"
+# One that is large. An upload would be known by a text.
+PAYLOAD_REF = object()
 
 
 class FakeTask:

@@ -15,15 +15,13 @@ from hypothesis import strategies as st
 
 from airflow_ray.cluster.owner import waiting
 from tests.cluster.owner.driven import TARGET, LedgerRay, left_in, owner_on, without_cluster
-from tests.cluster.owner.fakes import PAYLOAD, until
+from tests.cluster.owner.fakes import PAYLOAD, PAYLOAD_REF, until
 from tests.cluster.owner.orders import Stuck, run_ordered
 from tests.conftest import examples
 
 NAME = "d/r/t/-1"
 KEY = "return_value"
 LINE = "x" * 99
-# An upload would be known by a text.
-PAYLOAD_REF = object()
 
 
 class Scene:

@@ -6,10 +6,7 @@ import asyncio
 
 from airflow_ray.cluster.owner.record import MAX_DESCRIBED_INPUTS
 from airflow_ray.cluster.protocol import FailureKind, State
-from tests.cluster.owner.fakes import FakeOwner, run, until
-
-# An upload would be known by a text.
-PAYLOAD_REF = object()
+from tests.cluster.owner.fakes import PAYLOAD_REF, FakeOwner, run, until
 
 
 def test_of_two_submissions_at_once_only_the_later_runs_on():
