@@ -16,6 +16,7 @@ from tests.cluster.owner.model import Model, Name, Try, value_of
 NAMES = "d/r/a/-1", "d/r/b/-1", "d/q/c/-1"
 KEYS = "return_value", "test"
 NODE = "the run that ended", "n", 1
+NO_PROCESS = "no process of the work was there"
 
 
 class Step:
@@ -26,7 +27,7 @@ class Step:
         raise NotImplementedError
 
     async def on_owner(self, owner: Owner, ray: LedgerRay) -> Any:
-        """Do it, and return the answer in the words of the model."""
+        """Do it, and return the answer in the words of the model, or NO_PROCESS where only a process could do it."""
         raise NotImplementedError
 
 
@@ -173,11 +174,13 @@ class Start(Step):
     def on_model(self, model: Model) -> None:
         model.start(self.name)
 
-    async def on_owner(self, owner: Owner, ray: LedgerRay) -> None:
-        task = ray.work_of(self.name)
-        if task is not None and task not in ray.started:
+    async def on_owner(self, owner: Owner, ray: LedgerRay) -> str | None:
+        if (task := ray.work_of(self.name)) is None:
+            return NO_PROCESS
+        if task not in ray.started:
             ray.started.append(task)
             await owner.announce_start(self.name, task.attempt, *NODE)
+        return None
 
 
 @dataclass(frozen=True)
@@ -189,9 +192,11 @@ class MakeActor(Step):
         if work is not None:
             model.make_actor(self.name, f"actor of {work.number}")
 
-    async def on_owner(self, owner: Owner, ray: LedgerRay) -> None:
-        if (task := ray.work_of(self.name)) is not None:
-            await owner.note_actor(self.name, task.attempt, f"actor of {ray.tasks.index(task)}")  # type: ignore[arg-type]
+    async def on_owner(self, owner: Owner, ray: LedgerRay) -> str | None:
+        if (task := ray.work_of(self.name)) is None:
+            return NO_PROCESS
+        await owner.note_actor(self.name, task.attempt, f"actor of {ray.tasks.index(task)}")  # type: ignore[arg-type]
+        return None
 
 
 @dataclass(frozen=True)
@@ -205,9 +210,9 @@ class End(Step):
     def on_model(self, model: Model) -> None:
         model.end(self.name, self.keys)
 
-    async def on_owner(self, owner: Owner, ray: LedgerRay) -> None:
+    async def on_owner(self, owner: Owner, ray: LedgerRay) -> str | None:
         if (task := ray.work_of(self.name)) is None:
-            return
+            return NO_PROCESS
         if self.keys is not None:
             number = ray.tasks.index(task)
             ray.end(task, **{key: value_of(number, key) for key in self.keys})
@@ -218,6 +223,7 @@ class End(Step):
             task.break_off(WorkerCrashedError())
         else:
             ray.end(task, {"kind": "callable", "type": "ValueError", "message": "no", "traceback": ""})
+        return None
 
 
 @dataclass(frozen=True)

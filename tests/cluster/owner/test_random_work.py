@@ -21,6 +21,7 @@ from tests.cluster.owner.orders import Clock, OrderedLoop, on_clock
 from tests.cluster.owner.steps import (
     KEYS,
     NAMES,
+    NO_PROCESS,
     Attach,
     End,
     Notice,
@@ -104,25 +105,31 @@ class OwnerMachine(RuleBasedStateMachine):
         answers = [task.result() for task in tasks]
         seen = self._seen()
         outcomes = []
-        for order in itertools.permutations(range(len(several))):
+        # Between the end of some work and the start of what takes its name no process runs, which no order tells.
+        done = [number for number, answer in enumerate(answers) if answer != NO_PROCESS]
+        for order in itertools.permutations(done):
             model = copy.deepcopy(self.model)
-            told = dict(sorted((number, several[number].on_model(model)) for number in order))
-            if self._agree(several, answers, list(told.values())) and seen == _expected(model):
+            told = {number: several[number].on_model(model) for number in order}
+            if self._agree(several, answers, told) and seen == _expected(model):
                 self.model = model
                 self.ray.checkpoints = model.checkpoints
                 return
-            outcomes.append((list(told.values()), _expected(model)))
+            outcomes.append((told, _expected(model)))
         listed = "\n".join(map(str, outcomes))
         pytest.fail(f"{several} came to\n{(answers, seen)}\nand one after another to one of\n{listed}")
 
-    def _agree(self, several: list[Step], answers: list[Any], told: list[Any]) -> bool:
+    def _agree(self, several: list[Step], answers: list[Any], told: dict[int, Any]) -> bool:
         """What is still being restored when it is released was not there yet, and may be missing in what was freed."""
         restored = {(step.name, step.key) for step in several if isinstance(step, Restore)}
-        return all(
-            answer == expected
-            or (isinstance(step, Release) and set(expected) - restored <= set(answer) <= set(expected))
-            for step, answer, expected in zip(several, answers, told, strict=True)
-        )
+        for number, expected in told.items():
+            answer = answers[number]
+            if answer == expected:
+                continue
+            if not isinstance(several[number], Release):
+                return False
+            if not set(expected) - restored <= set(answer) <= set(expected):
+                return False
+        return True
 
     def _seen(self) -> dict[str, Any]:
         known = self.owner._records
