@@ -20,6 +20,14 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 os.environ["AIRFLOW__CORE__FERNET_KEY"] = "bm90IGEgc2VjcmV0OiBhIGtleSBmb3IgdGVzdHMgMTI="
 os.environ["RAY_AUTH_MODE"] = "disabled"
+# Of all heads that tests start.
+os.environ.update(
+    # Ray lets its workers yield to all other processes: on this machine, where Airflow and heads have the same few
+    # processors, an owner would not answer for minutes.
+    RAY_worker_niceness="0",
+    # Where all examples run at once, a training waits for longer than the 100 seconds of xgboost-ray.
+    RXGB_PLACEMENT_GROUP_TIMEOUT_S="600",
+)
 # In the processes that tests start, of Airflow and of Ray, as pyproject.toml has it for this one.
 os.environ["PYTHONWARNINGS"] = warnings_are_errors()
 

@@ -13,11 +13,6 @@ RUN = int(os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid():x}")[-6:], 16
 ENVIRONMENT = {
     "PYTHONPATH": str(Path(__file__).parent / "without_airflow_ray"),
     "TESTS_FIRST_CLIENT_PORT": str(20_000 + 200 * ((2 * RUN + WORKER) % 15)),
-    # Ray lets its workers yield to all other processes: on this machine, where Airflow and heads have the same few
-    # processors, an owner would not answer for minutes.
-    "RAY_worker_niceness": "0",
-    # Where all examples run at once, a training waits for longer than the 100 seconds of xgboost-ray.
-    "RXGB_PLACEMENT_GROUP_TIMEOUT_S": "600",
 }
 
 
