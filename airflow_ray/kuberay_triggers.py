@@ -27,7 +27,7 @@ class RayClusterTrigger(BaseTrigger):
     """Waits until a Ray cluster on Kubernetes can run work, or is gone.
 
     The event's payload is a dict: ``status`` is ``ended``, or ``error`` with ``type`` and ``message``; ``text`` is what
-    the cluster has; ``resume`` is what was given here.
+    the cluster has; ``uid`` and ``resume`` are what was given here.
 
     :param kubernetes_conn_id: Airflow connection of type ``kubernetes``.
     :param namespace: of the cluster.
@@ -81,7 +81,7 @@ class RayClusterTrigger(BaseTrigger):
                 self.log.exception("Waiting for the Ray cluster %s has failed", self.name)
             event = {"status": ERROR, "type": type(error).__name__, "message": str(error)}
         await settled
-        yield TriggerEvent({**event, "resume": self.resume})  # type: ignore[no-untyped-call]
+        yield TriggerEvent({**event, "uid": self.uid, "resume": self.resume})  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """Delete the cluster when a person ends the task that makes it; Airflow calls this from version 3.3 on."""

@@ -36,8 +36,8 @@ PROBE_SECONDS = 5.0
 _PATIENT = "connect_timeout=180.0"
 OBJECT_STORE_BYTES = 1_000_000_000
 _STARTED = "Ray runtime started"
-# Ray waits for half a minute, whatever else the machine has to do.
-_GAVE_UP = "The current node timed out during startup"
+# Ray waits for half a minute, whatever else the machine has to do: its command, and the server of Ray Client.
+_GAVE_UP = "The current node timed out during startup", "Timed out waiting for node info"
 
 
 class RayHead:
@@ -82,9 +82,10 @@ class RayHead:
         options += [f"--temp-dir={self.temp_dir}", *self._dashboard_options()]
         options += [f"--object-store-memory={object_store_bytes}"]
         options += [f"--num-cpus={num_cpus}", f"--resources={json.dumps(resources or {})}"]
-        self._log = Path(self.temp_dir, "start.log")
+        #: What its command writes.
+        self.log = Path(self.temp_dir, "start.log")
         try:
-            self.process = _start(self, options, self._log, self._answers, (address, prefix))
+            self.process = _start(self, options, self.log, self._answers, (address, prefix))
         except BaseException:
             rmtree(self.temp_dir, ignore_errors=True)
             raise
@@ -97,7 +98,7 @@ class RayHead:
 
     def _answers(self) -> bool:
         """Whether the Ray Client server, the last to start, accepts connections, where that can be tried."""
-        return _STARTED in self._log.read_text() if self.prefix else answers(self.ports[1])
+        return _STARTED in self.log.read_text() if self.prefix else answers(self.ports[1])
 
     def is_healthy(self) -> bool:
         """Whether the readiness probe of KubeRay succeeds, for which the head needs a dashboard."""
@@ -232,7 +233,7 @@ def _start(
         if _becomes_ready(process, ready, deadline):
             return process
         told = log.read_text()
-        if _GAVE_UP not in told or time.monotonic() >= deadline:
+        if not any(text in told for text in _GAVE_UP) or time.monotonic() >= deadline:
             raise RuntimeError(told)
 
 

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from jinja2 import Environment
 
+    from airflow_ray.client.client import RayClient
     from airflow_ray.client.kuberay.completion import Access
     from airflow_ray.client.kuberay.origin import Made, Origin
+    from airflow_ray.client.kuberay.waiting import ClusterWait
 
 # A task that is killed has 5 seconds before SIGKILL.
 KILL_SECONDS = 4.0
@@ -36,6 +38,7 @@ KILL_SECONDS = 4.0
 FAILURE_SECONDS = 60.0
 # In which a head that is ready comes to be known to name servers and routes.
 REACH_SECONDS = 120.0
+_READY = "The head of the Ray cluster %s is ready; %s"
 _NOT_OF_RUN = (
     "The connection %s leads to one cluster for all runs, at %s, and the cluster %s is that of this run alone. Write "
     "{run} into the host of the connection, lest the tasks run elsewhere"
@@ -107,7 +110,7 @@ class CreateRayClusterOperator(RayClusterOperator):
             if access is not None and access.token is not None and sets_token(manifest):
                 clusters.apply_token(cluster, access.token)
             if not self.deferrable:
-                return self._reached(context, self._wait(name, uid, "ready", deadline), deadline)
+                return self._reached(context, uid, self._wait(name, uid, "ready", deadline), deadline)
         except BaseException:
             self._remove(FAILURE_SECONDS)
             raise
@@ -125,7 +128,7 @@ class CreateRayClusterOperator(RayClusterOperator):
 
         self._made = Made.of_resume(event["resume"])
         try:
-            return self._reached(context, self._require_ended(event), event["resume"]["deadline"])
+            return self._reached(context, event["uid"], self._require_ended(event), event["resume"]["deadline"])
         except BaseException:
             self._remove(FAILURE_SECONDS)
             raise
@@ -171,20 +174,19 @@ class CreateRayClusterOperator(RayClusterOperator):
             require_own(earlier)
             self._wait(name, uid_of(earlier), "gone", deadline)
 
-    def _reached(self, context: Context, text: str, deadline: float) -> str:
+    def _reached(self, context: Context, uid: str, text: str, deadline: float) -> str:
         """Return the name of the cluster when the connection leads to it."""
         name = self._name_for(context)
-        self.log.info("The head of the Ray cluster %s is ready; %s", name, text)
+        self.log.info(_READY, name, text)
         if self.ray_conn_id is not None:
             self.log.info("Connecting to the Ray cluster %s by the connection %s", name, self.ray_conn_id)
             client = self._client(self.ray_conn_id, context)
             if RUN in self.name and client.settings.cluster.is_shared:
                 self.log.warning(_NOT_OF_RUN, self.ray_conn_id, client.settings.host, name)
-            seconds = min(REACH_SECONDS, max(1.0, deadline - time.time()))
+            wait = self._waiting(name, uid, "ready", deadline)
             try:
-                for attempt in tries(seconds, _may_pass):
-                    with attempt, client.connect():
-                        pass
+                while not self._reaches(client, wait, deadline):
+                    self.log.info(_READY, name, self._finish(wait, name))
             except RayClusterGoneError as error:
                 raise RayConnectionError(
                     f"The Ray cluster {name} can run work, and the connection {self.ray_conn_id!r} does not lead to "
@@ -193,6 +195,19 @@ class CreateRayClusterOperator(RayClusterOperator):
         self._made = None
         self.log.info("The Ray cluster %s can run work", name)
         return name
+
+    def _reaches(self, client: RayClient, wait: ClusterWait, deadline: float) -> bool:
+        """Connect, and return whether that is done: not where the head is ready no more."""
+        # Ray ends a head that answers already when its processes have not found each other within half a minute.
+        seconds = min(REACH_SECONDS, max(1.0, deadline - time.time()))
+        try:
+            for attempt in tries(seconds, lambda error: _may_pass(error) and wait.look().is_ready):
+                with attempt, client.connect():
+                    return True
+        except RayConnectionError:
+            if wait.look().is_ready:
+                raise
+        return False
 
     def _remove(self, seconds: float) -> None:
         """Delete what this task has made within some seconds, and say so in the log if that could not be done."""

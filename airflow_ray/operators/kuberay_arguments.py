@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from airflow_ray.client.client import RayClient
     from airflow_ray.client.kuberay.clusters import Clusters
-    from airflow_ray.client.kuberay.waiting import Goal
+    from airflow_ray.client.kuberay.waiting import ClusterWait, Goal
 
 _TEXT_FIELDS = frozenset({"name", "namespace", "ray_conn_id", "kubernetes_conn_id"})
 
@@ -100,9 +100,14 @@ class RayClusterOperator(BaseOperator):
 
     def _wait(self, name: str, uid: str, goal: Goal, deadline: float) -> str:
         """Wait until the cluster is as it shall be, and return what it has then."""
+        return self._finish(self._waiting(name, uid, goal, deadline), name)
+
+    def _waiting(self, name: str, uid: str, goal: Goal, deadline: float) -> ClusterWait:
         from airflow_ray.client.kuberay.waiting import ClusterWait
 
-        wait = ClusterWait(self._clusters, name, uid, goal, deadline)
+        return ClusterWait(self._clusters, name, uid, goal, deadline)
+
+    def _finish(self, wait: ClusterWait, name: str) -> str:
         return asyncio.run(wait.run(self.poll_interval, lambda text: self.log.info(WAITING, name, text)))
 
     def _defer(

@@ -62,6 +62,7 @@ class Running:
     begun: float = field(default_factory=time.monotonic)
     turns: int = 0
     restarts: int = 0
+    ended: dict[str, Any] = field(default_factory=dict)
     network: PodNetwork | None = None
     starting: Future[RayHead] | None = None
     stopping: Future[None] | None = None
@@ -185,18 +186,19 @@ class Kubelet:
             running.network = PodNetwork()
         if running.starting is None:
             running.starting = self._threads.submit(self._start, pod, running.network)
+        runs = {"state": {"running": {}}, "lastState": running.ended, "restartCount": running.restarts}
         if not running.starting.done():
-            begun = {"state": {"running": {}}, "restartCount": running.restarts}
-            return _running(pod, running.network.address, begun)
+            return _running(pod, running.network.address, runs)
         if running.head is not None and running.head.process.poll() is None:
-            return _ready(pod, running.network.address, running.restarts)
-        error = running.starting.exception()
+            return _running(pod, running.network.address, {**runs, "ready": True})
+        told = str(running.starting.exception()) if running.head is None else running.head.log.read_text()
+        self._end(running)
         running.restarts += 1
         running.starting = None
-        ended = _ended(pod["metadata"]["uid"], running.restarts, 137)
+        running.ended = _ended(pod["metadata"]["uid"], running.restarts, 137)
         key = pod["metadata"]["namespace"], pod["metadata"]["name"], _container(pod)["name"]
-        self._api.previous_logs[key] = str(error or "Ray was killed\n")
-        return _running(pod, running.network.address, {"state": ended, "restartCount": running.restarts})
+        self._api.previous_logs[key] = told
+        return _running(pod, running.network.address, {"state": running.ended, "restartCount": running.restarts})
 
     def _start(self, pod: Object, network: PodNetwork) -> RayHead:
         spec = _container(pod)
@@ -238,11 +240,15 @@ class Kubelet:
         return None
 
     def _stop(self, running: Running) -> None:
+        self._end(running)
+        if running.network is not None:
+            running.network.close()
+
+    def _end(self, running: Running) -> None:
+        """End the head, or what one that has died has left."""
         if running.starting is not None:
             with suppress(Exception):
                 running.starting.result().stop()
-        if running.network is not None:
-            running.network.close()
 
 
 def _ended(uid: str, number: int, exit_code: int) -> dict[str, Any]:

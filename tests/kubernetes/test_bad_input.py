@@ -102,8 +102,8 @@ def delete(timeout: float = TIMEOUT, **more: Any) -> None:
     DeleteRayClusterOperator(task_id="delete", timeout=timeout, **{**options, **more}).execute(context_of(DAG))
 
 
-def await_that(is_so: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + TIMEOUT
+def await_that(is_so: Callable[[], Any], seconds: float = TIMEOUT) -> None:
+    deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -387,6 +387,20 @@ def test_deletion_that_something_holds_up_is_told(api, kuberay):
         delete(timeout=SHORT)
     hold(api, name)
     await_nothing_left(api)
+
+
+def test_real_head_that_dies_as_soon_as_it_is_ready_is_reached_when_it_runs_again(api, kuberay_with_ray, log):
+    def kill() -> None:
+        await_that(lambda: "is ready; " in log.text, LONG)
+        (head,) = kuberay_with_ray.kubelet.heads()
+        head.process.terminate()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    name = create(timeout=LONG)
+    thread.join()
+    assert "has died" in log.text
+    assert log.text.endswith(f"The Ray cluster {name} can run work\n")
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from airflow_ray.client.run_cluster import dag_name, installation, run_name
 from airflow_ray.exceptions import (
     AirflowRayError,
     KubernetesUnreachableError,
+    RayClusterCrashedError,
     RayClusterDeletedError,
     RayClusterError,
     RayClusterForeignError,
@@ -35,6 +36,7 @@ from airflow_ray.exceptions import (
     RayConnectionError,
     RayTaskCancelledError,
 )
+from airflow_ray.operators import kuberay as operators_of_kuberay
 from airflow_ray.operators import kuberay_arguments
 from airflow_ray.operators.kuberay import CreateRayClusterOperator, DeleteRayClusterOperator
 from tests.dag_runs import TaskInstance, context_of
@@ -183,6 +185,57 @@ def test_cluster_that_the_connection_does_not_reach_is_an_error_and_deleted(api,
     mocker.patch.object(RayClient, "connect", side_effect=refusal)
     with pytest.raises(RayConnectionError, match="No gateway answers"):
         creation(ray_conn_id="ray_run", timeout=3).execute(context())
+    assert names_in(api) == []
+
+
+class DiesOnceReady:
+    """A connection to a head that is ready and dies before it can be reached, until it is healed."""
+
+    #: Until it dies again.
+    period = 600.0
+
+    def __init__(self, api, kuberay) -> None:
+        self._api, self._kuberay, self._is_healed = api, kuberay, False
+
+    def heal(self) -> None:
+        self._is_healed = True
+        self._kuberay.kubelet.fate = Fate()
+
+    def connect(self, client):
+        if self._is_healed:
+            return ConnectedTo(client)
+        self._kuberay.kubelet.fate = Fate(Trouble.CRASH, period=self.period)
+        await_that(lambda: '"ready": false' in json.dumps(self._api.store.list(PODS)))
+        raise RayConnectionError("No gateway answers")
+
+
+@pytest.fixture
+def dying(api, kuberay, monkeypatch):
+    dying = DiesOnceReady(api, kuberay)
+    monkeypatch.setattr(RayClient, "connect", lambda client: dying.connect(client))
+    # Longer than this, it is not ready.
+    monkeypatch.setattr(operators_of_kuberay, "REACH_SECONDS", 0.5)
+    return dying
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_head_that_was_ready_and_dies_before_it_is_reached_is_waited_for(dying, kuberay, deferrable, capfd):
+    operator = creation(ray_conn_id="ray_run", deferrable=deferrable)
+    with ThreadPoolExecutor() as threads:
+        if deferrable:
+            making = threads.submit(resumed, operator, deferred_by(operator))
+        else:
+            making = threads.submit(operator.execute, context())
+        await_that(lambda: "has died with the exit code 1" in capfd.readouterr().out)
+        dying.heal()
+        assert making.result(300) == NAME
+    assert capfd.readouterr().out.count("is ready; ") == 1
+
+
+def test_head_that_dies_again_and_again_before_it_is_reached_is_told_with_its_last_lines(dying, api):
+    dying.period = 0.8
+    with pytest.raises(RayClusterCrashedError, match=r"has died with the exit code 1[^$]*No module named 'ray"):
+        creation(ray_conn_id="ray_run").execute(context())
     assert names_in(api) == []
 
 
