@@ -128,7 +128,8 @@ class CreateRayClusterOperator(RayClusterOperator):
 
         self._made = Made.of_resume(event["resume"])
         try:
-            return self._reached(context, event["uid"], self._require_ended(event), event["resume"]["deadline"])
+            text = self._require_ended(event)
+            return self._reached(context, event["uid"], text, event["resume"]["deadline"])
         except BaseException:
             self._remove(FAILURE_SECONDS)
             raise
@@ -198,16 +199,13 @@ class CreateRayClusterOperator(RayClusterOperator):
 
     def _reaches(self, client: RayClient, wait: ClusterWait, deadline: float) -> bool:
         """Connect, and return whether that is done: not where the head is ready no more."""
-        # Ray ends a head that answers already when its processes have not found each other within half a minute.
-        seconds = min(REACH_SECONDS, max(1.0, deadline - time.time()))
-        try:
-            for attempt in tries(seconds, lambda error: _may_pass(error) and wait.look().is_ready):
-                with attempt, client.connect():
-                    return True
-        except RayConnectionError:
-            if wait.look().is_ready:
-                raise
-        return False
+        for attempt in tries(min(REACH_SECONDS, max(1.0, deadline - time.time())), _may_pass):
+            # Ray ends a head that answers already when its processes have not found each other within half a minute.
+            if attempt.retry_state.attempt_number > 1 and wait.is_lost():
+                return False
+            with attempt, client.connect():
+                pass
+        return True
 
     def _remove(self, seconds: float) -> None:
         """Delete what this task has made within some seconds, and say so in the log if that could not be done."""

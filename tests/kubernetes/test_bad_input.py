@@ -25,6 +25,7 @@ from airflow_ray.exceptions import (
     RayClusterQuotaError,
     RayClusterTimeoutError,
     RayConfigurationError,
+    RayConnectionError,
     RayOwnerDiedError,
 )
 from airflow_ray.hooks.kuberay import KubeRayHook
@@ -102,8 +103,8 @@ def delete(timeout: float = TIMEOUT, **more: Any) -> None:
     DeleteRayClusterOperator(task_id="delete", timeout=timeout, **{**options, **more}).execute(context_of(DAG))
 
 
-def await_that(is_so: Callable[[], Any], seconds: float = TIMEOUT) -> None:
-    deadline = time.monotonic() + seconds
+def await_that(is_so: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + TIMEOUT
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -389,16 +390,21 @@ def test_deletion_that_something_holds_up_is_told(api, kuberay):
     await_nothing_left(api)
 
 
-def test_real_head_that_dies_as_soon_as_it_is_ready_is_reached_when_it_runs_again(api, kuberay_with_ray, log):
-    def kill() -> None:
-        await_that(lambda: "is ready; " in log.text, LONG)
-        (head,) = kuberay_with_ray.kubelet.heads()
-        head.process.terminate()
+def test_real_head_that_dies_as_soon_as_it_is_ready_is_reached_when_it_runs_again(
+    api, kuberay_with_ray, log, monkeypatch
+):
+    connect, killed = RayClient.connect, []
 
-    thread = threading.Thread(target=kill)
-    thread.start()
+    def connect_to_one_that_dies(client: RayClient) -> Any:
+        if killed:
+            return connect(client)
+        killed.extend(kuberay_with_ray.kubelet.heads())
+        killed[0].process.terminate()
+        await_that(lambda: '"ready": false' in json.dumps(api.store.list(PODS)))
+        raise RayConnectionError("Its head has died")
+
+    monkeypatch.setattr(RayClient, "connect", connect_to_one_that_dies)
     name = create(timeout=LONG)
-    thread.join()
     assert "has died" in log.text
     assert log.text.endswith(f"The Ray cluster {name} can run work\n")
 

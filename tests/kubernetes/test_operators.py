@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -24,6 +25,7 @@ from airflow_ray.client.run_cluster import dag_name, installation, run_name
 from airflow_ray.exceptions import (
     AirflowRayError,
     KubernetesUnreachableError,
+    RayAuthenticationError,
     RayClusterCrashedError,
     RayClusterDeletedError,
     RayClusterError,
@@ -36,7 +38,6 @@ from airflow_ray.exceptions import (
     RayConnectionError,
     RayTaskCancelledError,
 )
-from airflow_ray.operators import kuberay as operators_of_kuberay
 from airflow_ray.operators import kuberay_arguments
 from airflow_ray.operators.kuberay import CreateRayClusterOperator, DeleteRayClusterOperator
 from tests.dag_runs import TaskInstance, context_of
@@ -193,6 +194,8 @@ class DiesOnceReady:
 
     #: Until it dies again.
     period = 600.0
+    error: AirflowRayError = RayConnectionError("No gateway answers")
+    tries = 0
 
     def __init__(self, api, kuberay) -> None:
         self._api, self._kuberay, self._is_healed = api, kuberay, False
@@ -202,19 +205,18 @@ class DiesOnceReady:
         self._kuberay.kubelet.fate = Fate()
 
     def connect(self, client):
+        self.tries += 1
         if self._is_healed:
             return ConnectedTo(client)
         self._kuberay.kubelet.fate = Fate(Trouble.CRASH, period=self.period)
         await_that(lambda: '"ready": false' in json.dumps(self._api.store.list(PODS)))
-        raise RayConnectionError("No gateway answers")
+        raise self.error
 
 
 @pytest.fixture
 def dying(api, kuberay, monkeypatch):
     dying = DiesOnceReady(api, kuberay)
     monkeypatch.setattr(RayClient, "connect", lambda client: dying.connect(client))
-    # Longer than this, it is not ready.
-    monkeypatch.setattr(operators_of_kuberay, "REACH_SECONDS", 0.5)
     return dying
 
 
@@ -229,7 +231,7 @@ def test_head_that_was_ready_and_dies_before_it_is_reached_is_waited_for(dying, 
         await_that(lambda: "has died with the exit code 1" in capfd.readouterr().out)
         dying.heal()
         assert making.result(300) == NAME
-    assert capfd.readouterr().out.count("is ready; ") == 1
+    assert (dying.tries, capfd.readouterr().out.count("is ready; ")) == (2, 1)
 
 
 def test_head_that_dies_again_and_again_before_it_is_reached_is_told_with_its_last_lines(dying, api):
@@ -237,6 +239,28 @@ def test_head_that_dies_again_and_again_before_it_is_reached_is_told_with_its_la
     with pytest.raises(RayClusterCrashedError, match=r"has died with the exit code 1[^$]*No module named 'ray"):
         creation(ray_conn_id="ray_run").execute(context())
     assert names_in(api) == []
+
+
+def test_error_that_will_stay_is_told_at_once_though_the_head_has_died(dying):
+    dying.error = RayAuthenticationError("The token is another one")
+    with pytest.raises(RayAuthenticationError):
+        creation(ray_conn_id="ray_run").execute(context())
+    assert dying.tries == 1
+
+
+def test_head_is_reached_though_kubernetes_is_away(api, monkeypatch):
+    with ExitStack() as away:
+
+        def connect(client):
+            if not tried:
+                tried.append(client)
+                away.enter_context(api.away())
+                raise RayConnectionError("No gateway answers")
+            return ConnectedTo(client)
+
+        tried: list[RayClient] = []
+        monkeypatch.setattr(RayClient, "connect", connect)
+        assert creation(ray_conn_id="ray_run").execute(context()) == NAME
 
 
 def test_connection_that_leads_to_one_cluster_for_all_runs_is_told_of(monkeypatch, capfd):

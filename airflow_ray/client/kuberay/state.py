@@ -61,7 +61,7 @@ def look_at(cluster: Resource, pods: Sequence[Resource] | None, events: Iterable
             return Look(_workers(cluster), is_ready=True)
         name = head["metadata"]["name"]
         return Look(*look_at_pod(head, [each.get("message", "") for each in warnings if _about(each) == name]))
-    if pods is None and (_condition(cluster, "HeadPodReady") or _status(cluster).get("state") == "ready"):
+    if pods is None and _is_head_said_ready(cluster):
         return Look(_workers(cluster), is_ready=True)
     return _without_head(cluster, warnings, may_be_there=pods is None)
 
@@ -75,6 +75,12 @@ def is_head_running(cluster: Resource, pods: Sequence[Resource] | None) -> bool:
         was_ready = _condition(cluster, "HeadPodReady") or _condition(cluster, "RayClusterProvisioned")
         return bool(was_ready) or _status(cluster).get("state") == "ready"
     return any(is_head(pod) and not _is_going(pod) and runs_ray(pod) for pod in pods)
+
+
+def _is_head_said_ready(cluster: Resource) -> bool:
+    # The state stays as it was when a pod dies; older releases of KubeRay tell nothing else.
+    is_ready = _status(cluster).get("state") == "ready" and not _condition(cluster, "HeadPodReady", "False")
+    return is_ready or _condition(cluster, "HeadPodReady") is not None
 
 
 def _without_head(cluster: Resource, warnings: list[Resource], may_be_there: bool) -> Look:

@@ -13,6 +13,7 @@ from airflow_ray.client.kuberay.origin import uid_of
 from airflow_ray.client.kuberay.state import Look, look_at
 from airflow_ray.exceptions import (
     AirflowRayError,
+    KubernetesUnreachableError,
     RayClusterDeletedError,
     RayClusterImageError,
     RayClusterTimeoutError,
@@ -96,6 +97,14 @@ class ClusterWait:
         if self._is_hopeless(look, now):
             raise self._failure(look, f": {look.text}")
         return look
+
+    def is_lost(self) -> bool:
+        """Return whether a cluster that was ready is so no more; Kubernetes that is away tells nothing of that.
+
+        :raises RayClusterError: it never will be again.
+        """
+        look = self.look()
+        return not look.is_ready and not issubclass(look.kind, KubernetesUnreachableError)
 
     def _look_for_start(self) -> Look:
         cluster = self._clusters.look_up(self._name)

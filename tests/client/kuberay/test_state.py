@@ -58,6 +58,10 @@ def test_where_pods_may_not_be_read_the_status_tells(known):
     assert not look_at(cluster(NOTICED, condition("HeadPodReady", "False")), None, []).is_ready
 
 
+def test_where_pods_may_not_be_read_a_head_that_has_died_is_not_ready_though_the_state_stays():
+    assert not look_at(cluster({"state": "ready"}, condition("HeadPodReady", "False")), None, []).is_ready
+
+
 def test_where_pods_may_not_be_read_the_condition_of_the_head_is_told():
     known = cluster(NOTICED, condition("HeadPodReady", "False", "ContainersNotReady", "no image"))
     assert look_at(known, None, []).text == "its head is not ready: ContainersNotReady: no image"
