@@ -151,7 +151,7 @@ class Kubelet:
         if trouble is Trouble.CRASH:
             return self._crashing(pod, running, fate)
         if not is_head or not self._real_heads:
-            return _ready(pod, RUNS_NOTHING, running.restarts)
+            return _running(pod, RUNS_NOTHING, {"state": {"running": {}}, "restartCount": 0, "ready": True})
         return self._of_head(pod, running)
 
     def _without_image(self, pod: Object, running: Running) -> Object:
@@ -265,10 +265,6 @@ def _container(pod: Object) -> dict[str, Any]:
 def _pending(pod: Object, reason: str, message: str) -> Object:
     waiting = {"state": {"waiting": {"reason": reason, "message": message}}, "restartCount": 0}
     return {**_running(pod, "", waiting), "phase": "Pending"}
-
-
-def _ready(pod: Object, address: str, restarts: int) -> Object:
-    return _running(pod, address, {"state": {"running": {}}, "restartCount": restarts, "ready": True})
 
 
 def _running(pod: Object, address: str, container: dict[str, Any]) -> Object:

@@ -236,7 +236,7 @@ def test_head_that_was_ready_and_dies_before_it_is_reached_is_waited_for(dying, 
 
 def test_head_that_dies_again_and_again_before_it_is_reached_is_told_with_its_last_lines(dying, api):
     dying.period = 0.8
-    with pytest.raises(RayClusterCrashedError, match=r"has died with the exit code 1[^$]*No module named 'ray"):
+    with pytest.raises(RayClusterCrashedError, match=r"(?s)has died with the exit code 1.*No module named 'ray"):
         creation(ray_conn_id="ray_run").execute(context())
     assert names_in(api) == []
 

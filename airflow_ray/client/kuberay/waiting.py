@@ -13,7 +13,6 @@ from airflow_ray.client.kuberay.origin import uid_of
 from airflow_ray.client.kuberay.state import Look, look_at
 from airflow_ray.exceptions import (
     AirflowRayError,
-    KubernetesUnreachableError,
     RayClusterDeletedError,
     RayClusterImageError,
     RayClusterTimeoutError,
@@ -103,8 +102,7 @@ class ClusterWait:
 
         :raises RayClusterError: it never will be again.
         """
-        look = self.look()
-        return not look.is_ready and not issubclass(look.kind, KubernetesUnreachableError)
+        return not self.look().is_ready and self._away_since is None
 
     def _look_for_start(self) -> Look:
         cluster = self._clusters.look_up(self._name)
