@@ -185,7 +185,7 @@ def test_cluster_that_the_connection_does_not_reach_is_an_error_and_deleted(api,
     refusal = RayConnectionError("No gateway answers")
     mocker.patch.object(RayClient, "connect", side_effect=refusal)
     with pytest.raises(RayConnectionError, match="No gateway answers"):
-        creation(ray_conn_id="ray_run", timeout=3).execute(context())
+        creation(ray_conn_id="ray_run", timeout=10).execute(context())
     assert names_in(api) == []
 
 
@@ -329,7 +329,7 @@ def test_cluster_that_is_being_deleted_is_waited_for_and_made_anew(api, kuberay)
 def test_cluster_that_cannot_run_work_in_time_is_deleted(api, kuberay):
     kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
     with pytest.raises(RayClusterTimeoutError, match="Insufficient cpu"):
-        creation(timeout=3).execute(context())
+        creation(timeout=10).execute(context())
     assert names_in(api) == []
 
 
@@ -421,7 +421,7 @@ def test_deferred_creation_goes_on_when_the_cluster_can_run_work(api):
 
 def test_deferred_creation_that_fails_deletes_the_cluster(api, kuberay):
     kuberay.kubelet.fate = Fate(trouble=Trouble.UNSCHEDULABLE)
-    operator = creation(deferrable=True, timeout=3)
+    operator = creation(deferrable=True, timeout=10)
     deferred = deferred_by(operator)
     with pytest.raises(RayClusterTimeoutError, match="Insufficient cpu"):
         resumed(operator, deferred)
@@ -632,7 +632,7 @@ def test_cluster_that_cannot_start_is_deleted_though_a_head_of_an_earlier_one_of
     api.store.delete(RAY_CLUSTERS, "default", "shared", propagation="Orphan")
     api.store.quota[PODS, "default"] = 1
     with pytest.raises(RayClusterQuotaError):
-        creation(name="shared", timeout=1).execute(context())
+        creation(name="shared").execute(context())
     assert names_in(api) == []
 
 

@@ -131,7 +131,7 @@ def test_sensor_says_what_the_work_waits_for_that_makes_the_object(dag, conn_id,
             while not hook.describe(uri)["detail"]:
                 time.sleep(0.1)
             with dag:
-                RayObjectSensor(task_id="wait", object_uri=str(uri), poke_interval=0.5, timeout=2, **how)
+                RayObjectSensor(task_id="wait", object_uri=str(uri), poke_interval=0.5, timeout=5, **how)
             assert run_dag(dag).task_states("wait") == ["failed"]
         finally:
             hook.release(uri)

@@ -189,8 +189,9 @@ class Dashboard:
         return response
 
     def _send(self, method: str, path: str, content: dict[str, Any]) -> httpx.Response:
-        left = max(1.0, self._deadline - time.monotonic())
-        timeout = httpx.Timeout(min(REQUEST_SECONDS, left), connect=min(CONNECT_SECONDS, left))
+        # At the deadline too, a busy dashboard has the time to say why something is not done.
+        left = max(CONNECT_SECONDS, self._deadline - time.monotonic())
+        timeout = httpx.Timeout(min(REQUEST_SECONDS, left), connect=CONNECT_SECONDS)
         response = self._http.request(method, f"{self.url}{path}", timeout=timeout, **content)
         if response.status_code in (401, 403) and self._withholds_token:
             raise RayAuthenticationError(

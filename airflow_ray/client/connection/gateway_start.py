@@ -184,7 +184,7 @@ def _require_head(settings: RaySettings, dashboard_url: str | None) -> None:
     place = dashboard_url or f"{settings.host}:{CLIENT_PORT}"
     try:
         if dashboard_url is not None:
-            with Dashboard(dashboard_url, settings, time.monotonic() + PROBE_SECONDS) as dashboard:
+            with Dashboard(dashboard_url, settings, time.monotonic()) as dashboard:
                 dashboard.check()
         elif not _answers(_host_of(settings), CLIENT_PORT):
             raise RayConnectionError(f"No Ray Client server answers at {place}")

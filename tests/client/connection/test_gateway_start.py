@@ -56,7 +56,13 @@ def settings(**fields: Any) -> RaySettings:
 
 
 def soon() -> float:
+    """A deadline that is there to pass."""
     return time.monotonic() + 1
+
+
+def in_time() -> float:
+    """One before which whoever is asked answers."""
+    return time.monotonic() + 100
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +84,8 @@ class FakeDashboard:
     token: str | None = None
     #: Whether the head vanishes when it has told what the job printed.
     vanishes: bool = False
+    #: For how long it thinks of what a job has printed, in seconds.
+    thinks: float = 0.0
     version: Any = field(default_factory=lambda: {"version": "4", "ray_version": "2.60.0"})
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     submitted: list[dict[str, Any]] = field(default_factory=list)
@@ -94,6 +102,7 @@ class FakeDashboard:
                 return 500, f"ValueError: Job with submission_id {self._first} already exists."
             return 200, {"submission_id": self.submitted[-1]["submission_id"]}
         if path.endswith("/logs"):
+            time.sleep(self.thinks)
             return 200, {"logs": self.output}
         is_earlier = self.earlier and path.endswith(f"/{self._first}")
         return 200, {"status": self.earlier if is_earlier else self.status, "message": ""}
@@ -160,7 +169,7 @@ def listening() -> Iterator[int]:
 def test_a_connection_without_a_token_is_refused_before_anything_is_asked(dashboard, password):
     fake = dashboard()
     with pytest.raises(RayConfigurationError, match="a token of 16 characters or more"):
-        ensure_started(settings(password=password, dashboard_url=fake.url), soon())
+        ensure_started(settings(password=password, dashboard_url=fake.url), in_time())
     assert fake.asked == []
 
 
@@ -170,7 +179,7 @@ def test_a_token_of_sixteen_characters_will_do():
 
 def test_the_job_gets_the_sum_of_the_token_and_never_the_token(dashboard, listening):
     fake = dashboard(output=said(NOTE))
-    ensure_started(settings(dashboard_url=fake.url, port=listening, namespace="a b"), soon())
+    ensure_started(settings(dashboard_url=fake.url, port=listening, namespace="a b"), in_time())
     (job,) = fake.submitted
     assert f"--namespace 'a b' --port {listening} --token-sha256 {sum_of(TOKEN)}" in job["entrypoint"]
     assert TOKEN not in json.dumps([fake.submitted, fake.asked])
@@ -178,39 +187,39 @@ def test_the_job_gets_the_sum_of_the_token_and_never_the_token(dashboard, listen
 
 def test_a_dashboard_that_asks_for_the_token_gets_it(dashboard, listening):
     fake = dashboard(output=said(NOTE), token=TOKEN)
-    ensure_started(settings(dashboard_url=fake.url, port=listening), soon())
+    ensure_started(settings(dashboard_url=fake.url, port=listening), in_time())
     assert fake.submitted
 
 
 def test_a_dashboard_that_wants_another_token_is_told_apart(dashboard):
     fake = dashboard(token="another token")
     with pytest.raises(RayAuthenticationError, match="asks for another token than the password"):
-        ensure_started(settings(dashboard_url=fake.url), soon())
+        ensure_started(settings(dashboard_url=fake.url), in_time())
 
 
 def test_a_web_page_that_is_no_dashboard_is_told(dashboard):
     fake = dashboard(version="<html>Log in</html>")
     with pytest.raises(RayConnectionError, match="is not a Ray dashboard: 200 OK: <html>Log in"):
-        ensure_started(settings(dashboard_url=fake.url), soon())
+        ensure_started(settings(dashboard_url=fake.url), in_time())
 
 
 def test_where_nothing_is_open_both_ways_and_the_bundle_are_named():
     ports = free_ports(1)[0], gateway_start.DASHBOARD_PORT, gateway_start.CLIENT_PORT
     with pytest.raises(RayConnectionError, match="airflow_ray gateway bundle") as told:
-        ensure_started(settings(dashboard_url=f"http://127.0.0.1:{ports[0]}"), soon())
+        ensure_started(settings(dashboard_url=f"http://127.0.0.1:{ports[0]}"), in_time())
     assert [port for port in ports if f"127.0.0.1:{port}" not in str(told.value)] == []
 
 
 def test_what_the_head_lacks_is_told(dashboard):
     fake = dashboard(status="FAILED", output=said({"error": "has no pyarrow", "is_of_versions": True}))
     with pytest.raises(RayVersionMismatchError, match="has no pyarrow"):
-        ensure_started(settings(dashboard_url=fake.url), soon())
+        ensure_started(settings(dashboard_url=fake.url), in_time())
 
 
 def test_why_a_gateway_does_not_start_is_told(dashboard):
     fake = dashboard(status="FAILED", output=said({"error": "the port is taken", "is_of_versions": False}))
     with pytest.raises(RayConnectionError, match="could not be started: the port is taken"):
-        ensure_started(settings(dashboard_url=fake.url), soon())
+        ensure_started(settings(dashboard_url=fake.url), in_time())
 
 
 @pytest.fixture
@@ -221,7 +230,7 @@ def on_8815(dashboard) -> FakeDashboard:
 
 
 def test_one_that_runs_on_another_port_will_do_where_it_answers_at_that_of_the_connection(on_8815, listening):
-    ensure_started(settings(dashboard_url=on_8815.url, port=listening), soon())
+    ensure_started(settings(dashboard_url=on_8815.url, port=listening), in_time())
     assert len(on_8815.submitted) == 1
 
 
@@ -235,11 +244,17 @@ def test_one_that_runs_on_another_port_and_cannot_be_reached_is_told_with_both(o
 def test_a_job_that_says_nothing_is_told_with_its_last_lines(dashboard):
     fake = dashboard(status="FAILED", output="sh: 1: start: not found")
     with pytest.raises(RayConnectionError, match=r"ended without a gateway. It says:\nsh: 1: start: not found"):
-        ensure_started(settings(dashboard_url=fake.url), soon())
+        ensure_started(settings(dashboard_url=fake.url), in_time())
 
 
 def test_a_job_that_does_not_end_is_given_up(dashboard):
     fake = dashboard(status="PENDING", output="installing")
+    with pytest.raises(RayConnectionError, match=r"has not ended in time: it is PENDING\. installing"):
+        ensure_started(settings(dashboard_url=fake.url), soon())
+
+
+def test_what_a_job_that_does_not_end_says_is_heard_of_a_busy_dashboard_too(dashboard):
+    fake = dashboard(status="PENDING", output="installing", thinks=2)
     with pytest.raises(RayConnectionError, match=r"has not ended in time: it is PENDING\. installing"):
         ensure_started(settings(dashboard_url=fake.url), soon())
 
@@ -253,7 +268,7 @@ def test_a_job_of_another_task_is_waited_for(dashboard, listening):
 
 def test_after_a_job_that_has_ended_another_one_runs(dashboard, listening):
     fake = dashboard(output=said(NOTE), earlier="FAILED")
-    ensure_started(settings(dashboard_url=fake.url, port=listening), soon())
+    ensure_started(settings(dashboard_url=fake.url, port=listening), in_time())
     first, second = (job["submission_id"] for job in fake.submitted)
     assert second == f"{first}-2"
 
@@ -285,7 +300,7 @@ def test_after_ten_minutes_it_is_started_again(dashboard, tmp_path):
     (memory,) = (tmp_path / "state").glob("unreachable-*")
     os.utime(memory, (0, time.time() - 601))
     with socket.create_server(("127.0.0.1", port)):
-        ensure_started(connection, soon())
+        ensure_started(connection, in_time())
     assert not memory.exists()
 
 
@@ -341,7 +356,7 @@ def test_where_there_is_no_dashboard_it_is_started_over_ray_client(head, monkeyp
     monkeypatch.setattr(gateway_start, "CLIENT_PORT", head.ports[1])
     monkeypatch.setitem(gateway_start.PORTS, "client", head.ports[1])
     (port,) = free_ports(1)
-    ensure_started(settings(port=port, dashboard_url=f"http://127.0.0.1:{free_ports(1)[0]}"), time.monotonic() + 100)
+    ensure_started(settings(port=port, dashboard_url=f"http://127.0.0.1:{free_ports(1)[0]}"), in_time())
 
 
 @pytest.mark.slow
@@ -349,9 +364,9 @@ def test_work_runs_through_another_port_that_leads_to_the_gateway(head, monkeypa
     stop_gateway(head)
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{head.dashboard_port}"
-    ensure_started(settings(port=port, dashboard_url=url), time.monotonic() + 100)
+    ensure_started(settings(port=port, dashboard_url=url), in_time())
     proxy = FaultyProxy(port)
-    ensure_started(settings(port=proxy.port, dashboard_url=url), time.monotonic() + 100)
+    ensure_started(settings(port=proxy.port, dashboard_url=url), in_time())
     monkeypatch.setenv("AIRFLOW_CONN_RAY_PROXY", f"ray://:{quote(TOKEN)}@127.0.0.1:{proxy.port}?mode=gateway")
     uri = new_uri("ray_proxy")
     with RayHook("ray_proxy").connect() as hook:
@@ -364,6 +379,6 @@ def test_work_runs_through_another_port_that_leads_to_the_gateway(head, monkeypa
 @pytest.mark.slow
 def test_a_cluster_that_asks_for_a_token_gets_that_of_the_connection(guarded_head):
     url = f"http://127.0.0.1:{guarded_head.dashboard_port}"
-    ensure_started(settings(port=free_ports(1)[0], dashboard_url=url), time.monotonic() + 100)
+    ensure_started(settings(port=free_ports(1)[0], dashboard_url=url), in_time())
     with pytest.raises(RayAuthenticationError, match="another token than the password"):
-        ensure_started(settings(password="not the token of it", dashboard_url=url), soon())
+        ensure_started(settings(password="not the token of it", dashboard_url=url), in_time())
