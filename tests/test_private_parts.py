@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 import airflow_ray
+from airflow_ray.client.kuberay.pods import SLOW_STARTS
 
 PACKAGE = Path(airflow_ray.__file__).parent
 # Of these, whatever their documents do not list is private too. Of the others, names with a leading underscore are.
@@ -772,6 +773,11 @@ def test_part_of_another_library_is_there(part: Part):
 @pytest.mark.parametrize(("name", "number", "what"), NUMBERS, ids=[name for name, *_ in NUMBERS])
 def test_number_of_ray_is_the_same(name: str, number: int, what: str):
     assert found(name) == number, what
+
+
+@pytest.mark.parametrize(("module", "text"), zip(("node", "services"), SLOW_STARTS, strict=True))
+def test_ray_says_the_same_of_a_head_that_takes_too_long_to_start(module: str, text: str):
+    assert text in inspect.getsource(found(f"ray._private.{module}"))
 
 
 def test_each_private_part_that_is_used_is_in_the_table():

@@ -25,7 +25,7 @@ def started(tmp_path: Path) -> Path:
     return tmp_path / "started"
 
 
-def head(folder: Path, started: Path, end: str) -> None:
+def start(folder: Path, started: Path, end: str) -> None:
     command = folder / "python"
     command.write_text(f"#!/bin/sh\nsleep 1000 &\necho $! > {started}\n{end}\n")
     command.chmod(0o700)
@@ -35,9 +35,13 @@ def head(folder: Path, started: Path, end: str) -> None:
 def test_head_that_fails_to_start_leaves_nothing(started, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(RuntimeError):
-        head(tmp_path, started, "exit 1")
+        start(tmp_path, started, "exit 1")
     assert not runs(int(started.read_text()))
     assert list(tmp_path.glob("ray-*")) == []
+
+
+def test_head_that_has_started_goes_first_no_longer(head):
+    assert {process.nice() for process in head.processes("")} == {psutil.Process().nice()}
 
 
 def test_head_that_is_interrupted_while_it_starts_leaves_nothing(started, tmp_path, monkeypatch):
@@ -48,6 +52,6 @@ def test_head_that_is_interrupted_while_it_starts_leaves_nothing(started, tmp_pa
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(ray_cluster, "answers", answers)
     with pytest.raises(KeyboardInterrupt):
-        head(tmp_path, started, "wait")
+        start(tmp_path, started, "wait")
     assert not runs(int(started.read_text()))
     assert list(tmp_path.glob("ray-*")) == []

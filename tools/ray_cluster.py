@@ -20,6 +20,7 @@ import psutil
 
 from airflow_ray.client.connection.bundle import bundle
 from airflow_ray.client.connection.head_process import free_ports
+from airflow_ray.client.kuberay.pods import SLOW_STARTS
 from airflow_ray.cluster.gateway.files import noted_process
 from airflow_ray.cluster.gateway.settings import TOKEN_VARIABLE, GatewaySettings
 from airflow_ray.cluster.protocol import BUNDLE_NAME
@@ -36,8 +37,9 @@ PROBE_SECONDS = 5.0
 _PATIENT = "connect_timeout=180.0"
 OBJECT_STORE_BYTES = 1_000_000_000
 _STARTED = "Ray runtime started"
-# Ray waits for half a minute, whatever else the machine has to do: its command, and the server of Ray Client.
-_GAVE_UP = "The current node timed out during startup", "Timed out waiting for node info"
+# Where that is allowed, a head or a node goes first until it is there: Ray gives it half a minute, whatever else the
+# machine has to do.
+_FIRST = -10
 
 
 class RayHead:
@@ -230,10 +232,13 @@ def _start(
                 stderr=output,
                 start_new_session=True,
             )
+        with suppress(psutil.AccessDenied, psutil.NoSuchProcess):
+            psutil.Process(process.pid).nice(os.nice(0) + _FIRST)
         if _becomes_ready(process, ready, deadline):
+            _go_on_as_others(process.pid)
             return process
         told = log.read_text()
-        if not any(text in told for text in _GAVE_UP) or time.monotonic() >= deadline:
+        if not any(text in told for text in SLOW_STARTS) or time.monotonic() >= deadline:
             raise RuntimeError(told)
 
 
@@ -248,6 +253,22 @@ def _becomes_ready(process: subprocess.Popen[bytes], ready: Callable[[], bool], 
         if not is_ready:
             _kill_family(process)
     return is_ready
+
+
+def _go_on_as_others(leader: int) -> None:
+    """Take from a session that has started what it was given so that it goes first."""
+    own = os.nice(0)
+    # Whoever starts another one meanwhile passes it on.
+    while first := [each for each in _of_session(leader) if _niceness(each) == own + _FIRST]:
+        for each in first:
+            with suppress(psutil.NoSuchProcess):
+                each.nice(own)
+
+
+def _niceness(process: psutil.Process) -> int | None:
+    with suppress(psutil.NoSuchProcess):
+        return process.nice()
+    return None
 
 
 def _descendants(pid: int, text: str = "") -> list[psutil.Process]:

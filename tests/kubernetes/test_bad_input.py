@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_ray.client.client import RayClient
+from airflow_ray.client.kuberay.pods import SLOW_STARTS
 from airflow_ray.client.run_cluster import run_name
 from airflow_ray.exceptions import (
     KubeRayMissingError,
@@ -272,6 +273,14 @@ def test_head_that_dies_again_and_again_is_told_with_its_last_lines(api, kuberay
     assert "exit code 1" in text_of(error)
     assert text_of(error).endswith("line 99\nno such thing")
     assert "line 50\n" not in text_of(error)
+    await_nothing_left(api)
+
+
+@pytest.mark.parametrize("text", SLOW_STARTS)
+def test_head_that_ray_ends_since_it_takes_too_long_to_start_is_told_with_what_to_do(api, kuberay, text):
+    kuberay.kubelet.fate = Fate(Trouble.CRASH, log=f"RuntimeError: {text} of 50fee4df.\nIt ends.\n")
+    with pytest.raises(RayClusterCrashedError, match=rf"ask for more CPU for the head\. .*at last:\n.*{text}"):
+        create()
     await_nothing_left(api)
 
 

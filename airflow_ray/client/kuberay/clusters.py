@@ -12,7 +12,7 @@ from airflow_ray.client.kuberay.api import AWAY_SECONDS, KubernetesApi, is_away,
 from airflow_ray.client.kuberay.completion import TOKEN_KEY, secret_name
 from airflow_ray.client.kuberay.manifest import API_VERSION, KIND
 from airflow_ray.client.kuberay.origin import Made, name_of, own_clusters, require_own, uid_of
-from airflow_ray.client.kuberay.pods import belongs_to, is_head
+from airflow_ray.client.kuberay.pods import SLOW_STARTS, belongs_to, is_head
 from airflow_ray.client.kuberay.refusals import ConflictError, NotThereError
 from airflow_ray.client.kuberay.state import is_head_running
 from airflow_ray.client.run_cluster import installation
@@ -32,6 +32,10 @@ CLUSTER_LABEL = "ray.io/cluster"
 KUEUE = "kueue.x-k8s.io/v1beta1"
 LAST_LINES = 15
 LONGEST_LINES = 4000
+TOO_SLOW = (
+    ". Ray gives the processes of a head half a minute to find each other, and its node was too busy or too slow for "
+    "that: let the manifest ask for more CPU for the head"
+)
 
 T = TypeVar("T")
 
@@ -199,7 +203,10 @@ class Clusters:
         except AirflowRayError as error:
             return f". What it has written cannot be read: {error}"
         lines = text.rstrip()[-LONGEST_LINES:]
-        return f". It has written at last:\n{lines}" if lines else ". It has written nothing"
+        if not lines:
+            return ". It has written nothing"
+        is_slow = any(each in lines for each in SLOW_STARTS)
+        return f"{TOO_SLOW if is_slow else ''}. It has written at last:\n{lines}"
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """Return what a call returns, which is made again as long as the API server is away."""
