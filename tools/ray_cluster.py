@@ -234,6 +234,7 @@ def _start(
             )
         with suppress(psutil.AccessDenied, psutil.NoSuchProcess):
             psutil.Process(process.pid).nice(os.nice(0) + _FIRST)
+            _set_niceness_of_session(process.pid, _FIRST)
         if _becomes_ready(process, ready, deadline):
             _go_on_as_others(process.pid)
             return process
@@ -257,12 +258,19 @@ def _becomes_ready(process: subprocess.Popen[bytes], ready: Callable[[], bool], 
 
 def _go_on_as_others(leader: int) -> None:
     """Take from a session that has started what it was given so that it goes first."""
+    _set_niceness_of_session(leader, 0)
     own = os.nice(0)
     # Whoever starts another one meanwhile passes it on.
     while first := [each for each in _of_session(leader) if _niceness(each) == own + _FIRST]:
         for each in first:
             with suppress(psutil.NoSuchProcess):
                 each.nice(own)
+
+
+def _set_niceness_of_session(leader: int, niceness: int) -> None:
+    """Set how a session stands to others, where Linux shares the processors among sessions first."""
+    with suppress(OSError):
+        Path(f"/proc/{leader}/autogroup").write_text(str(niceness))
 
 
 def _niceness(process: psutil.Process) -> int | None:
