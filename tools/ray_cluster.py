@@ -232,11 +232,7 @@ def _start(
                 stderr=output,
                 start_new_session=True,
             )
-        with suppress(psutil.AccessDenied, psutil.NoSuchProcess):
-            psutil.Process(process.pid).nice(os.nice(0) + _FIRST)
-            _set_niceness_of_session(process.pid, _FIRST)
         if _becomes_ready(process, ready, deadline):
-            _go_on_as_others(process.pid)
             return process
         told = log.read_text()
         if not any(text in told for text in SLOW_STARTS) or time.monotonic() >= deadline:
@@ -247,8 +243,11 @@ def _becomes_ready(process: subprocess.Popen[bytes], ready: Callable[[], bool], 
     """Return whether a process was ready in time; one that was not has ended, with all that it has started."""
     is_ready = False
     try:
-        while not (is_ready := ready()) and process.poll() is None and time.monotonic() < deadline:
+        _let_go_first(process.pid)
+        while not (has_begun := ready()) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
+        _let_go_on_as_others(process.pid)
+        is_ready = has_begun
     # Ctrl-C while it starts must leave no process behind either.
     finally:
         if not is_ready:
@@ -256,15 +255,21 @@ def _becomes_ready(process: subprocess.Popen[bytes], ready: Callable[[], bool], 
     return is_ready
 
 
-def _go_on_as_others(leader: int) -> None:
-    """Take from a session that has started what it was given so that it goes first."""
+def _let_go_first(leader: int) -> None:
+    """Let a session go first, where that is allowed, as long as it starts. What it starts does as it does."""
+    with suppress(PermissionError, ProcessLookupError):
+        os.setpriority(os.PRIO_PROCESS, leader, os.nice(0) + _FIRST)
+        _set_niceness_of_session(leader, _FIRST)
+
+
+def _let_go_on_as_others(leader: int) -> None:
     _set_niceness_of_session(leader, 0)
     own = os.nice(0)
-    # Whoever starts another one meanwhile passes it on.
-    while first := [each for each in _of_session(leader) if _niceness(each) == own + _FIRST]:
-        for each in first:
-            with suppress(psutil.NoSuchProcess):
-                each.nice(own)
+    # Of Linux, each thread has a niceness; whoever starts another one meanwhile passes it on.
+    while first := [thread for thread in _threads_of_session(leader) if _niceness(thread) == own + _FIRST]:
+        for thread in first:
+            with suppress(ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, thread, own)
 
 
 def _set_niceness_of_session(leader: int, niceness: int) -> None:
@@ -273,9 +278,18 @@ def _set_niceness_of_session(leader: int, niceness: int) -> None:
         Path(f"/proc/{leader}/autogroup").write_text(str(niceness))
 
 
-def _niceness(process: psutil.Process) -> int | None:
-    with suppress(psutil.NoSuchProcess):
-        return process.nice()
+def _threads_of_session(leader: int) -> list[int]:
+    found = []
+    for process in _of_session(leader):
+        tasks = Path(f"/proc/{process.pid}/task")
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found += [int(task.name) for task in tasks.iterdir()] if tasks.exists() else [process.pid]
+    return found
+
+
+def _niceness(thread: int) -> int | None:
+    with suppress(ProcessLookupError):
+        return os.getpriority(os.PRIO_PROCESS, thread)
     return None
 
 

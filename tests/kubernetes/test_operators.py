@@ -632,7 +632,7 @@ def test_cluster_that_cannot_start_is_deleted_though_a_head_of_an_earlier_one_of
     api.store.delete(RAY_CLUSTERS, "default", "shared", propagation="Orphan")
     api.store.quota[PODS, "default"] = 1
     with pytest.raises(RayClusterQuotaError):
-        creation(name="shared").execute(context())
+        creation(name="shared", timeout=10).execute(context())
     assert names_in(api) == []
 
 

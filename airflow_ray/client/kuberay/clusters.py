@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 
 CLUSTER_LABEL = "ray.io/cluster"
 KUEUE = "kueue.x-k8s.io/v1beta1"
-LAST_LINES = 15
+# What is looked at of a log, and what is shown of that: Ray writes of each of its processes that have ended together.
+LOOKED_AT_LINES, LAST_LINES = 400, 15
 LONGEST_LINES = 4000
 TOO_SLOW = (
-    ". Ray gives the processes of a head half a minute to find each other, and its node was too busy or too slow for "
-    "that: let the manifest ask for more CPU for the head"
+    ". Ray gives the processes of a head half a minute to find each other. Either its node was too busy for that: let "
+    "the manifest ask for more CPU for the head. Or one of them has ended, such as for lack of memory"
 )
 
 T = TypeVar("T")
@@ -195,17 +196,17 @@ class Clusters:
 
     def last_lines(self, crash: Crash) -> str:
         """Return what a process has written last that has died, as a text to be appended, if that can be read."""
-        query = {"tailLines": str(LAST_LINES), "previous": str(crash.has_begun_anew).lower()}
+        query = {"tailLines": str(LOOKED_AT_LINES), "previous": str(crash.has_begun_anew).lower()}
         if crash.container is not None:
             query["container"] = crash.container
         try:
             text = self._api.text(f"{self._core('pods')}/{quote(crash.pod)}/log", **query)
         except AirflowRayError as error:
             return f". What it has written cannot be read: {error}"
-        lines = text.rstrip()[-LONGEST_LINES:]
+        lines = "\n".join(text.rstrip().splitlines()[-LAST_LINES:])[-LONGEST_LINES:]
         if not lines:
             return ". It has written nothing"
-        is_slow = any(each in lines for each in SLOW_STARTS)
+        is_slow = any(each in text for each in SLOW_STARTS)
         return f"{TOO_SLOW if is_slow else ''}. It has written at last:\n{lines}"
 
     def _patiently(self, call: Callable[[], T]) -> T:

@@ -24,8 +24,8 @@ _NO_IMAGE = frozenset(
 _NEVER_AN_IMAGE = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 _BEGINNING = frozenset({"ContainerCreating", "PodInitializing"})
 _BACK_OFF = "CrashLoopBackOff"
-# What Ray, its command and its server of Ray Client, writes of a head whose processes have not found each other within
-# half a minute. It has no setting for that.
+# What Ray writes, its command and its server of Ray Client, where the processes of a head have not found each other
+# within half a minute. It has no setting for that.
 SLOW_STARTS = "The current node timed out during startup", "Timed out waiting for node info"
 
 
