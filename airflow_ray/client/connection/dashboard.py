@@ -43,7 +43,7 @@ class Dashboard:
     :param url: its address.
     :param settings: of the connection: the token is only sent where it is asked for, and where the connection has TLS
         over plain HTTP only to the address that it names itself.
-    :param deadline: until when it must have answered, by the monotonic clock.
+    :param deadline: until when it must have answered, by the monotonic clock; each request has five seconds at least.
     """
 
     def __init__(self, url: str, settings: RaySettings, deadline: float = math.inf) -> None:
