@@ -58,7 +58,6 @@ __all__ = [
     "current_task",
     "functions_of_maps",
     "has_legacy_stat_names",
-    "has_task_instance",
     "in_task",
     "in_test_mode",
     "is_run_unfinished",
@@ -66,6 +65,7 @@ __all__ = [
     "pull_xcom",
     "push_xcom",
     "rendered_fields",
+    "states_of",
     "stats",
     "task_decorator_factory",
     "trigger_log_path",
@@ -140,12 +140,12 @@ def pull_xcom(key: str, *, dag_id: str, run_id: str, task_id: str, map_index: in
     return XCom.get_one(key=key, dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
 
 
-def has_task_instance(dag_id: str, run_id: str, task_id: str, map_index: int) -> bool:
-    """Return whether Airflow knows a task instance; only for a process that runs a task."""
+def states_of(dag_id: str, run_id: str, task_id: str, map_index: int) -> list[str | None]:
+    """Return the state of a task instance if Airflow knows it; only for a process that runs tasks or triggers."""
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     states = RuntimeTaskInstance.get_task_states(dag_id, map_index=map_index, task_ids=[task_id], run_ids=[run_id])
-    return (task_id if map_index < 0 else f"{task_id}_{map_index}") in states.get(run_id, {})
+    return list(states.get(run_id, {}).values())
 
 
 def push_xcom(key: str, value: Any, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> None:

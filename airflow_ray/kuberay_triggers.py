@@ -8,6 +8,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_ray.client.connection.threads import in_own_thread
+from airflow_ray.client.kills import KILL_SECONDS, by_a_person
 from airflow_ray.client.kuberay.telling import NOT_DELETED, WAITING
 from airflow_ray.exceptions import AirflowRayError
 from airflow_ray.triggers import ENDED, ERROR, begin_to_settle
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
 
     from airflow_ray.client.kuberay.clusters import Clusters
     from airflow_ray.client.kuberay.waiting import Goal
-
-
-# Airflow waits for half a minute.
-KILL_SECONDS = 20.0
 
 
 class RayClusterTrigger(BaseTrigger):
@@ -83,6 +80,7 @@ class RayClusterTrigger(BaseTrigger):
         await settled
         yield TriggerEvent({**event, "uid": self.uid, "resume": self.resume})  # type: ignore[no-untyped-call]
 
+    @by_a_person
     async def on_kill(self) -> None:
         """Delete the cluster when a person ends the task that makes it; Airflow calls this from version 3.3 on."""
         if not self.delete_on_kill:

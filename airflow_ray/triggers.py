@@ -17,6 +17,7 @@ from airflow_ray.client.connection.threads import in_own_thread
 from airflow_ray.client.deferral import error_of as error_of
 from airflow_ray.client.deferral import seconds_to_settle as seconds_to_settle
 from airflow_ray.client.deferral import seconds_until, settings_of_id
+from airflow_ray.client.kills import by_a_person, cancel_work
 from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import AirflowRayError, RayClusterGoneError
 from airflow_ray.object_uri import ObjectURI
@@ -97,19 +98,11 @@ class RayObjectTrigger(BaseTrigger):
         await settled
         yield TriggerEvent({**status, "offset": self._offset, "resume": self.resume})  # type: ignore[no-untyped-call]
 
+    @by_a_person
     async def on_kill(self) -> None:
         """Cancel the work when a person ends the task; Airflow calls this from version 3.3 on."""
-        if self.holder is None or not self.cancel_on_kill:
-            return
-        from airflow_ray.client.failure_details import NOT_CANCELLED
-        from airflow_ray.client.watcher import cancel
-
-        for uri in map(ObjectURI.parse, self.object_uris):
-            self.log.info("Cancelling %s", uri)
-            try:
-                await in_own_thread(cancel, uri, await settings_of_id(*uri.run), self.holder)
-            except AirflowRayError as error:
-                self.log.warning(NOT_CANCELLED, uri, error, uri)
+        if self.holder is not None and self.cancel_on_kill:
+            await cancel_work(map(ObjectURI.parse, self.object_uris), self.holder, self.log)
 
     async def _waited(self) -> dict[str, Any]:
         from airflow_ray.client.watcher import Subscription, watching
@@ -272,6 +265,7 @@ class RayJobTrigger(BaseTrigger):
         await settled
         yield TriggerEvent({**event, "resume": self.resume})  # type: ignore[no-untyped-call]
 
+    @by_a_person
     async def on_kill(self) -> None:
         """Stop the job when a person ends the task; Airflow calls this from version 3.3 on."""
         from airflow_ray.client.jobs.jobs import stop_or_tell

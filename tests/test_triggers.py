@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_ray import triggers
+from airflow_ray.client import kills
 from airflow_ray.client.connection.gateway_session import GatewaySession
 from airflow_ray.client.connection.head_process import free_ports
 from airflow_ray.decorators import ray_task
@@ -28,6 +30,7 @@ from airflow_ray.operators.dashboard_link import RayDashboardLink
 from airflow_ray.operators.python import RayPythonOperator
 from airflow_ray.sensors.object import RayObjectSensor
 from airflow_ray.triggers import RayObjectTrigger, seconds_to_settle
+from tests.airflow_kill import kill
 from tests.conftest import new_uri
 from tests.dag_runs import run_dag
 from tests.proxy import FaultyProxy
@@ -366,7 +369,7 @@ def test_kill_of_a_trigger_cancels_the_work_of_its_task_only(conn_id, gate):
     with RayHook(conn_id).connect() as hook:
         for uri, holder in ((own, "a task"), (of_another, "another")):
             hook.submit(until_there, str(gate), uri=uri, holder=holder)
-            asyncio.run(RayObjectTrigger([str(uri)], holder="a task").on_kill())
+            kill(RayObjectTrigger([str(uri)], holder="a task"))
         gate.touch()
         assert (hook.status(own), hook.wait(of_another)["state"]) == ("CANCELLED", "SUCCEEDED")
 
@@ -375,9 +378,21 @@ def test_kill_of_a_sensor_cancels_nothing(conn_id, gate):
     uri = new_uri(conn_id)
     with RayHook(conn_id).connect() as hook:
         hook.submit(until_there, str(gate), uri=uri)
-        asyncio.run(RayObjectTrigger([str(uri)]).on_kill())
+        kill(RayObjectTrigger([str(uri)]))
         gate.touch()
         assert hook.wait(uri)["state"] == "SUCCEEDED"
+
+
+def test_cluster_that_does_not_answer_to_a_kill_is_told_with_what_to_do(monkeypatch, capfd):
+    monkeypatch.setattr(kills, "KILL_SECONDS", 0.1)
+    uri = new_uri("ray_silent")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"ray://127.0.0.1:{silent.getsockname()[1]}?connect_timeout=2"
+        monkeypatch.setenv("AIRFLOW_CONN_RAY_SILENT", address)
+        kill(RayObjectTrigger([str(uri)], holder="a task"))
+    told = capfd.readouterr().out
+    assert "no answer within 0.1 seconds" in told
+    assert f"airflow ray release {uri}" in told
 
 
 def test_trigger_survives_being_stored():

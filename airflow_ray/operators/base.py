@@ -127,8 +127,7 @@ class RayOperator(RayArguments, TellsLineage):
         try:
             await_result(cancel, KILL_SECONDS)
         except Exception as error:
-            reason = f"no answer within {KILL_SECONDS:g} seconds" if isinstance(error, TimeoutError) else str(error)
-            self.log.warning(NOT_CANCELLED, uri, reason, uri)
+            self.log.warning(NOT_CANCELLED, uri, error, uri)
             # Airflow may call once more, when the connection of the task is closed.
             self._uri = uri
 

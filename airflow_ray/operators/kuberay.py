@@ -218,8 +218,7 @@ class CreateRayClusterOperator(RayClusterOperator):
         try:
             await_result(deleted, seconds)
         except Exception as error:
-            reason = f"no answer within {seconds:g} seconds" if isinstance(error, TimeoutError) else error
-            self.log.warning(NOT_DELETED, made.name, reason)
+            self.log.warning(NOT_DELETED, made.name, error)
             # Airflow may call once more.
             self._made = made
 

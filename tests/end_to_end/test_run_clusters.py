@@ -34,6 +34,7 @@ from airflow_ray.operators.release import RayReleaseOperator
 from airflow_ray.sensors.object import RayObjectSensor
 from airflow_ray.triggers import RayObjectTrigger
 from airflow_ray.xcom import RayXComBackend
+from tests.airflow_kill import kill
 from tests.dag_runs import run_dag
 from tests.ray_head import RayHead
 from tests.rayclusters import RayClusters
@@ -215,7 +216,7 @@ def test_kill_of_a_deferred_task_cancels_the_work_in_the_cluster_of_its_run(kube
     uris = {run: uri_of(run) for run in WHERE}
     for uri in uris.values():
         hook.submit(own_head, str(tmp_path / "never"), uri=uri, holder="me")
-    asyncio.run(RayObjectTrigger([str(uris["two"])], holder="me").on_kill())
+    kill(RayObjectTrigger([str(uris["two"])], holder="me"))
     assert hook.status(uris["two"]) == "CANCELLED"
     assert hook.status(uris["one"]) in ("PENDING", "RUNNING")
     hook.cancel(uris["one"])

@@ -117,6 +117,24 @@ def test_task_cleared_while_deferred_stops_and_runs_anew(airflow, tmp_path):
 
 
 @pytest.mark.slow
+def test_triggerer_that_stood_still_leaves_alone_the_work_that_another_waits_for(airflow, tmp_path):
+    work = Work(airflow, "triggerer_waits", tmp_path)
+    work.await_follower()
+    stopped = airflow.processes("triggerer")
+    for each in stopped:
+        each.suspend()
+    airflow.start_more("triggerer")
+    while work.log().count("Waiting in the triggerer") < 2:
+        time.sleep(0.5)
+    for each in stopped:
+        each.resume()
+    while "trigger completed" not in work.log():
+        time.sleep(0.5)
+    work.finish()
+    assert (len(work.pids), work.instance["try_number"]) == (1, 1)
+
+
+@pytest.mark.slow
 def test_deferred_work_goes_on_when_triggerer_and_gateway_are_killed(airflow, head, tmp_path):
     work = Work(airflow, "triggerer_waits", tmp_path)
     work.await_follower()

@@ -40,6 +40,7 @@ from airflow_ray.exceptions import (
 )
 from airflow_ray.operators import kuberay_arguments
 from airflow_ray.operators.kuberay import CreateRayClusterOperator, DeleteRayClusterOperator
+from tests.airflow_kill import kill
 from tests.dag_runs import TaskInstance, context_of
 from tests.kubernetes.kubelet import Fate, Trouble
 from tests.kubernetes.manifests import ray_cluster, workers
@@ -433,7 +434,7 @@ def test_kill_while_deferred_deletes_the_cluster_and_a_restart_does_not(api, kub
     trigger = deferred_by(creation(deferrable=True)).trigger
     asyncio.run(trigger.cleanup())
     assert names_in(api) == [NAME]
-    asyncio.run(trigger.on_kill())
+    kill(trigger)
     assert names_in(api) == []
 
 

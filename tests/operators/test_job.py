@@ -36,6 +36,7 @@ from airflow_ray.operators import job
 from airflow_ray.operators.job import RaySubmitJobOperator
 from airflow_ray.operators.python import RayPythonOperator
 from airflow_ray.triggers import RayJobTrigger
+from tests.airflow_kill import kill
 from tests.client.jobs.conftest import fake as fake
 from tests.client.jobs.fake_dashboard import Job, connection_uri
 from tests.conftest import await_file
@@ -441,7 +442,7 @@ def test_trigger_that_is_killed_by_a_person_stops_the_job(conn_id, tmp_path):
     operator = job_operator(conn_id, f"sh -c 'echo $$ > {tmp_path}/pid; sleep 600'")
     running = start_in_thread(lambda: operator.execute(context()))
     process = psutil.Process(int(await_file(tmp_path / "pid")))
-    asyncio.run(RayJobTrigger(conn_id, operator._job).on_kill())
+    kill(RayJobTrigger(conn_id, operator._job))
     process.wait()
     with pytest.raises(RayJobStoppedError):
         running.result(300)

@@ -13,7 +13,7 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_ray._compat import has_task_instance, pull_xcom, push_xcom
+from airflow_ray._compat import pull_xcom, push_xcom, states_of
 from airflow_ray.client.checkpoints.credentials import telling_keys
 from airflow_ray.client.checkpoints.location import CheckpointLocation, find_location
 from airflow_ray.exceptions import RayCheckpointSignatureError
@@ -48,7 +48,7 @@ def tell(location: CheckpointLocation, uri: ObjectURI) -> None:
     """
     place: Any = {"dag_id": uri.dag_id, "run_id": uri.run_id, "task_id": uri.task_id, "map_index": uri.map_index}
     with _behind_loops(uri):
-        if has_task_instance(**place):
+        if states_of(**place):
             push_xcom(XCOM_KEY, told(location, uri), **place)
             return
     log.warning(_NOT_TOLD, uri)
