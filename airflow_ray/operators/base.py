@@ -127,7 +127,8 @@ class RayOperator(RayArguments, TellsLineage):
         try:
             await_result(cancel, KILL_SECONDS)
         except Exception as error:
-            self.log.warning(NOT_CANCELLED, uri, error, uri)
+            reason = f"no answer within {KILL_SECONDS:g} seconds" if isinstance(error, TimeoutError) else str(error)
+            self.log.warning(NOT_CANCELLED, uri, reason, uri)
             # Airflow may call once more, when the connection of the task is closed.
             self._uri = uri
 

@@ -218,7 +218,8 @@ class CreateRayClusterOperator(RayClusterOperator):
         try:
             await_result(deleted, seconds)
         except Exception as error:
-            self.log.warning(NOT_DELETED, made.name, error)
+            reason = f"no answer within {seconds:g} seconds" if isinstance(error, TimeoutError) else error
+            self.log.warning(NOT_DELETED, made.name, reason)
             # Airflow may call once more.
             self._made = made
 

@@ -70,14 +70,14 @@ def run_in_thread(function: Callable[[], T], timeout: float | None = None) -> T:
 def await_result(future: Future[T], timeout: float | None) -> T:
     """Return the result of ``future``.
 
-    :raises TimeoutError: it was not there within ``timeout`` seconds, as the text says.
+    :raises TimeoutError: it was not there within ``timeout`` seconds.
     """
     try:
         return future.result(timeout)
     except FutureTimeoutError:
         if future.done():
             raise
-        raise TimeoutError(f"no answer within {timeout:g} seconds") from None
+        raise TimeoutError from None
 
 
 def await_telling(future: Future[T], tell: Callable[[], None]) -> T:

@@ -156,7 +156,8 @@ def stop_or_tell(settings: RaySettings, job: str, seconds: float, log: Any) -> b
     try:
         await_result(stopping, KILL_SECONDS)
     except Exception as error:
-        log.warning(NOT_STOPPED, job, error, job, dashboard_url(settings))
+        reason = f"no answer within {KILL_SECONDS:g} seconds" if isinstance(error, TimeoutError) else str(error)
+        log.warning(NOT_STOPPED, job, reason, job, dashboard_url(settings))
         return False
     return True
 
