@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_ray.client.connection.threads import in_own_thread
-from airflow_ray.client.kills import KILL_SECONDS, by_a_person
+from airflow_ray.client.kills import KILL_SECONDS, EndingTrigger
 from airflow_ray.client.kuberay.telling import NOT_DELETED, WAITING
 from airflow_ray.exceptions import AirflowRayError
 from airflow_ray.triggers import ENDED, ERROR, begin_to_settle
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_ray.client.kuberay.waiting import Goal
 
 
-class RayClusterTrigger(BaseTrigger):
+class RayClusterTrigger(EndingTrigger):
     """Waits until a Ray cluster on Kubernetes can run work, or is gone.
 
     The event's payload is a dict: ``status`` is ``ended``, or ``error`` with ``type`` and ``message``; ``text`` is what
@@ -80,9 +80,8 @@ class RayClusterTrigger(BaseTrigger):
         await settled
         yield TriggerEvent({**event, "uid": self.uid, "resume": self.resume})  # type: ignore[no-untyped-call]
 
-    @by_a_person
-    async def on_kill(self) -> None:
-        """Delete the cluster when a person ends the task that makes it; Airflow calls this from version 3.3 on."""
+    async def end(self) -> None:
+        """Delete the cluster that the task makes."""
         if not self.delete_on_kill:
             return
         from airflow_ray.client.kuberay.origin import Made

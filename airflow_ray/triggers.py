@@ -9,7 +9,7 @@ from collections import defaultdict
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_ray._compat import trigger_log_path
@@ -17,7 +17,7 @@ from airflow_ray.client.connection.threads import in_own_thread
 from airflow_ray.client.deferral import error_of as error_of
 from airflow_ray.client.deferral import seconds_to_settle as seconds_to_settle
 from airflow_ray.client.deferral import seconds_until, settings_of_id
-from airflow_ray.client.kills import by_a_person, cancel_work
+from airflow_ray.client.kills import EndingTrigger, cancel_work
 from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import AirflowRayError, RayClusterGoneError
 from airflow_ray.object_uri import ObjectURI
@@ -37,7 +37,7 @@ TIMEOUT = "timeout"
 ERROR = "error"
 
 
-class RayObjectTrigger(BaseTrigger):
+class RayObjectTrigger(EndingTrigger):
     """Waits until objects are there, or the work that makes one of them has failed.
 
     All of these in one triggerer share one connection to each Ray cluster and one call to it an interval. The event's
@@ -98,9 +98,8 @@ class RayObjectTrigger(BaseTrigger):
         await settled
         yield TriggerEvent({**status, "offset": self._offset, "resume": self.resume})  # type: ignore[no-untyped-call]
 
-    @by_a_person
-    async def on_kill(self) -> None:
-        """Cancel the work when a person ends the task; Airflow calls this from version 3.3 on."""
+    async def end(self) -> None:
+        """Cancel the work."""
         if self.holder is not None and self.cancel_on_kill:
             await cancel_work(map(ObjectURI.parse, self.object_uris), self.holder, self.log)
 
@@ -212,7 +211,7 @@ class RayObjectTrigger(BaseTrigger):
         await in_own_thread(watcher.call, "refresh_credentials", uri.record_id, **renewed)
 
 
-class RayJobTrigger(BaseTrigger):
+class RayJobTrigger(EndingTrigger):
     """Waits until a job of Ray has ended, and shows what it writes.
 
     The event's payload is as that of :class:`RayObjectTrigger`, without an ``offset``.
@@ -265,9 +264,8 @@ class RayJobTrigger(BaseTrigger):
         await settled
         yield TriggerEvent({**event, "resume": self.resume})  # type: ignore[no-untyped-call]
 
-    @by_a_person
-    async def on_kill(self) -> None:
-        """Stop the job when a person ends the task; Airflow calls this from version 3.3 on."""
+    async def end(self) -> None:
+        """Stop the job."""
         from airflow_ray.client.jobs.jobs import stop_or_tell
 
         if self.cancel_on_kill:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from airflow.triggers.base import BaseTrigger
 
@@ -13,7 +14,7 @@ TURN_SECONDS = 0.01
 
 
 def kill(trigger: BaseTrigger) -> None:
-    """Call ``on_kill``, cancel it again in each turn, and return when all that it has begun has ended."""
+    """Call ``on_kill`` and ``cleanup``, and cancel both again in each turn until they have ended."""
     asyncio.run(_kill(trigger))
 
 
@@ -24,10 +25,16 @@ async def _kill(trigger: BaseTrigger) -> None:
         begun.set()
         await trigger.on_kill()
 
-    killing = asyncio.create_task(asyncio.wait_for(on_kill(), KILL_TIMEOUT))
+    async def run_trigger() -> None:
+        try:
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait_for(on_kill(), KILL_TIMEOUT)
+        finally:
+            await trigger.cleanup()
+
+    killing = asyncio.create_task(run_trigger())
     await begun.wait()
     while not killing.done():
         killing.cancel()
         await asyncio.sleep(TURN_SECONDS)
-    # The triggerer goes on, and so does what still runs in it.
-    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
+    killing.result()

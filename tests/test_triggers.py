@@ -19,7 +19,7 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_ray import triggers
-from airflow_ray.client import kills
+from airflow_ray.client import kills, watcher
 from airflow_ray.client.connection.gateway_session import GatewaySession
 from airflow_ray.client.connection.head_process import free_ports
 from airflow_ray.decorators import ray_task
@@ -32,7 +32,7 @@ from airflow_ray.sensors.object import RayObjectSensor
 from airflow_ray.triggers import RayObjectTrigger, seconds_to_settle
 from tests.airflow_kill import kill
 from tests.conftest import new_uri
-from tests.dag_runs import run_dag
+from tests.dag_runs import TaskInstance, run_dag
 from tests.proxy import FaultyProxy
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -393,6 +393,31 @@ def test_cluster_that_does_not_answer_to_a_kill_is_told_with_what_to_do(monkeypa
     told = capfd.readouterr().out
     assert "no answer within 0.1 seconds" in told
     assert f"airflow ray release {uri}" in told
+
+
+def unknown(*_):
+    raise RuntimeError("Airflow is busy")
+
+
+@pytest.mark.parametrize(
+    ("states", "is_cancelled"),
+    [
+        pytest.param(lambda *_: ["deferred"], False, id="deferred"),
+        pytest.param(lambda *_: ["failed"], True, id="failed"),
+        pytest.param(lambda *_: [None], True, id="cleared"),
+        pytest.param(lambda *_: [], True, id="deleted"),
+        pytest.param(unknown, True, id="unknown"),
+    ],
+)
+def test_kill_of_a_trigger_cancels_nothing_only_where_the_task_is_deferred_still(monkeypatch, states, is_cancelled):
+    cancelled = []
+    monkeypatch.setattr(kills, "states_of", states)
+    monkeypatch.setattr(watcher, "cancel", lambda uri, *_: cancelled.append(uri))
+    uri = new_uri("ray_gateway")
+    trigger = RayObjectTrigger([str(uri)], holder="a task")
+    trigger.task_instance = TaskInstance("dag")
+    kill(trigger)
+    assert cancelled == [uri] * is_cancelled
 
 
 def test_trigger_survives_being_stored():
