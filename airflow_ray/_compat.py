@@ -39,6 +39,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+# Of Airflow itself: other modules take these from here.
 __all__ = [
     "AirflowException",
     "AirflowFailException",
@@ -52,24 +53,8 @@ __all__ = [
     "BaseSensorOperator",
     "BaseXCom",
     "DecoratedOperator",
-    "bundle_folders",
     "conf",
-    "connections_of_database",
-    "current_task",
-    "functions_of_maps",
-    "has_legacy_stat_names",
-    "in_task",
-    "in_test_mode",
-    "is_run_unfinished",
-    "on_changed_sources",
-    "pull_xcom",
-    "push_xcom",
-    "rendered_fields",
-    "states_of",
-    "stats",
     "task_decorator_factory",
-    "trigger_log_path",
-    "xcom_values",
 ]
 
 
@@ -146,6 +131,16 @@ def states_of(dag_id: str, run_id: str, task_id: str, map_index: int) -> list[st
 
     states = RuntimeTaskInstance.get_task_states(dag_id, map_index=map_index, task_ids=[task_id], run_ids=[run_id])
     return list(states.get(run_id, {}).values())
+
+
+def knows_reassigned_triggers() -> bool:
+    """Return whether a triggerer tells triggers that another one has taken from those whose task a person has ended.
+
+    It does so from Airflow 3.4 on.
+    """
+    from airflow.jobs.triggerer_job_runner import messages
+
+    return "to_release" in messages.TriggerStateSync.model_fields
 
 
 def push_xcom(key: str, value: Any, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> None:

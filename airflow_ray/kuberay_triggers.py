@@ -38,6 +38,9 @@ class RayClusterTrigger(EndingTrigger):
         :class:`~airflow_ray.triggers.RayObjectTrigger`.
     """
 
+    # Work has ended when its task goes on, but a cluster is in use then.
+    _leaves_in = frozenset({"deferred", "scheduled", "queued", "running", "success"})
+
     def __init__(
         self,
         kubernetes_conn_id: str,

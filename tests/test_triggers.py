@@ -399,25 +399,45 @@ def unknown(*_):
     raise RuntimeError("Airflow is busy")
 
 
-@pytest.mark.parametrize(
-    ("states", "is_cancelled"),
-    [
-        pytest.param(lambda *_: ["deferred"], False, id="deferred"),
-        pytest.param(lambda *_: ["failed"], True, id="failed"),
-        pytest.param(lambda *_: [None], True, id="cleared"),
-        pytest.param(lambda *_: [], True, id="deleted"),
-        pytest.param(unknown, True, id="unknown"),
-    ],
-)
-def test_kill_of_a_trigger_cancels_nothing_only_where_the_task_is_deferred_still(monkeypatch, states, is_cancelled):
-    cancelled = []
-    monkeypatch.setattr(kills, "states_of", states)
-    monkeypatch.setattr(watcher, "cancel", lambda uri, *_: cancelled.append(uri))
-    uri = new_uri("ray_gateway")
-    trigger = RayObjectTrigger([str(uri)], holder="a task")
-    trigger.task_instance = TaskInstance("dag")
-    kill(trigger)
-    assert cancelled == [uri] * is_cancelled
+def unanswered(*_):
+    threading.Event().wait(60)
+
+
+@pytest.fixture
+def kill_of_task(monkeypatch):
+    """Kill a trigger whose task has some state, and return what it has cancelled."""
+
+    def kill_of_task(states, knows=False):
+        cancelled = []
+        monkeypatch.setattr(kills, "states_of", states)
+        monkeypatch.setattr(kills, "knows_reassigned_triggers", lambda: knows)
+        monkeypatch.setattr(watcher, "cancel", lambda uri, *_: cancelled.append(uri))
+        trigger = RayObjectTrigger([str(new_uri("ray_gateway"))], holder="a task")
+        trigger.task_instance = TaskInstance("dag")
+        kill(trigger)
+        return cancelled
+
+    return kill_of_task
+
+
+def test_kill_of_a_trigger_that_another_triggerer_may_have_taken_over_cancels_nothing(kill_of_task, capfd):
+    assert kill_of_task(lambda *_: ["deferred"]) == []
+    assert "the task is deferred, and another triggerer may have taken it over" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("states", [["failed"], ["success"], ["queued"], [None], []], ids=str)
+def test_kill_of_a_trigger_whose_task_is_deferred_no_more_cancels_its_work(kill_of_task, states):
+    assert len(kill_of_task(lambda *_: states)) == 1
+
+
+def test_kill_of_a_trigger_asks_nothing_where_airflow_tells_reassigned_ones_apart(kill_of_task):
+    assert len(kill_of_task(lambda *_: ["deferred"], knows=True)) == 1
+
+
+@pytest.mark.parametrize("states", [unknown, unanswered])
+def test_kill_of_a_trigger_cancels_the_work_where_airflow_does_not_tell_the_state(kill_of_task, monkeypatch, states):
+    monkeypatch.setattr(kills, "QUESTION_SECONDS", 0.1)
+    assert len(kill_of_task(states)) == 1
 
 
 def test_trigger_survives_being_stored():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger
 
-from airflow_ray._compat import states_of
+from airflow_ray._compat import knows_reassigned_triggers, states_of
 from airflow_ray.client.connection.threads import in_own_thread
 from airflow_ray.client.deferral import settings_of_id
 from airflow_ray.client.failure_details import NOT_CANCELLED
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
     from airflow_ray.object_uri import ObjectURI
 
-# For one answer of Airflow, or of a cluster.
+# For one answer of a cluster.
 KILL_SECONDS = 20.0
+# The first question of a triggerer loads Airflow's API there, which takes 8 s, and longer where processors are busy.
+QUESTION_SECONDS = 120.0
 
 
 class EndingTrigger(BaseTrigger):
@@ -30,6 +32,8 @@ class EndingTrigger(BaseTrigger):
     until the trigger has ended, and with it an ``on_kill`` that takes longer.
     """
 
+    # The states of a task in which it ends nothing.
+    _leaves_in = frozenset({"deferred"})
     _ending: asyncio.Task[None] | None = None
 
     @abstractmethod
@@ -37,10 +41,9 @@ class EndingTrigger(BaseTrigger):
         """End what this waits for, and say so in the log if that cannot be done."""
 
     async def on_kill(self) -> None:
-        """End what this waits for, unless the task waits for it still; Airflow calls this from version 3.3 on."""
-        self._ending = asyncio.create_task(self._end_unless_deferred())
+        """End what this waits for, unless another triggerer has taken it over; Airflow calls this from 3.3 on."""
+        self._ending = asyncio.create_task(self._end_unless_taken_over())
         await self.cleanup()
-        self._ending.result()
 
     async def cleanup(self) -> None:
         """Return when all is ended that ``on_kill`` has begun to end: Airflow closes the log then.
@@ -51,27 +54,33 @@ class EndingTrigger(BaseTrigger):
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([self._ending])
 
-    async def _end_unless_deferred(self) -> None:
-        if await self._is_deferred():
-            self.log.info("The task is deferred: what it waits for is left to the triggerer that has it now")
-        else:
-            await self.end()
+    async def _end_unless_taken_over(self) -> None:
+        try:
+            if not await self._is_taken_over():
+                await self.end()
+        # Airflow may listen no more.
+        except Exception as error:
+            self.log.warning("What the task has waited for could not be ended, and may go on: %s", error)
 
-    async def _is_deferred(self) -> bool:
-        """Return whether the task waits still, as Airflow knows it.
+    async def _is_taken_over(self) -> bool:
+        """Return whether another triggerer may have taken this over.
 
-        Airflow 3.3 calls ``on_kill`` also in a triggerer that has stood still while another one took its triggers.
+        Airflow 3.3 calls ``on_kill`` also in a triggerer that has stood still until its triggers were given to others.
         """
         ti = self.task_instance
-        if ti is None:
-            return False
-        asking = in_own_thread(states_of, ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
         try:
-            return await asyncio.wait_for(asking, KILL_SECONDS) == ["deferred"]
+            if ti is None or knows_reassigned_triggers():
+                return False
+            asking = in_own_thread(states_of, ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+            states = await asyncio.wait_for(asking, QUESTION_SECONDS)
         # Whatever it is, a person may have ended the task.
         except Exception as error:
-            self.log.warning("Airflow does not tell whether the task is deferred still: %s", reason_of(error))
+            self.log.warning("Airflow does not tell the state of the task: %s", reason_of(error, QUESTION_SECONDS))
             return False
+        if not self._leaves_in.intersection(states):
+            return False
+        self.log.info("Nothing is ended: the task is %s, and another triggerer may have taken it over", states[0])
+        return True
 
 
 async def cancel_work(uris: Iterable[ObjectURI], holder: str, log: Any) -> None:
@@ -88,9 +97,12 @@ async def cancel_work(uris: Iterable[ObjectURI], holder: str, log: Any) -> None:
             await asyncio.wait_for(cancelling, KILL_SECONDS)
         # Nobody else tells of it.
         except Exception as error:
-            log.warning(NOT_CANCELLED, uri, reason_of(error), uri)
+            log.warning(NOT_CANCELLED, uri, reason_of(error, KILL_SECONDS), uri)
 
 
-def reason_of(error: Exception) -> str:
-    """Return why something was not done in time."""
-    return str(error) or f"no answer within {KILL_SECONDS:g} seconds"
+def reason_of(error: Exception, seconds: float) -> str:
+    """Return why something was not done within some seconds."""
+    # Before Python 3.11, that of asyncio is another one.
+    if isinstance(error, asyncio.TimeoutError):
+        return f"no answer within {seconds:g} seconds"
+    return str(error) or type(error).__name__

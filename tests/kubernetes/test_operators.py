@@ -15,6 +15,7 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_ray import kuberay_triggers
+from airflow_ray.client import kills
 from airflow_ray.client.client import RayClient
 from airflow_ray.client.kuberay import clusters, last_objects, origin, pruning
 from airflow_ray.client.kuberay.api import KubernetesApi
@@ -436,6 +437,16 @@ def test_kill_while_deferred_deletes_the_cluster_and_a_restart_does_not(api, kub
     assert names_in(api) == [NAME]
     kill(trigger)
     assert names_in(api) == []
+
+
+@pytest.mark.parametrize(("state", "names"), [("running", [NAME]), ("success", [NAME]), ("failed", [])])
+def test_kill_of_a_trigger_leaves_a_cluster_whose_task_went_on_in_another_triggerer(api, monkeypatch, state, names):
+    monkeypatch.setattr(kills, "states_of", lambda *_: [state])
+    monkeypatch.setattr(kills, "knows_reassigned_triggers", lambda: False)
+    trigger = deferred_by(creation(deferrable=True)).trigger
+    trigger.task_instance = TaskInstance(DAG_ID)
+    kill(trigger)
+    assert names_in(api) == names
 
 
 def test_trigger_is_kept_as_it_is():

@@ -214,6 +214,11 @@ def test_last_status_decides_whatever_the_trigger_has_seen(here, event):
         job_operator().job_complete(context(), event)
 
 
+def test_kill_of_a_trigger_whose_connection_is_gone_says_that_the_job_may_go_on(capfd):
+    kill(RayJobTrigger("ray_deleted", "job-1"))
+    assert "may go on: The conn_id `ray_deleted` isn't defined" in capfd.readouterr().out
+
+
 def test_deferred_job_that_takes_too_long_is_stopped(here, event):
     here.jobs["job-1"] = Job()
     with pytest.raises(AirflowTaskTimeout):
