@@ -145,6 +145,11 @@ PARTS = [
         has="dag_id dag_model dag_run id map_index run_id task_id trigger try_number",
     ),
     Part("airflow.models.trigger.Trigger", "likewise", has="triggerer_job"),
+    Part(
+        "airflow.jobs.triggerer_job_runner.messages.TriggerStateSync",
+        "whether a triggerer tells those triggers apart that another one has taken over",
+        has="model_fields",
+    ),
     Part("airflow.models.xcom", "the URIs that a run has handed over", has="XComModel"),
     Part(
         "airflow.models.xcom.XComModel",
