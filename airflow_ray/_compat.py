@@ -133,14 +133,18 @@ def states_of(dag_id: str, run_id: str, task_id: str, map_index: int) -> list[st
     return list(states.get(run_id, {}).values())
 
 
+def is_by_a_person(cancellation: BaseException) -> bool:
+    """Return whether a triggerer cancels a trigger since its task waits no more; it tells from Airflow 3.3 on."""
+    from airflow.jobs import triggerer_job_runner
+
+    return cancellation.args[:1] == (getattr(triggerer_job_runner, "_USER_ACTION_CANCEL_MSG", None),)
+
+
 def knows_reassigned_triggers() -> bool:
-    """Return whether a triggerer tells triggers that another one has taken from those whose task a person has ended.
+    """Return whether a triggerer tells triggers that another one has taken over apart; it does from Airflow 3.4 on."""
+    from airflow.jobs import triggerer_job_runner
 
-    It does so from Airflow 3.4 on.
-    """
-    from airflow.jobs.triggerer_job_runner import messages
-
-    return "to_release" in messages.TriggerStateSync.model_fields
+    return "to_release" in triggerer_job_runner.messages.TriggerStateSync.model_fields
 
 
 def push_xcom(key: str, value: Any, *, dag_id: str, run_id: str, task_id: str, map_index: int) -> None:

@@ -74,7 +74,7 @@ class RayClusterTrigger(EndingTrigger):
         """Yield the one event."""
         settled = begin_to_settle(self.resume)
         try:
-            event = {"status": ENDED, "text": await self._waited()}
+            event = {"status": ENDED, "text": await self.result_of(self._waited())}
         # Whatever it is: a task whose trigger fails is not resumed, and would leave what it has made.
         except Exception as error:
             if not isinstance(error, AirflowRayError):

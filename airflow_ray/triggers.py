@@ -92,7 +92,7 @@ class RayObjectTrigger(EndingTrigger):
         """Yield the one event."""
         settled = begin_to_settle(self.resume)
         try:
-            status = await self._waited()
+            status = await self.result_of(self._waited())
         except AirflowRayError as error:
             status = {"status": ERROR, "type": type(error).__name__, "message": str(error)}
         await settled
@@ -255,7 +255,7 @@ class RayJobTrigger(EndingTrigger):
         """Yield the one event."""
         settled = begin_to_settle(self.resume)
         try:
-            await asyncio.wait_for(self._follow(), seconds_until(self.deadline))
+            await self.result_of(self._follow())
             event: dict[str, Any] = {"status": ENDED}
         except asyncio.TimeoutError:
             event = {"status": TIMEOUT}
@@ -280,7 +280,10 @@ class RayJobTrigger(EndingTrigger):
         from airflow_ray.client.jobs.jobs import follow_in_triggerer
 
         job = self.submission_id, self.poll_interval, self.fetch_logs
-        await follow_in_triggerer(await self._settings(), *job, self.log.info, trigger_log_path(self.task_instance))
+        following = follow_in_triggerer(
+            await self._settings(), *job, self.log.info, trigger_log_path(self.task_instance)
+        )
+        await asyncio.wait_for(following, seconds_until(self.deadline))
 
 
 def begin_to_settle(resume: dict[str, Any] | None) -> asyncio.Task[None]:

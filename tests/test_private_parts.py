@@ -146,8 +146,14 @@ PARTS = [
     ),
     Part("airflow.models.trigger.Trigger", "likewise", has="triggerer_job"),
     Part(
+        "airflow.jobs.triggerer_job_runner",
+        "why a trigger is cancelled",
+        has="_USER_ACTION_CANCEL_MSG messages",
+        since=(3, 3),
+    ),
+    Part(
         "airflow.jobs.triggerer_job_runner.messages.TriggerStateSync",
-        "whether a triggerer tells those triggers apart that another one has taken over",
+        "whether another triggerer may have taken it over",
         has="model_fields",
     ),
     Part("airflow.models.xcom", "the URIs that a run has handed over", has="XComModel"),

@@ -20,6 +20,7 @@ from airflow.sdk import DAG
 
 from airflow_ray import triggers
 from airflow_ray.client import kills, watcher
+from airflow_ray.client.connection import settings
 from airflow_ray.client.connection.gateway_session import GatewaySession
 from airflow_ray.client.connection.head_process import free_ports
 from airflow_ray.decorators import ray_task
@@ -30,7 +31,7 @@ from airflow_ray.operators.dashboard_link import RayDashboardLink
 from airflow_ray.operators.python import RayPythonOperator
 from airflow_ray.sensors.object import RayObjectSensor
 from airflow_ray.triggers import RayObjectTrigger, seconds_to_settle
-from tests.airflow_kill import kill
+from tests.airflow_kill import MESSAGE, TURN_SECONDS, kill
 from tests.conftest import new_uri
 from tests.dag_runs import TaskInstance, run_dag
 from tests.proxy import FaultyProxy
@@ -395,6 +396,35 @@ def test_cluster_that_does_not_answer_to_a_kill_is_told_with_what_to_do(monkeypa
     assert f"airflow ray release {uri}" in told
 
 
+@pytest.fixture
+def cancelled(monkeypatch):
+    """What the watcher was asked to cancel."""
+    cancelled = []
+    monkeypatch.setattr(watcher, "cancel", lambda uri, *_: cancelled.append(uri))
+    return cancelled
+
+
+def test_kill_of_a_trigger_that_looks_its_connection_up_cancels_the_work(head, cancelled, monkeypatch):
+    looks_up, look_up, end = threading.Event(), settings.settings_of, threading.Event()
+
+    def slow(connection):
+        looks_up.set()
+        end.wait(0.5)
+        return look_up(connection)
+
+    monkeypatch.setattr(settings, "settings_of", slow)
+    uri = new_uri("ray_gateway")
+    kill(RayObjectTrigger([str(uri)], holder="a task"), waits=looks_up)
+    assert cancelled == [uri]
+
+
+@pytest.mark.skipif(MESSAGE == "a person", reason="This Airflow tells a trigger nothing of a person")
+def test_kill_of_a_trigger_cancels_the_work_where_airflow_takes_long_to_write_its_line(head, cancelled):
+    uri = new_uri("ray_gateway")
+    kill(RayObjectTrigger([str(uri)], holder="a task"), log_seconds=10 * TURN_SECONDS)
+    assert cancelled == [uri]
+
+
 def unknown(*_):
     raise RuntimeError("Airflow is busy")
 
@@ -404,14 +434,12 @@ def unanswered(*_):
 
 
 @pytest.fixture
-def kill_of_task(monkeypatch):
+def kill_of_task(head, monkeypatch, cancelled):
     """Kill a trigger whose task has some state, and return what it has cancelled."""
 
     def kill_of_task(states, knows=False):
-        cancelled = []
         monkeypatch.setattr(kills, "states_of", states)
         monkeypatch.setattr(kills, "knows_reassigned_triggers", lambda: knows)
-        monkeypatch.setattr(watcher, "cancel", lambda uri, *_: cancelled.append(uri))
         trigger = RayObjectTrigger([str(new_uri("ray_gateway"))], holder="a task")
         trigger.task_instance = TaskInstance("dag")
         kill(trigger)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger
 
-from airflow_ray._compat import knows_reassigned_triggers, states_of
+from airflow_ray._compat import is_by_a_person, knows_reassigned_triggers, states_of
 from airflow_ray.client.connection.threads import in_own_thread
 from airflow_ray.client.deferral import settings_of_id
 from airflow_ray.client.failure_details import NOT_CANCELLED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Coroutine, Iterable
 
     from airflow_ray.object_uri import ObjectURI
+
+T = TypeVar("T")
 
 # For one answer of a cluster.
 KILL_SECONDS = 20.0
@@ -34,25 +36,48 @@ class EndingTrigger(BaseTrigger):
 
     # The states of a task in which it ends nothing.
     _leaves_in = frozenset({"deferred"})
+    _waiting: asyncio.Task[Any] | None = None
     _ending: asyncio.Task[None] | None = None
 
     @abstractmethod
     async def end(self) -> None:
         """End what this waits for, and say so in the log if that cannot be done."""
 
+    async def result_of(self, wait: Coroutine[Any, Any, T]) -> T:
+        """Return what the wait of this trigger returns.
+
+        It has a task of its own. With a text in the cancellation Airflow tells that a person has ended the task, and a
+        ``sync_to_async`` that is cancelled loses the text: Airflow would not call ``on_kill``.
+        """
+        self._waiting = waiting = asyncio.create_task(wait)
+        try:
+            await asyncio.wait([waiting])
+        except asyncio.CancelledError as cancellation:
+            waiting.cancel()
+            # Airflow writes a line into the log first. Where that takes longer than its turn, it never calls on_kill.
+            if is_by_a_person(cancellation):
+                self._begin_to_end()
+            raise
+        return waiting.result()
+
     async def on_kill(self) -> None:
         """End what this waits for, unless another triggerer has taken it over; Airflow calls this from 3.3 on."""
-        self._ending = asyncio.create_task(self._end_unless_taken_over())
+        self._begin_to_end()
         await self.cleanup()
 
     async def cleanup(self) -> None:
-        """Return when all is ended that ``on_kill`` has begun to end: Airflow closes the log then.
+        """Return when the wait has ended, and all that is to be ended: Airflow closes the log then.
 
         Before Python 3.12, Airflow's own limit lets go of an ``on_kill`` that is cancelled for the third time.
         """
-        while self._ending is not None and not self._ending.done():
+        tasks = [each for each in (self._waiting, self._ending) if each is not None]
+        while not all(each.done() for each in tasks):
             with suppress(asyncio.CancelledError):
-                await asyncio.wait([self._ending])
+                await asyncio.wait(tasks)
+
+    def _begin_to_end(self) -> None:
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end_unless_taken_over())
 
     async def _end_unless_taken_over(self) -> None:
         try:

@@ -48,7 +48,7 @@ def airflow(
     kubernetes: ApiServer, operator: KubeRay, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[StandaloneAirflow]:
     folder = tmp_path_factory.mktemp("airflow")
-    extra = {"mode": "gateway", "kubernetes_conn_id": "kubernetes_default", "connect_timeout": 120}
+    extra = {"mode": "gateway", "kubernetes_conn_id": "kubernetes_default", "connect_timeout": 300}
     extra |= {"checkpoint_path": f"file://{folder}/checkpoints"}
     to_ray = {"conn_type": "ray", "host": "{run}", "password": secrets.token_hex(16), "extra": extra}
     environment = {
