@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import os
+import sys
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -135,9 +136,9 @@ def states_of(dag_id: str, run_id: str, task_id: str, map_index: int) -> list[st
 
 def is_by_a_person(cancellation: BaseException) -> bool:
     """Return whether a triggerer cancels a trigger since its task waits no more; it tells from Airflow 3.3 on."""
-    from airflow.jobs import triggerer_job_runner
-
-    return cancellation.args[:1] == (getattr(triggerer_job_runner, "_USER_ACTION_CANCEL_MSG", None),)
+    # Loaded in a triggerer, and not to be loaded elsewhere for this.
+    runner = sys.modules.get("airflow.jobs.triggerer_job_runner")
+    return cancellation.args[:1] == (getattr(runner, "_USER_ACTION_CANCEL_MSG", None),)
 
 
 def knows_reassigned_triggers() -> bool:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_ray.client.connection.threads import in_own_thread
-from airflow_ray.client.kills import KILL_SECONDS, EndingTrigger
+from airflow_ray.client.kills import KILL_SECONDS, EndingTrigger, reason_of
 from airflow_ray.client.kuberay.telling import NOT_DELETED, WAITING
 from airflow_ray.exceptions import AirflowRayError
 from airflow_ray.triggers import ENDED, ERROR, begin_to_settle
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from airflow_ray.client.kuberay.clusters import Clusters
     from airflow_ray.client.kuberay.waiting import Goal
 
@@ -70,32 +68,36 @@ class RayClusterTrigger(EndingTrigger):
         names = *of_cluster, "goal", "deadline", "poll_interval", "delete_on_kill", "resume"
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the one event."""
+    @property
+    def ends_on_kill(self) -> bool:
+        """Whether the cluster is one that the task makes."""
+        return self.delete_on_kill
+
+    async def event(self) -> dict[str, Any]:
+        """Return the payload of the one event."""
         settled = begin_to_settle(self.resume)
         try:
-            event = {"status": ENDED, "text": await self.result_of(self._waited())}
+            event = {"status": ENDED, "text": await self._waited()}
         # Whatever it is: a task whose trigger fails is not resumed, and would leave what it has made.
         except Exception as error:
             if not isinstance(error, AirflowRayError):
                 self.log.exception("Waiting for the Ray cluster %s has failed", self.name)
             event = {"status": ERROR, "type": type(error).__name__, "message": str(error)}
         await settled
-        yield TriggerEvent({**event, "uid": self.uid, "resume": self.resume})  # type: ignore[no-untyped-call]
+        return {**event, "uid": self.uid, "resume": self.resume}
 
     async def end(self) -> None:
         """Delete the cluster that the task makes."""
-        if not self.delete_on_kill:
-            return
         from airflow_ray.client.kuberay.origin import Made
 
         self.log.info("Deleting the Ray cluster %s", self.name)
         made = Made.of_resume(self.resume or {}) or Made(self.name, self.uid)
         try:
-            await in_own_thread((await self._clusters()).withdraw, made, KILL_SECONDS)
+            clusters = await asyncio.wait_for(self._clusters(), KILL_SECONDS)
+            await in_own_thread(clusters.withdraw, made, KILL_SECONDS)
         # Nobody else tells of it.
         except Exception as error:
-            self.log.warning(NOT_DELETED, self.name, error)
+            self.log.warning(NOT_DELETED, self.name, reason_of(error))
 
     async def _waited(self) -> str:
         from airflow_ray.client.kuberay.waiting import ClusterWait

@@ -9,7 +9,6 @@ from collections import defaultdict
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_ray._compat import trigger_log_path
@@ -17,14 +16,12 @@ from airflow_ray.client.connection.threads import in_own_thread
 from airflow_ray.client.deferral import error_of as error_of
 from airflow_ray.client.deferral import seconds_to_settle as seconds_to_settle
 from airflow_ray.client.deferral import seconds_until, settings_of_id
-from airflow_ray.client.kills import EndingTrigger, cancel_work
+from airflow_ray.client.kills import KILL_SECONDS, EndingTrigger, cancel_work
 from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import AirflowRayError, RayClusterGoneError
 from airflow_ray.object_uri import ObjectURI
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from airflow_ray.client.connection.settings import RaySettings
     from airflow_ray.client.trigger_log import TriggerLog
     from airflow_ray.client.watcher import Subscription, Watcher
@@ -88,19 +85,24 @@ class RayObjectTrigger(EndingTrigger):
         names = *of_work, "poll_interval", "deadline", "fetch_logs"
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the one event."""
+    @property
+    def ends_on_kill(self) -> bool:
+        """Whether there is work of the task, which is to be cancelled."""
+        return self.holder is not None and self.cancel_on_kill
+
+    async def event(self) -> dict[str, Any]:
+        """Return the payload of the one event."""
         settled = begin_to_settle(self.resume)
         try:
-            status = await self.result_of(self._waited())
+            status = await self._waited()
         except AirflowRayError as error:
             status = {"status": ERROR, "type": type(error).__name__, "message": str(error)}
         await settled
-        yield TriggerEvent({**status, "offset": self._offset, "resume": self.resume})  # type: ignore[no-untyped-call]
+        return {**status, "offset": self._offset, "resume": self.resume}
 
     async def end(self) -> None:
         """Cancel the work."""
-        if self.holder is not None and self.cancel_on_kill:
+        if self.holder is not None:
             await cancel_work(map(ObjectURI.parse, self.object_uris), self.holder, self.log)
 
     async def _waited(self) -> dict[str, Any]:
@@ -251,26 +253,30 @@ class RayJobTrigger(EndingTrigger):
         names = *of_job, "poll_interval", "deadline", "fetch_logs"
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the one event."""
+    @property
+    def ends_on_kill(self) -> bool:
+        """Whether the job is to be stopped."""
+        return self.cancel_on_kill
+
+    async def event(self) -> dict[str, Any]:
+        """Return the payload of the one event."""
         settled = begin_to_settle(self.resume)
         try:
-            await self.result_of(self._follow())
+            await asyncio.wait_for(self._follow(), seconds_until(self.deadline))
             event: dict[str, Any] = {"status": ENDED}
         except asyncio.TimeoutError:
             event = {"status": TIMEOUT}
         except AirflowRayError as error:
             event = {"status": ERROR, "type": type(error).__name__, "message": str(error)}
         await settled
-        yield TriggerEvent({**event, "resume": self.resume})  # type: ignore[no-untyped-call]
+        return {**event, "resume": self.resume}
 
     async def end(self) -> None:
         """Stop the job."""
         from airflow_ray.client.jobs.jobs import stop_or_tell
 
-        if self.cancel_on_kill:
-            settings = await self._settings()
-            await in_own_thread(stop_or_tell, settings, self.submission_id, 0.0, self.log)
+        settings = await asyncio.wait_for(self._settings(), KILL_SECONDS)
+        await in_own_thread(stop_or_tell, settings, self.submission_id, 0.0, self.log)
 
     async def _settings(self) -> RaySettings:
         ti, told = self.task_instance, (self.resume or {}).get("run")
@@ -280,10 +286,7 @@ class RayJobTrigger(EndingTrigger):
         from airflow_ray.client.jobs.jobs import follow_in_triggerer
 
         job = self.submission_id, self.poll_interval, self.fetch_logs
-        following = follow_in_triggerer(
-            await self._settings(), *job, self.log.info, trigger_log_path(self.task_instance)
-        )
-        await asyncio.wait_for(following, seconds_until(self.deadline))
+        await follow_in_triggerer(await self._settings(), *job, self.log.info, trigger_log_path(self.task_instance))
 
 
 def begin_to_settle(resume: dict[str, Any] | None) -> asyncio.Task[None]:

@@ -41,9 +41,10 @@ class DagRunResult:
 class TaskInstance:
     """As much of a task instance as an operator asks of it, for what no DAG run in one process can show."""
 
-    run_id, task_id, map_index = "manual__by_hand", "by_hand", -1
+    run_id, task_id = "manual__by_hand", "by_hand"
 
-    def __init__(self, dag_id: str, max_tries: int = 0, try_number: int = 1) -> None:
+    def __init__(self, dag_id: str, max_tries: int = 0, try_number: int = 1, map_index: int = -1) -> None:
+        self.map_index = map_index
         self.id = uuid.uuid4()
         self.dag_id = dag_id
         self.max_tries = max_tries

@@ -147,7 +147,7 @@ PARTS = [
     Part("airflow.models.trigger.Trigger", "likewise", has="triggerer_job"),
     Part(
         "airflow.jobs.triggerer_job_runner",
-        "why a trigger is cancelled",
+        "whether a person is why a trigger is cancelled",
         has="_USER_ACTION_CANCEL_MSG messages",
         since=(3, 3),
     ),

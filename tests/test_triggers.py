@@ -36,6 +36,8 @@ from tests.conftest import new_uri
 from tests.dag_runs import TaskInstance, run_dag
 from tests.proxy import FaultyProxy
 
+PERSONS_ARE_TOLD = pytest.mark.skipif(MESSAGE == "a person", reason="This Airflow tells a trigger nothing of a person")
+
 pytestmark = pytest.mark.usefixtures("database")
 
 
@@ -418,7 +420,7 @@ def test_kill_of_a_trigger_that_looks_its_connection_up_cancels_the_work(head, c
     assert cancelled == [uri]
 
 
-@pytest.mark.skipif(MESSAGE == "a person", reason="This Airflow tells a trigger nothing of a person")
+@PERSONS_ARE_TOLD
 def test_kill_of_a_trigger_cancels_the_work_where_airflow_takes_long_to_write_its_line(head, cancelled):
     uri = new_uri("ray_gateway")
     kill(RayObjectTrigger([str(uri)], holder="a task"), log_seconds=10 * TURN_SECONDS)
@@ -437,11 +439,11 @@ def unanswered(*_):
 def kill_of_task(head, monkeypatch, cancelled):
     """Kill a trigger whose task has some state, and return what it has cancelled."""
 
-    def kill_of_task(states, knows=False):
+    def kill_of_task(states, knows=False, **arguments):
         monkeypatch.setattr(kills, "states_of", states)
         monkeypatch.setattr(kills, "knows_reassigned_triggers", lambda: knows)
-        trigger = RayObjectTrigger([str(new_uri("ray_gateway"))], holder="a task")
-        trigger.task_instance = TaskInstance("dag")
+        trigger = RayObjectTrigger([str(new_uri("ray_gateway"))], **{"holder": "a task", **arguments})
+        trigger.task_instance = TaskInstance("dag", map_index=2)
         kill(trigger)
         return cancelled
 
@@ -453,6 +455,18 @@ def test_kill_of_a_trigger_that_another_triggerer_may_have_taken_over_cancels_no
     assert "the task is deferred, and another triggerer may have taken it over" in capfd.readouterr().out
 
 
+def test_kill_of_a_trigger_asks_for_the_state_of_its_own_task_instance(kill_of_task):
+    asked = []
+    kill_of_task(lambda *names: asked.append(names) or ["failed"])
+    assert asked == [("dag", TaskInstance.run_id, TaskInstance.task_id, 2)]
+
+
+@pytest.mark.parametrize("arguments", [{"holder": None}, {"cancel_on_kill": False}], ids=["sensor", "goes on"])
+def test_kill_of_a_trigger_asks_nothing_where_nothing_is_to_be_ended(kill_of_task, arguments):
+    asked = []
+    assert kill_of_task(lambda *names: asked.append(names) or [], **arguments) == asked == []
+
+
 @pytest.mark.parametrize("states", [["failed"], ["success"], ["queued"], [None], []], ids=str)
 def test_kill_of_a_trigger_whose_task_is_deferred_no_more_cancels_its_work(kill_of_task, states):
     assert len(kill_of_task(lambda *_: states)) == 1
@@ -462,10 +476,59 @@ def test_kill_of_a_trigger_asks_nothing_where_airflow_tells_reassigned_ones_apar
     assert len(kill_of_task(lambda *_: ["deferred"], knows=True)) == 1
 
 
-@pytest.mark.parametrize("states", [unknown, unanswered])
-def test_kill_of_a_trigger_cancels_the_work_where_airflow_does_not_tell_the_state(kill_of_task, monkeypatch, states):
+@pytest.mark.parametrize(("states", "reason"), [(unknown, "Airflow is busy"), (unanswered, "no answer within 0.1 s")])
+def test_kill_of_a_trigger_cancels_the_work_where_airflow_does_not_tell_the_state(
+    kill_of_task, monkeypatch, capfd, states, reason
+):
     monkeypatch.setattr(kills, "QUESTION_SECONDS", 0.1)
     assert len(kill_of_task(states)) == 1
+    assert f"Airflow does not tell the state of the task: {reason}" in capfd.readouterr().out
+
+
+def test_kill_of_a_trigger_whose_connection_is_not_told_ends(cancelled, monkeypatch, capfd):
+    async def untold(*_):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(kills, "KILL_SECONDS", 0.1)
+    monkeypatch.setattr(kills, "settings_of_id", untold)
+    kill(RayObjectTrigger([str(new_uri("ray_gateway"))], holder="a task"))
+    assert cancelled == []
+    assert "could not be cancelled and may go on" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("log_seconds", [0.0, 10 * TURN_SECONDS])
+@PERSONS_ARE_TOLD
+def test_kill_of_a_trigger_that_holds_its_event_cancels_the_work(head, cancelled, monkeypatch, log_seconds):
+    uri, holds = new_uri("ray_gateway"), threading.Event()
+    RayHook("ray_gateway").put(1, uri=uri)
+    ended = RayObjectTrigger._ended
+
+    async def ended_now(*args):
+        await ended(*args)
+        asyncio.get_running_loop().call_soon(holds.set)
+
+    monkeypatch.setattr(RayObjectTrigger, "_ended", ended_now)
+    trigger = RayObjectTrigger([str(uri)], holder="a task", resume={"settle_seconds": 600})
+    kill(trigger, waits=holds, log_seconds=log_seconds)
+    assert cancelled == [uri]
+
+
+def test_triggerer_that_ends_during_a_kill_says_that_the_work_may_go_on(monkeypatch, capfd):
+    async def killed_and_left():
+        cancels = asyncio.Event()
+
+        async def untold(*_):
+            cancels.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(kills, "settings_of_id", untold)
+        trigger = RayObjectTrigger([str(new_uri("ray_gateway"))], holder="a task")
+        killing = asyncio.create_task(trigger.on_kill())
+        await cancels.wait()
+        return killing
+
+    asyncio.run(killed_and_left())
+    assert "could not be ended, and may go on: Airflow's triggerer ends" in capfd.readouterr().out
 
 
 def test_trigger_survives_being_stored():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseTrigger
+from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_ray._compat import is_by_a_person, knows_reassigned_triggers, states_of
 from airflow_ray.client.connection.threads import in_own_thread
@@ -15,20 +15,19 @@ from airflow_ray.client.deferral import settings_of_id
 from airflow_ray.client.failure_details import NOT_CANCELLED
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import AsyncIterator, Iterable
 
     from airflow_ray.object_uri import ObjectURI
-
-T = TypeVar("T")
 
 # For one answer of a cluster.
 KILL_SECONDS = 20.0
 # The first question of a triggerer loads Airflow's API there, which takes 8 s, and longer where processors are busy.
 QUESTION_SECONDS = 120.0
+_NOT_ENDED = "What the task has waited for could not be ended, and may go on: %s"
 
 
 class EndingTrigger(BaseTrigger):
-    """A trigger that ends what it waits for when a person has ended its task, and is not broken off in that.
+    """A trigger of one event that ends what it waits for when a person has ended its task, and is not interrupted.
 
     The triggerer of Airflow 3.3 and 3.4 cancels such a trigger once more in each of its turns, about every second,
     until the trigger has ended, and with it an ``on_kill`` that takes longer.
@@ -36,20 +35,29 @@ class EndingTrigger(BaseTrigger):
 
     # The states of a task in which it ends nothing.
     _leaves_in = frozenset({"deferred"})
-    _waiting: asyncio.Task[Any] | None = None
+    _waiting: asyncio.Task[dict[str, Any]] | None = None
     _ending: asyncio.Task[None] | None = None
+
+    @property
+    @abstractmethod
+    def ends_on_kill(self) -> bool:
+        """Whether there is anything to end."""
+
+    @abstractmethod
+    async def event(self) -> dict[str, Any]:
+        """Return the payload of the one event when there is nothing more to wait for."""
 
     @abstractmethod
     async def end(self) -> None:
         """End what this waits for, and say so in the log if that cannot be done."""
 
-    async def result_of(self, wait: Coroutine[Any, Any, T]) -> T:
-        """Return what the wait of this trigger returns.
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield the one event.
 
-        It has a task of its own. With a text in the cancellation Airflow tells that a person has ended the task, and a
-        ``sync_to_async`` that is cancelled loses the text: Airflow would not call ``on_kill``.
+        The wait has a task of its own. With a text in the cancellation Airflow tells that a person has ended the task,
+        and a ``sync_to_async`` that is cancelled loses the text: Airflow would not call :meth:`on_kill`.
         """
-        self._waiting = waiting = asyncio.create_task(wait)
+        self._waiting = waiting = asyncio.create_task(self.event())
         try:
             await asyncio.wait([waiting])
         except asyncio.CancelledError as cancellation:
@@ -58,7 +66,7 @@ class EndingTrigger(BaseTrigger):
             if is_by_a_person(cancellation):
                 self._begin_to_end()
             raise
-        return waiting.result()
+        yield TriggerEvent(waiting.result())  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """End what this waits for, unless another triggerer has taken it over; Airflow calls this from 3.3 on."""
@@ -76,7 +84,7 @@ class EndingTrigger(BaseTrigger):
                 await asyncio.wait(tasks)
 
     def _begin_to_end(self) -> None:
-        if self._ending is None:
+        if self._ending is None and self.ends_on_kill:
             self._ending = asyncio.create_task(self._end_unless_taken_over())
 
     async def _end_unless_taken_over(self) -> None:
@@ -85,7 +93,10 @@ class EndingTrigger(BaseTrigger):
                 await self.end()
         # Airflow may listen no more.
         except Exception as error:
-            self.log.warning("What the task has waited for could not be ended, and may go on: %s", error)
+            self.log.warning(_NOT_ENDED, reason_of(error))
+        except asyncio.CancelledError:
+            self.log.warning(_NOT_ENDED, "Airflow's triggerer ends")
+            raise
 
     async def _is_taken_over(self) -> bool:
         """Return whether another triggerer may have taken this over.
@@ -97,15 +108,14 @@ class EndingTrigger(BaseTrigger):
             if ti is None or knows_reassigned_triggers():
                 return False
             asking = in_own_thread(states_of, ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
-            states = await asyncio.wait_for(asking, QUESTION_SECONDS)
+            states = self._leaves_in.intersection(await asyncio.wait_for(asking, QUESTION_SECONDS))
         # Whatever it is, a person may have ended the task.
         except Exception as error:
             self.log.warning("Airflow does not tell the state of the task: %s", reason_of(error, QUESTION_SECONDS))
             return False
-        if not self._leaves_in.intersection(states):
-            return False
-        self.log.info("Nothing is ended: the task is %s, and another triggerer may have taken it over", states[0])
-        return True
+        for state in states:
+            self.log.info("Nothing is ended: the task is %s, and another triggerer may have taken it over", state)
+        return bool(states)
 
 
 async def cancel_work(uris: Iterable[ObjectURI], holder: str, log: Any) -> None:
@@ -113,21 +123,27 @@ async def cancel_work(uris: Iterable[ObjectURI], holder: str, log: Any) -> None:
 
     :param log: of the trigger.
     """
-    from airflow_ray.client.watcher import cancel
-
     for uri in uris:
         log.info("Cancelling %s", uri)
         try:
-            cancelling = in_own_thread(cancel, uri, await settings_of_id(*uri.run), holder)
-            await asyncio.wait_for(cancelling, KILL_SECONDS)
+            await asyncio.wait_for(_cancel(uri, holder), KILL_SECONDS)
         # Nobody else tells of it.
         except Exception as error:
-            log.warning(NOT_CANCELLED, uri, reason_of(error, KILL_SECONDS), uri)
+            log.warning(NOT_CANCELLED, uri, reason_of(error), uri)
 
 
-def reason_of(error: Exception, seconds: float) -> str:
-    """Return why something was not done within some seconds."""
+async def _cancel(uri: ObjectURI, holder: str) -> None:
+    from airflow_ray.client.watcher import cancel
+
+    await in_own_thread(cancel, uri, await settings_of_id(*uri.run), holder)
+
+
+def reason_of(error: Exception, seconds: float | None = None) -> str:
+    """Return why something was not done.
+
+    :param seconds: in which it had to be done; :data:`KILL_SECONDS` without.
+    """
     # Before Python 3.11, that of asyncio is another one.
     if isinstance(error, asyncio.TimeoutError):
-        return f"no answer within {seconds:g} seconds"
+        return f"no answer within {seconds or KILL_SECONDS:g} seconds"
     return str(error) or type(error).__name__
