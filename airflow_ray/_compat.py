@@ -142,7 +142,7 @@ def is_by_a_person(cancellation: BaseException) -> bool:
 
 
 def knows_reassigned_triggers() -> bool:
-    """Return whether a triggerer tells triggers that another one has taken over apart; it does from Airflow 3.4 on."""
+    """Return whether a triggerer can tell which of its triggers another one has taken over, as Airflow 3.4 can."""
     from airflow.jobs import triggerer_job_runner
 
     return "to_release" in triggerer_job_runner.messages.TriggerStateSync.model_fields

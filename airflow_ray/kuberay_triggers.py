@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 
+from airflow_ray.client.base_trigger import KILL_SECONDS, RayTrigger
 from airflow_ray.client.connection.threads import in_own_thread
-from airflow_ray.client.kills import KILL_SECONDS, EndingTrigger, reason_of
+from airflow_ray.client.failure_details import why_not_done
 from airflow_ray.client.kuberay.telling import NOT_DELETED, WAITING
 from airflow_ray.exceptions import AirflowRayError
-from airflow_ray.triggers import ENDED, ERROR, begin_to_settle
+from airflow_ray.triggers import ENDED, ERROR
 
 if TYPE_CHECKING:
     from airflow_ray.client.kuberay.clusters import Clusters
     from airflow_ray.client.kuberay.waiting import Goal
 
 
-class RayClusterTrigger(EndingTrigger):
+class RayClusterTrigger(RayTrigger):
     """Waits until a Ray cluster on Kubernetes can run work, or is gone.
 
     The event's payload is a dict: ``status`` is ``ended``, or ``error`` with ``type`` and ``message``; ``text`` is what
@@ -75,7 +76,6 @@ class RayClusterTrigger(EndingTrigger):
 
     async def event(self) -> dict[str, Any]:
         """Return the payload of the one event."""
-        settled = begin_to_settle(self.resume)
         try:
             event = {"status": ENDED, "text": await self._waited()}
         # Whatever it is: a task whose trigger fails is not resumed, and would leave what it has made.
@@ -83,8 +83,7 @@ class RayClusterTrigger(EndingTrigger):
             if not isinstance(error, AirflowRayError):
                 self.log.exception("Waiting for the Ray cluster %s has failed", self.name)
             event = {"status": ERROR, "type": type(error).__name__, "message": str(error)}
-        await settled
-        return {**event, "uid": self.uid, "resume": self.resume}
+        return {**event, "uid": self.uid}
 
     async def end(self) -> None:
         """Delete the cluster that the task makes."""
@@ -97,7 +96,7 @@ class RayClusterTrigger(EndingTrigger):
             await in_own_thread(clusters.withdraw, made, KILL_SECONDS)
         # Nobody else tells of it.
         except Exception as error:
-            self.log.warning(NOT_DELETED, self.name, reason_of(error))
+            self.log.warning(NOT_DELETED, self.name, why_not_done(error, KILL_SECONDS))
 
     async def _waited(self) -> str:
         from airflow_ray.client.kuberay.waiting import ClusterWait

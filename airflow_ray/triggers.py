@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import sync_to_async
 
 from airflow_ray._compat import trigger_log_path
+from airflow_ray.client.base_trigger import KILL_SECONDS, RayTrigger
 from airflow_ray.client.connection.threads import in_own_thread
 from airflow_ray.client.deferral import error_of as error_of
-from airflow_ray.client.deferral import seconds_to_settle as seconds_to_settle
 from airflow_ray.client.deferral import seconds_until, settings_of_id
-from airflow_ray.client.kills import KILL_SECONDS, EndingTrigger, cancel_work
+from airflow_ray.client.failure_details import NOT_CANCELLED, why_not_done
 from airflow_ray.cluster.protocol import State
 from airflow_ray.exceptions import AirflowRayError, RayClusterGoneError
 from airflow_ray.object_uri import ObjectURI
@@ -34,7 +34,7 @@ TIMEOUT = "timeout"
 ERROR = "error"
 
 
-class RayObjectTrigger(EndingTrigger):
+class RayObjectTrigger(RayTrigger):
     """Waits until objects are there, or the work that makes one of them has failed.
 
     All of these in one triggerer share one connection to each Ray cluster and one call to it an interval. The event's
@@ -52,7 +52,7 @@ class RayObjectTrigger(EndingTrigger):
         ``aws_conn_id`` of a :class:`~airflow_ray.client.checkpoints.location.CheckpointLocation`, and ``required``.
     :param resume: plain data for the task that goes on. Two fields of it count here too: ``offset``, the number of log
         lines that the task's log has already, and ``settle_seconds``, for how long the event is held at least, as
-        :func:`seconds_to_settle` tells.
+        :func:`~airflow_ray.client.deferral.seconds_to_settle` tells.
     """
 
     def __init__(
@@ -92,18 +92,26 @@ class RayObjectTrigger(EndingTrigger):
 
     async def event(self) -> dict[str, Any]:
         """Return the payload of the one event."""
-        settled = begin_to_settle(self.resume)
         try:
             status = await self._waited()
         except AirflowRayError as error:
             status = {"status": ERROR, "type": type(error).__name__, "message": str(error)}
-        await settled
-        return {**status, "offset": self._offset, "resume": self.resume}
+        return {**status, "offset": self._offset}
 
     async def end(self) -> None:
         """Cancel the work."""
-        if self.holder is not None:
-            await cancel_work(map(ObjectURI.parse, self.object_uris), self.holder, self.log)
+        for uri in map(ObjectURI.parse, self.object_uris):
+            self.log.info("Cancelling %s", uri)
+            try:
+                await asyncio.wait_for(self._cancel(uri), KILL_SECONDS)
+            # Nobody else tells of it.
+            except Exception as error:
+                self.log.warning(NOT_CANCELLED, uri, why_not_done(error, KILL_SECONDS), uri)
+
+    async def _cancel(self, uri: ObjectURI) -> None:
+        from airflow_ray.client.watcher import cancel
+
+        await in_own_thread(cancel, uri, await settings_of_id(*uri.run), self.holder)
 
     async def _waited(self) -> dict[str, Any]:
         from airflow_ray.client.watcher import Subscription, watching
@@ -213,7 +221,7 @@ class RayObjectTrigger(EndingTrigger):
         await in_own_thread(watcher.call, "refresh_credentials", uri.record_id, **renewed)
 
 
-class RayJobTrigger(EndingTrigger):
+class RayJobTrigger(RayTrigger):
     """Waits until a job of Ray has ended, and shows what it writes.
 
     The event's payload is as that of :class:`RayObjectTrigger`, without an ``offset``.
@@ -260,16 +268,13 @@ class RayJobTrigger(EndingTrigger):
 
     async def event(self) -> dict[str, Any]:
         """Return the payload of the one event."""
-        settled = begin_to_settle(self.resume)
         try:
             await asyncio.wait_for(self._follow(), seconds_until(self.deadline))
-            event: dict[str, Any] = {"status": ENDED}
         except asyncio.TimeoutError:
-            event = {"status": TIMEOUT}
+            return {"status": TIMEOUT}
         except AirflowRayError as error:
-            event = {"status": ERROR, "type": type(error).__name__, "message": str(error)}
-        await settled
-        return {**event, "resume": self.resume}
+            return {"status": ERROR, "type": type(error).__name__, "message": str(error)}
+        return {"status": ENDED}
 
     async def end(self) -> None:
         """Stop the job."""
@@ -287,12 +292,3 @@ class RayJobTrigger(EndingTrigger):
 
         job = self.submission_id, self.poll_interval, self.fetch_logs
         await follow_in_triggerer(await self._settings(), *job, self.log.info, trigger_log_path(self.task_instance))
-
-
-def begin_to_settle(resume: dict[str, Any] | None) -> asyncio.Task[None]:
-    """Return a task that ends when the event of a trigger that begins now may be told.
-
-    :param resume: of the trigger, with ``settle_seconds`` where the task that was deferred has told.
-    """
-    seconds = (resume or {}).get("settle_seconds")
-    return asyncio.create_task(asyncio.sleep(seconds_to_settle() if seconds is None else seconds))

@@ -19,7 +19,7 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_ray import triggers
-from airflow_ray.client import kills, watcher
+from airflow_ray.client import base_trigger, deferral, watcher
 from airflow_ray.client.connection import settings
 from airflow_ray.client.connection.gateway_session import GatewaySession
 from airflow_ray.client.connection.head_process import free_ports
@@ -29,8 +29,9 @@ from airflow_ray.object_uri import ObjectURI
 from airflow_ray.operators import base
 from airflow_ray.operators.dashboard_link import RayDashboardLink
 from airflow_ray.operators.python import RayPythonOperator
+from airflow_ray.sensors import object as object_sensor
 from airflow_ray.sensors.object import RayObjectSensor
-from airflow_ray.triggers import RayObjectTrigger, seconds_to_settle
+from airflow_ray.triggers import RayObjectTrigger
 from tests.airflow_kill import MESSAGE, TURN_SECONDS, kill
 from tests.conftest import new_uri
 from tests.dag_runs import TaskInstance, run_dag
@@ -43,7 +44,7 @@ pytestmark = pytest.mark.usefixtures("database")
 
 @pytest.fixture(autouse=True)
 def no_scheduler_to_wait_for(monkeypatch):
-    monkeypatch.setattr(triggers, "seconds_to_settle", lambda *_: 0.0)
+    monkeypatch.setattr(deferral, "MAX_SETTLE_SECONDS", 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -138,7 +139,7 @@ def test_output_before_and_after_the_deferral_appears_once(dag, conn_id, tmp_pat
         return 0.0
 
     monkeypatch.setattr(base, "SHORT_SECONDS", 3.0)
-    monkeypatch.setattr(triggers, "seconds_to_settle", deferred)
+    monkeypatch.setattr(base, "seconds_to_settle", deferred)
     with dag:
         ray_task(speak_twice, task_id="make", ray_conn_id=conn_id, deferrable=True)(str(gate))
     run_dag(dag)
@@ -183,19 +184,6 @@ def test_deferrable_follows_the_setting_of_airflow(monkeypatch):
 # What Airflow's scheduler has to know by the time a task goes on
 
 
-def test_event_is_held_for_longer_than_airflow_may_take_to_see_that_the_process_has_ended(monkeypatch):
-    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "20")
-    assert seconds_to_settle() > 20
-
-
-def test_event_is_held_for_longer_where_processes_take_long_to_start():
-    assert seconds_to_settle(12) - seconds_to_settle(10) == 4
-
-
-def test_start_that_took_very_long_holds_up_no_event_for_very_long():
-    assert seconds_to_settle(3600) == 120
-
-
 def test_trigger_holds_its_event_for_as_long_as_the_task_has_said(head, monkeypatch):
     uri = new_uri("ray_gateway")
     with RayHook("ray_gateway").connect() as hook:
@@ -214,7 +202,8 @@ def test_trigger_holds_its_event_for_as_long_as_the_task_has_said(head, monkeypa
 @pytest.mark.slow
 def test_operator_and_sensor_say_how_long_the_event_is_held(dag, conn_id, monkeypatch):
     told = []
-    monkeypatch.setattr(triggers, "seconds_to_settle", lambda seconds: told.append(seconds) or 0.0)
+    for module in (base, object_sensor):
+        monkeypatch.setattr(module, "seconds_to_settle", lambda seconds: told.append(seconds) or 0.0)
     with dag:
         made = RayPythonOperator(task_id="make", python_callable=speak, ray_conn_id=conn_id, deferrable=True)
         RayObjectSensor(task_id="wait", object_uri=made.output, deferrable=True)
@@ -387,7 +376,7 @@ def test_kill_of_a_sensor_cancels_nothing(conn_id, gate):
 
 
 def test_cluster_that_does_not_answer_to_a_kill_is_told_with_what_to_do(monkeypatch, capfd):
-    monkeypatch.setattr(kills, "KILL_SECONDS", 0.1)
+    monkeypatch.setattr(triggers, "KILL_SECONDS", 0.1)
     uri = new_uri("ray_silent")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"ray://127.0.0.1:{silent.getsockname()[1]}?connect_timeout=2"
@@ -440,8 +429,8 @@ def kill_of_task(head, monkeypatch, cancelled):
     """Kill a trigger whose task has some state, and return what it has cancelled."""
 
     def kill_of_task(states, knows=False, **arguments):
-        monkeypatch.setattr(kills, "states_of", states)
-        monkeypatch.setattr(kills, "knows_reassigned_triggers", lambda: knows)
+        monkeypatch.setattr(base_trigger, "states_of", states)
+        monkeypatch.setattr(base_trigger, "knows_reassigned_triggers", lambda: knows)
         trigger = RayObjectTrigger([str(new_uri("ray_gateway"))], **{"holder": "a task", **arguments})
         trigger.task_instance = TaskInstance("dag", map_index=2)
         kill(trigger)
@@ -480,7 +469,7 @@ def test_kill_of_a_trigger_asks_nothing_where_airflow_tells_reassigned_ones_apar
 def test_kill_of_a_trigger_cancels_the_work_where_airflow_does_not_tell_the_state(
     kill_of_task, monkeypatch, capfd, states, reason
 ):
-    monkeypatch.setattr(kills, "QUESTION_SECONDS", 0.1)
+    monkeypatch.setattr(base_trigger, "QUESTION_SECONDS", 0.1)
     assert len(kill_of_task(states)) == 1
     assert f"Airflow does not tell the state of the task: {reason}" in capfd.readouterr().out
 
@@ -489,8 +478,8 @@ def test_kill_of_a_trigger_whose_connection_is_not_told_ends(cancelled, monkeypa
     async def untold(*_):
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(kills, "KILL_SECONDS", 0.1)
-    monkeypatch.setattr(kills, "settings_of_id", untold)
+    monkeypatch.setattr(triggers, "KILL_SECONDS", 0.1)
+    monkeypatch.setattr(triggers, "settings_of_id", untold)
     kill(RayObjectTrigger([str(new_uri("ray_gateway"))], holder="a task"))
     assert cancelled == []
     assert "could not be cancelled and may go on" in capfd.readouterr().out
@@ -521,7 +510,7 @@ def test_triggerer_that_ends_during_a_kill_says_that_the_work_may_go_on(monkeypa
             cancels.set()
             await asyncio.Event().wait()
 
-        monkeypatch.setattr(kills, "settings_of_id", untold)
+        monkeypatch.setattr(triggers, "settings_of_id", untold)
         trigger = RayObjectTrigger([str(new_uri("ray_gateway"))], holder="a task")
         killing = asyncio.create_task(trigger.on_kill())
         await cancels.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from airflow_ray.object_uri import ObjectURI
@@ -12,6 +13,18 @@ NOT_CANCELLED = (
     "The work for %s could not be cancelled and may go on on the Ray cluster: %s. When the cluster answers again, stop "
     "it with: airflow ray release %s"
 )
+
+
+def why_not_done(error: BaseException, seconds: float) -> str:
+    """Return why something was not done.
+
+    :param error: what it has raised.
+    :param seconds: in which it had to be done.
+    """
+    # Before Python 3.11, that of asyncio is another one.
+    if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
+        return f"no answer within {seconds:g} seconds"
+    return str(error) or type(error).__name__
 
 
 def resources_text(amounts: dict[str, float]) -> str:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray._compat import AirflowTaskTimeout, bundle_folders, region_of
 from airflow_ray.client import object_xcom
 from airflow_ray.client.connection.threads import await_result, start_in_thread
-from airflow_ray.client.deferral import seconds_of_start
-from airflow_ray.client.failure_details import NOT_CANCELLED
+from airflow_ray.client.deferral import seconds_of_start, seconds_to_settle
+from airflow_ray.client.failure_details import NOT_CANCELLED, why_not_done
 from airflow_ray.client.forks import cached_property
 from airflow_ray.client.metrics import tell_end
 from airflow_ray.client.submission.rendered import value_or_none
@@ -127,8 +127,7 @@ class RayOperator(RayArguments, TellsLineage):
         try:
             await_result(cancel, KILL_SECONDS)
         except Exception as error:
-            reason = f"no answer within {KILL_SECONDS:g} seconds" if isinstance(error, TimeoutError) else str(error)
-            self.log.warning(NOT_CANCELLED, uri, reason, uri)
+            self.log.warning(NOT_CANCELLED, uri, why_not_done(error, KILL_SECONDS), uri)
             # Airflow may call once more, when the connection of the task is closed.
             self._uri = uri
 
@@ -218,7 +217,7 @@ class RayOperator(RayArguments, TellsLineage):
         self._defer(uri, {**resume, "offset": offset})
 
     def _defer(self, uri: ObjectURI, resume: dict[str, Any]) -> None:
-        from airflow_ray.triggers import RayObjectTrigger, seconds_to_settle
+        from airflow_ray.triggers import RayObjectTrigger
 
         credentials = None
         if self.client.targets.expire(uri):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_ray._compat import AirflowTaskTimeout
 from airflow_ray.client.connection.threads import run_in_thread
-from airflow_ray.client.deferral import seconds_of_start
+from airflow_ray.client.deferral import seconds_of_start, seconds_to_settle
 from airflow_ray.client.submission.rendered import mapping
 from airflow_ray.client.submission.result_policy import check_result
 from airflow_ray.exceptions import (
@@ -192,7 +192,7 @@ class RaySubmitJobOperator(RayOperator):
                     self.log.info(line)
 
     def _defer_job(self, resume: dict[str, Any]) -> None:
-        from airflow_ray.triggers import RayJobTrigger, seconds_to_settle
+        from airflow_ray.triggers import RayJobTrigger
 
         trigger = RayJobTrigger(
             ray_conn_id=self.ray_conn_id,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray.client.connection.retrying import is_passing, tries
 from airflow_ray.client.connection.threads import await_result, start_in_thread
 from airflow_ray.client.deferral import seconds_of_start
+from airflow_ray.client.failure_details import why_not_done
 from airflow_ray.client.kuberay.manifest import is_file_name
 from airflow_ray.client.kuberay.telling import NOT_DELETED
 from airflow_ray.client.run_cluster import RUN
@@ -218,8 +219,7 @@ class CreateRayClusterOperator(RayClusterOperator):
         try:
             await_result(deleted, seconds)
         except Exception as error:
-            reason = f"no answer within {seconds:g} seconds" if isinstance(error, TimeoutError) else error
-            self.log.warning(NOT_DELETED, made.name, reason)
+            self.log.warning(NOT_DELETED, made.name, why_not_done(error, seconds))
             # Airflow may call once more.
             self._made = made
 

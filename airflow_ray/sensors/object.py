@@ -14,7 +14,7 @@ from airflow_ray._compat import (
     BaseSensorOperator,
     conf,
 )
-from airflow_ray.client.deferral import seconds_of_start
+from airflow_ray.client.deferral import seconds_of_start, seconds_to_settle
 from airflow_ray.client.submission.uri_policy import require_allowed as checked
 from airflow_ray.exceptions import ObjectURIError, RayClusterGoneError, RayObjectLostError
 from airflow_ray.object_uri import ObjectURI
@@ -60,8 +60,6 @@ class RayObjectSensor(BaseSensorOperator):
         """Wait."""
         if not self.deferrable:
             return super().execute(context)
-        from airflow_ray.triggers import seconds_to_settle
-
         start_seconds = seconds_of_start(context)
         resume = {"deadline": time.time() + self.timeout, "settle_seconds": seconds_to_settle(start_seconds)}
         try:

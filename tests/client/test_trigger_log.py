@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from airflow_ray import triggers
-from airflow_ray.client import trigger_log, watcher
+from airflow_ray.client import deferral, trigger_log, watcher
 from airflow_ray.client.connection.opening import OPENERS
 from airflow_ray.client.trigger_log import TriggerLog
 from airflow_ray.triggers import RayObjectTrigger
@@ -83,7 +83,7 @@ def cluster(monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_RAY_HERE", "ray://here")
     monkeypatch.setitem(OPENERS, "client", cluster.open_session)
     monkeypatch.setattr(watcher, "MIN_SECONDS_BETWEEN_CALLS", 0.0)
-    monkeypatch.setattr(triggers, "seconds_to_settle", lambda *_: 0.0)
+    monkeypatch.setattr(deferral, "MAX_SETTLE_SECONDS", 0.0)
     yield cluster
     watcher.stop_all()
 

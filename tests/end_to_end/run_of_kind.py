@@ -14,8 +14,8 @@ from typing import Any
 
 from airflow.sdk import DAG, task
 
-from airflow_ray import triggers
 from airflow_ray.__main__ import main as command
+from airflow_ray.client import deferral
 from airflow_ray.client.doctor import diagnose
 from airflow_ray.decorators import ray_task
 from airflow_ray.hooks.ray import RayHook
@@ -193,7 +193,7 @@ def checks(dag: DAG) -> str:
 
 def main() -> None:
     # There is no scheduler that a deferral would have to wait for.
-    triggers.seconds_to_settle = lambda *_: 0.0
+    deferral.MAX_SETTLE_SECONDS = 0.0
     # As work that lasts.
     base.SHORT_SECONDS = 0.0
     told = {}

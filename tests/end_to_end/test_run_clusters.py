@@ -15,9 +15,9 @@ from airflow.sdk import DAG, task
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time import xcom as xcom_of_airflow
 
-from airflow_ray import triggers, xcom
+from airflow_ray import xcom
 from airflow_ray.__main__ import main as command
-from airflow_ray.client import kept, watcher
+from airflow_ray.client import deferral, kept, watcher
 from airflow_ray.client.doctor import diagnose
 from airflow_ray.client.run_cluster import run_name
 from airflow_ray.decorators import ray_task
@@ -98,7 +98,7 @@ def backend(monkeypatch) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_scheduler_to_wait_for(monkeypatch):
-    monkeypatch.setattr(triggers, "seconds_to_settle", lambda *_: 0.0)
+    monkeypatch.setattr(deferral, "MAX_SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(base, "SHORT_SECONDS", 0.0)
 
 

@@ -15,7 +15,7 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_ray import kuberay_triggers
-from airflow_ray.client import kills
+from airflow_ray.client import base_trigger, deferral
 from airflow_ray.client.client import RayClient
 from airflow_ray.client.kuberay import clusters, last_objects, origin, pruning
 from airflow_ray.client.kuberay.api import KubernetesApi
@@ -39,7 +39,6 @@ from airflow_ray.exceptions import (
     RayConnectionError,
     RayTaskCancelledError,
 )
-from airflow_ray.operators import kuberay_arguments
 from airflow_ray.operators.kuberay import CreateRayClusterOperator, DeleteRayClusterOperator
 from tests.airflow_kill import kill
 from tests.dag_runs import TaskInstance, context_of
@@ -57,7 +56,7 @@ def connections(api, kuberay, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", api.connection())
     to_ray = {"conn_type": "ray", "host": "{run}-head-svc.default.svc", "password": TOKEN, "extra": {"mode": "gateway"}}
     monkeypatch.setenv("AIRFLOW_CONN_RAY_RUN", json.dumps(to_ray))
-    monkeypatch.setattr(kuberay_arguments, "seconds_to_settle", lambda *_: 0.0)
+    monkeypatch.setattr(deferral, "MAX_SETTLE_SECONDS", 0.0)
 
 
 def creation(**arguments: Any) -> CreateRayClusterOperator:
@@ -441,8 +440,8 @@ def test_kill_while_deferred_deletes_the_cluster_and_a_restart_does_not(api, kub
 
 @pytest.mark.parametrize(("state", "names"), [("running", [NAME]), ("success", [NAME]), ("failed", [])])
 def test_kill_of_a_trigger_leaves_a_cluster_whose_task_went_on_in_another_triggerer(api, monkeypatch, state, names):
-    monkeypatch.setattr(kills, "states_of", lambda *_: [state])
-    monkeypatch.setattr(kills, "knows_reassigned_triggers", lambda: False)
+    monkeypatch.setattr(base_trigger, "states_of", lambda *_: [state])
+    monkeypatch.setattr(base_trigger, "knows_reassigned_triggers", lambda: False)
     trigger = deferred_by(creation(deferrable=True)).trigger
     trigger.task_instance = TaskInstance(DAG_ID)
     kill(trigger)

@@ -19,6 +19,7 @@ import pytest
 
 from airflow_ray import triggers
 from airflow_ray._compat import AirflowTaskTimeout
+from airflow_ray.client import deferral
 from airflow_ray.client.connection.head_process import free_ports
 from airflow_ray.client.connection.threads import start_in_thread
 from airflow_ray.client.jobs import jobs
@@ -241,7 +242,7 @@ def test_trigger_survives_being_stored():
 
 def event_of(trigger, monkeypatch):
     """Return what a trigger tells in the end."""
-    monkeypatch.setattr(triggers, "seconds_to_settle", lambda *_: 0.0)
+    monkeypatch.setattr(deferral, "MAX_SETTLE_SECONDS", 0.0)
 
     async def run():
         return [event async for event in trigger.run()]
@@ -321,7 +322,7 @@ LEAVES_A_FRAME = """
 @pytest.mark.usefixtures("database")
 @pytest.mark.parametrize("deferrable", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_what_a_script_leaves_is_the_input_of_a_ray_task(head, conn_id, script, capfd, monkeypatch, deferrable):
-    monkeypatch.setattr(triggers, "seconds_to_settle", lambda *_: 0.0)
+    monkeypatch.setattr(deferral, "MAX_SETTLE_SECONDS", 0.0)
     dag = new_dag(params={"rows": 3})
     with dag:
         job = RaySubmitJobOperator(

@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 import pytest
 from airflow.sdk import DAG, task
 
-from airflow_ray import triggers
 from airflow_ray._compat import AirflowFailException
+from airflow_ray.client import deferral
 from airflow_ray.exceptions import ObjectURIError
 from airflow_ray.hooks.ray import RayHook
 from airflow_ray.operators.python import RayPythonOperator
@@ -24,7 +24,7 @@ each_way_to_wait = pytest.mark.parametrize("how", [{"mode": "poke"}, {"deferrabl
 
 @pytest.fixture(autouse=True)
 def no_scheduler_to_wait_for(monkeypatch):
-    monkeypatch.setattr(triggers, "seconds_to_settle", lambda *_: 0.0)
+    monkeypatch.setattr(deferral, "MAX_SETTLE_SECONDS", 0.0)
 
 
 @pytest.fixture

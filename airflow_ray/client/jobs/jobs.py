@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_ray.client.connection.dashboard import FINAL, STOPPED, SUCCEEDED, Dashboard, dashboard_url
 from airflow_ray.client.connection.retrying import is_passing, tries
 from airflow_ray.client.connection.threads import await_result, start_in_thread
+from airflow_ray.client.failure_details import why_not_done
 from airflow_ray.client.jobs.attempts import submit_job
 from airflow_ray.client.jobs.following import JobFollower
 from airflow_ray.client.jobs.packages import with_packages
@@ -156,8 +157,7 @@ def stop_or_tell(settings: RaySettings, job: str, seconds: float, log: Any) -> b
     try:
         await_result(stopping, KILL_SECONDS)
     except Exception as error:
-        reason = f"no answer within {KILL_SECONDS:g} seconds" if isinstance(error, TimeoutError) else str(error)
-        log.warning(NOT_STOPPED, job, reason, job, dashboard_url(settings))
+        log.warning(NOT_STOPPED, job, why_not_done(error, KILL_SECONDS), job, dashboard_url(settings))
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""What a trigger does when a person has ended its task: it ends what it waits for."""
+"""What all triggers have in common: one event, and the end of what they wait for when a person has ended their task."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_ray._compat import is_by_a_person, knows_reassigned_triggers, states_of
 from airflow_ray.client.connection.threads import in_own_thread
-from airflow_ray.client.deferral import settings_of_id
-from airflow_ray.client.failure_details import NOT_CANCELLED
+from airflow_ray.client.deferral import seconds_to_settle
+from airflow_ray.client.failure_details import why_not_done
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
-
-    from airflow_ray.object_uri import ObjectURI
+    from collections.abc import AsyncIterator
 
 # For one answer of a cluster.
 KILL_SECONDS = 20.0
@@ -26,13 +24,15 @@ QUESTION_SECONDS = 120.0
 _NOT_ENDED = "What the task has waited for could not be ended, and may go on: %s"
 
 
-class EndingTrigger(BaseTrigger):
+class RayTrigger(BaseTrigger):
     """A trigger of one event that ends what it waits for when a person has ended its task, and is not interrupted.
 
     The triggerer of Airflow 3.3 and 3.4 cancels such a trigger once more in each of its turns, about every second,
     until the trigger has ended, and with it an ``on_kill`` that takes longer.
     """
 
+    #: Plain data for the task that goes on. ``settle_seconds`` in it is for how long the event is held at least.
+    resume: dict[str, Any] | None
     # The states of a task in which it ends nothing.
     _leaves_in = frozenset({"deferred"})
     _waiting: asyncio.Task[dict[str, Any]] | None = None
@@ -45,7 +45,7 @@ class EndingTrigger(BaseTrigger):
 
     @abstractmethod
     async def event(self) -> dict[str, Any]:
-        """Return the payload of the one event when there is nothing more to wait for."""
+        """Return the payload of the one event, all but ``resume``, when there is nothing more to wait for."""
 
     @abstractmethod
     async def end(self) -> None:
@@ -57,7 +57,7 @@ class EndingTrigger(BaseTrigger):
         The wait has a task of its own. With a text in the cancellation Airflow tells that a person has ended the task,
         and a ``sync_to_async`` that is cancelled loses the text: Airflow would not call :meth:`on_kill`.
         """
-        self._waiting = waiting = asyncio.create_task(self.event())
+        self._waiting = waiting = asyncio.create_task(self._payload())
         try:
             await asyncio.wait([waiting])
         except asyncio.CancelledError as cancellation:
@@ -83,6 +83,14 @@ class EndingTrigger(BaseTrigger):
             with suppress(asyncio.CancelledError):
                 await asyncio.wait(tasks)
 
+    async def _payload(self) -> dict[str, Any]:
+        """Return the payload of the one event when it may be told."""
+        told = (self.resume or {}).get("settle_seconds")
+        settled = asyncio.create_task(asyncio.sleep(seconds_to_settle() if told is None else told))
+        event = await self.event()
+        await settled
+        return {**event, "resume": self.resume}
+
     def _begin_to_end(self) -> None:
         if self._ending is None and self.ends_on_kill:
             self._ending = asyncio.create_task(self._end_unless_taken_over())
@@ -93,7 +101,7 @@ class EndingTrigger(BaseTrigger):
                 await self.end()
         # Airflow may listen no more.
         except Exception as error:
-            self.log.warning(_NOT_ENDED, reason_of(error))
+            self.log.warning(_NOT_ENDED, why_not_done(error, KILL_SECONDS))
         except asyncio.CancelledError:
             self.log.warning(_NOT_ENDED, "Airflow's triggerer ends")
             raise
@@ -111,39 +119,8 @@ class EndingTrigger(BaseTrigger):
             states = self._leaves_in.intersection(await asyncio.wait_for(asking, QUESTION_SECONDS))
         # Whatever it is, a person may have ended the task.
         except Exception as error:
-            self.log.warning("Airflow does not tell the state of the task: %s", reason_of(error, QUESTION_SECONDS))
+            self.log.warning("Airflow does not tell the state of the task: %s", why_not_done(error, QUESTION_SECONDS))
             return False
         for state in states:
             self.log.info("Nothing is ended: the task is %s, and another triggerer may have taken it over", state)
         return bool(states)
-
-
-async def cancel_work(uris: Iterable[ObjectURI], holder: str, log: Any) -> None:
-    """Cancel the work of a holder that makes these objects, and say so in the log if that could not be done.
-
-    :param log: of the trigger.
-    """
-    for uri in uris:
-        log.info("Cancelling %s", uri)
-        try:
-            await asyncio.wait_for(_cancel(uri, holder), KILL_SECONDS)
-        # Nobody else tells of it.
-        except Exception as error:
-            log.warning(NOT_CANCELLED, uri, reason_of(error), uri)
-
-
-async def _cancel(uri: ObjectURI, holder: str) -> None:
-    from airflow_ray.client.watcher import cancel
-
-    await in_own_thread(cancel, uri, await settings_of_id(*uri.run), holder)
-
-
-def reason_of(error: Exception, seconds: float | None = None) -> str:
-    """Return why something was not done.
-
-    :param seconds: in which it had to be done; :data:`KILL_SECONDS` without.
-    """
-    # Before Python 3.11, that of asyncio is another one.
-    if isinstance(error, asyncio.TimeoutError):
-        return f"no answer within {seconds or KILL_SECONDS:g} seconds"
-    return str(error) or type(error).__name__
